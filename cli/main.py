@@ -1,0 +1,91 @@
+"""The `cxrfeat` command: a table of subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+# Command, module, first line of its help. The line stands here so that `cxrfeat --help` imports none of the modules.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "Run the whole job on the embedded sample."),
+    "study": ("study", "Build and describe the table of images."),
+    "extract": ("extract", "Run a frozen backbone over a study and cache its embeddings."),
+    "fit-head": ("fit_head", "Train a multi-label head on cached embeddings."),
+    "predict": ("predict", "Predict findings for a study or for single images."),
+    "evaluate": ("evaluate", "Metrics of a run, with intervals, by group."),
+    "roc": ("roc", "Draw ROC curves."),
+    "compare": ("compare", "Compare runs on the same images, with tests."),
+    "gradcam": ("gradcam", "Draw where in the image the evidence for a finding lies."),
+    "localize": ("localize", "Score maps against the radiologists' boxes."),
+    "report": ("report", "Write one self-contained HTML report."),
+    "reproduce": ("reproduce", "Reproduce the reference paper."),
+    "cache": ("cache", "List, check, mend, join and export embedding files."),
+    "weights": ("weights", "List and fetch backbone weights."),
+    "doctor": ("doctor", "Check this machine and say how to fix what is wrong."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are called, and listed without being imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
+        return module.command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context):
+        from cxrfeat.errors import CxrfeatError
+
+        try:
+            return super().invoke(ctx)
+        except CxrfeatError as error:
+            raise UserError(str(error)) from error
+
+
+class UserError(click.ClickException):
+    """A CxrfeatError on its way to the terminal: its sentence, and exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file=None) -> None:
+        click.echo(f"error: {self.format_message()}", err=True)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="cxrfeat")
+def cli() -> None:
+    """From a folder of chest X-rays to a multi-label classifier that can be trusted.
+
+    \b
+    The pipeline:  study build -> extract -> fit-head -> evaluate, roc, gradcam
+    The quick look: cxrfeat demo
+
+    Every command has --help with an example. Not a medical device.
+    """
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    # TensorFlow's chatter on stderr would bury our own lines; errors still come through.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    try:
+        cli.main(prog_name="cxrfeat")
+    except BrokenPipeError:  # `cxrfeat … | head`
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Readers of public datasets: their files to a study."""

@@ -1,0 +1,83 @@
+"""What cxrfeat raises to its user: one base error and a few leaves.
+
+A message is one or two sentences: what is wrong, in which file and row, what would be right, what to do.
+The command line prints it and exits with 2; anything else that escapes is a bug and shows a traceback.
+"""
+
+from __future__ import annotations
+
+
+class CxrfeatError(Exception):
+    """Base of every error meant for the user."""
+
+
+class NotFoundError(CxrfeatError, FileNotFoundError):
+    """A file, folder, study or run that was named is not there."""
+
+    # FileNotFoundError formats itself from errno; the plain sentence is what the user should see.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class StudyError(CxrfeatError, ValueError):
+    """A study table that cannot be used: a missing column, an unknown label, duplicate ids, no rows."""
+
+
+class LeakageError(StudyError):
+    """One patient stands in two splits.
+
+    Attributes
+    ----------
+    patients : tuple of str
+        The patient ids at fault, sorted.
+    """
+
+    def __init__(self, message: str, patients: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.patients = patients
+
+
+class ImageError(CxrfeatError, ValueError):
+    """An image that cannot be decoded or is not an X-ray-like picture."""
+
+
+class WeightsError(CxrfeatError, RuntimeError):
+    """Backbone weights that cannot be had, or are not what their hash says."""
+
+
+class EngineError(CxrfeatError, RuntimeError):
+    """An inference engine that is not installed or cannot run this backbone."""
+
+
+class RecipeError(CxrfeatError, ValueError):
+    """Two things made by different recipes were put together."""
+
+
+class EmbeddingFileError(CxrfeatError, OSError):
+    """An embedding file that is damaged, foreign, of a newer version, or cannot be written."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class LockedError(EmbeddingFileError):
+    """Another process is writing this embedding file."""
+
+
+class HeadError(CxrfeatError, ValueError):
+    """A head that cannot be made, fitted, loaded or used as asked."""
+
+
+class EvaluationError(CxrfeatError, ValueError):
+    """Predictions and labels that cannot be evaluated together."""
+
+
+class ExplainError(CxrfeatError, ValueError):
+    """An explanation that cannot be computed for this head or image."""
+
+
+class MissingExtraError(CxrfeatError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'cxrfeat[{extra}]'.")

@@ -1,0 +1,1 @@
+"""Metrics, intervals and comparisons, as plain functions over arrays."""

@@ -1,0 +1,1 @@
+"""What maps an embedding to one probability per label."""

@@ -1,0 +1,1 @@
+"""The embedding file: one study, one recipe, one HDF5 file."""
