@@ -9,7 +9,6 @@ are absolute, so that a study and its images can move together.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -141,7 +140,7 @@ class Study:
         path = Path(path)
         table = self.table.copy()
         here = path.parent.resolve()
-        table["path"] = [_relative(self.root / p, here) for p in table["path"]]
+        table["path"] = _relocate(table["path"], self.root, here)
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(path, _to_csv(table))
         return path
@@ -184,10 +183,8 @@ def read_study(path: str | Path, labels: Iterable[str] | None = None, name: str 
         )
     found = [c for c in table.columns if c not in RESERVED and _is_label(table[c])]
     order = [c for c in NIH_LABELS if c in found] + [c for c in found if c not in NIH_LABELS]
-    if "age" in table.columns:
-        table["age"] = pd.to_numeric(table["age"], errors="coerce")
-    for column in found:
-        table[column] = pd.to_numeric(table[column].str.strip())
+    for column in {*found, "age", "follow_up"} & set(table.columns):
+        table[column] = numbers(table[column])
     study = Study(table, tuple(order), name or path.stem, path.parent.resolve())
     return study.with_labels(labels) if labels is not None else study
 
@@ -236,8 +233,28 @@ def check_leakage(table: pd.DataFrame, name: str = "") -> None:
     )
 
 
+def numbers(column: pd.Series) -> pd.Series:
+    """Texts to float64, NaN for what is no number; each different text is read once, so that long columns are fast."""
+    codes, texts = pd.factorize(column)
+    values = pd.to_numeric(pd.Series(texts, dtype=object).astype(str).str.strip(), errors="coerce").to_numpy(float)
+    return pd.Series(np.append(values, np.nan)[codes], index=column.index, name=column.name)
+
+
 def _is_label(column: pd.Series) -> bool:
-    return set(column.str.strip().unique()) <= {"0", "1", "0.0", "1.0", ""} and bool((column.str.strip() != "").any())
+    values = {str(text).strip() for text in column.unique()}
+    return values <= {"0", "1", "0.0", "1.0", ""} and values != {""}
+
+
+def _relocate(paths: Iterable[str], root: Path, here: Path) -> list[str]:
+    """Rewrite paths that start from `root` to start from `here`; a folder is worked out once, not once an image."""
+    folders: dict[str, str] = {}
+    moved = []
+    for path in paths:
+        folder, slash, file = path.rpartition("/")
+        if folder + slash not in folders:
+            folders[folder + slash] = _relative(root / (folder + slash), here)
+        moved.append(f"{folders[folder + slash]}/{file}")
+    return moved
 
 
 def _relative(path: Path, here: Path) -> str:
@@ -251,9 +268,7 @@ def _to_csv(table: pd.DataFrame) -> bytes:
     out = table.copy()
     for column in out.columns:
         if pd.api.types.is_float_dtype(out[column]):
-            whole = out[column].dropna() % 1 == 0
-            if whole.all():
-                out[column] = out[column].astype("Int64")
-    buffer = io.StringIO()
-    out.to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue().encode()
+            known = out[column].dropna()
+            if (known % 1 == 0).all():
+                out[column] = out[column].astype("int64" if len(known) == len(out) else "Int64")
+    return out.to_csv(index=False, lineterminator="\n").encode()
