@@ -1,0 +1,46 @@
+"""`cxrfeat roc`: the ROC curves of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .defaults import run_path
+from .output import json_option, print_json, print_table, say
+
+
+@click.command()
+@click.option("--run", "run", metavar="RUN", help="Run folder. Default: the newest under runs/.")
+@click.option("--split", default="test", show_default=True, help="Which images.")
+@click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only this label; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), help="Picture to write. Default: RUN/figures/roc.png.")
+@click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so.")
+@json_option
+def command(run, split, labels, out, anyway, as_json) -> None:
+    """Draw the ROC curves of a run, one per label, with AUROC and 95 % DeLong interval.
+
+    Writes PNG and SVG and, beside them, the points as CSV; prints the AUROCs.
+
+    \b
+    Example:
+      cxrfeat roc --run runs/sample-logistic
+      cxrfeat roc --label Effusion --label Edema --out effusion.pdf
+    """
+    from cxrfeat.evaluate.scored import scored_run
+    from cxrfeat.labels import choose
+    from cxrfeat.report import figures, tables
+    from cxrfeat.run import Run
+
+    opened = Run.open(run_path(run))
+    scored = scored_run(opened, split, anyway)
+    if labels:
+        scored = scored.with_labels(choose(labels, scored.labels))
+    path = out or opened.path / "figures" / "roc.png"
+    written = figures.roc(scored, path)
+    rows = tables.auroc_rows(scored)
+    if as_json:
+        print_json({**scored.stands_on(), "labels": rows, "files": written})
+    else:
+        print_table([tables.flat(row) for row in rows], tables.title("AUROC", scored))
+        say("written: " + ", ".join(str(file) for file in written))

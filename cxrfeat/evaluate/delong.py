@@ -1,0 +1,180 @@
+"""Variance of AUROCs and the paired test between them, without resampling.
+
+DeLong, DeLong and Clarke-Pearson, Biometrics 1988, 44:837-845, by the midranks of Sun and Xu, IEEE Signal Processing
+Letters 2014, 21(11):1389-1393, which take O(n log n) where the formula as written takes O(n^2). With `patients`, the
+components are summed by patient first (Obuchowski, Biometrics 1997, 53:567-578): images of one patient are not
+independent, and the plain variance is then too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm, rankdata
+
+from cxrfeat.errors import EvaluationError
+
+Array = npt.NDArray[np.float64]
+LEVEL = 0.95
+"""Of every interval, unless another is asked for."""
+
+
+class Interval(NamedTuple):
+    """An estimate with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """The difference of two paired AUROCs, its interval, the z statistic and the two-sided p-value."""
+
+    value: float
+    low: float
+    high: float
+    z: float
+    p: float
+
+
+def components(y: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array]:
+    """Structural components: for each image, the share of the other class that it ranks rightly, ties half.
+
+    Parameters
+    ----------
+    y : array (n,)
+        0 or 1, no NaN.
+    scores : array (n,) or (n, k)
+        k scores of the same images.
+
+    Returns
+    -------
+    v10 : float64 (positives, k)
+    v01 : float64 (negatives, k)
+        The mean of either, over its rows, is the AUROC.
+    """
+    positive = np.asarray(y, dtype=np.float64) == 1
+    table = np.asarray(scores, dtype=np.float64).reshape(len(positive), -1)
+    m, n = int(positive.sum()), int((~positive).sum())
+    among_all = rankdata(table, axis=0)
+    among_positives = rankdata(table[positive], axis=0)
+    among_negatives = rankdata(table[~positive], axis=0)
+    return (among_all[positive] - among_positives) / n, 1.0 - (among_all[~positive] - among_negatives) / m
+
+
+def covariance(y: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike | None = None) -> tuple[Array, Array]:
+    """AUROC of each score and their covariance matrix.
+
+    Parameters
+    ----------
+    y : array (n,)
+        1, 0 or NaN (unknown: left out).
+    scores : array (n,) or (n, k)
+        k scores of the same images.
+    patients : array (n,), optional
+        Patient of each image; images of one patient are then one cluster.
+
+    Returns
+    -------
+    aurocs : float64 (k,)
+        NaN if a class is absent.
+    covariance : float64 (k, k)
+        NaN where a class (or, with `patients`, the number of patients with one) has fewer than two members.
+    """
+    truth = np.asarray(y, dtype=np.float64)
+    table = np.asarray(scores, dtype=np.float64).reshape(len(truth), -1)
+    keep = ~(np.isnan(truth) | np.isnan(table).any(axis=1))
+    truth, table = truth[keep], table[keep]
+    k, positive = table.shape[1], truth == 1
+    m, n = int(positive.sum()), int((~positive).sum())
+    if not m or not n:
+        return np.full(k, np.nan), np.full((k, k), np.nan)
+    v10, v01 = components(truth, table)
+    aurocs = v10.mean(axis=0)
+    if patients is not None:
+        return aurocs, _clustered(v10 - aurocs, v01 - aurocs, positive, np.asarray(patients)[keep])
+    if m < 2 or n < 2:
+        return aurocs, np.full((k, k), np.nan)
+    return aurocs, np.atleast_2d(np.cov(v10, rowvar=False) / m + np.cov(v01, rowvar=False) / n)
+
+
+def interval(
+    y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLike | None = None, level: float = LEVEL
+) -> Interval:
+    """AUROC with its normal interval, cut to [0, 1]."""
+    aurocs, matrix = covariance(y, score, patients)
+    half = norm.ppf(0.5 + level / 2) * np.sqrt(matrix[0, 0])
+    return Interval(float(aurocs[0]), *(float(x) for x in np.clip([aurocs[0] - half, aurocs[0] + half], 0, 1)))
+
+
+def intervals(
+    y: npt.ArrayLike, p: npt.ArrayLike, patients: npt.ArrayLike | None = None, level: float = LEVEL
+) -> list[Interval]:
+    """`interval` of each column of y and p, (n, labels)."""
+    truth, table = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
+    return [interval(truth[:, j], table[:, j], patients, level) for j in range(truth.shape[1])]
+
+
+def paired(
+    y: npt.ArrayLike,
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    patients: npt.ArrayLike | None = None,
+    level: float = LEVEL,
+) -> Difference:
+    """AUROC of `b` minus AUROC of `a`, on the same images.
+
+    Returns
+    -------
+    Difference
+        The p-value is 1 and z is 0 where the two rank every pair alike; NaN where a class is absent.
+
+    Raises
+    ------
+    EvaluationError
+        If the arrays differ in length.
+    """
+    if not len(np.asarray(y)) == len(np.asarray(a)) == len(np.asarray(b)):
+        raise EvaluationError("a paired test needs two scores of the same images, one row each.")
+    aurocs, matrix = covariance(y, np.column_stack([np.asarray(a), np.asarray(b)]), patients)
+    value = float(aurocs[1] - aurocs[0])
+    variance = float(matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1])
+    if np.isnan(variance):
+        return Difference(value, *[float("nan")] * 4)
+    # Equal rankings leave rounding noise of 1e-18 where the variance is exactly zero.
+    error = np.sqrt(variance) if variance > 1e-16 else 0.0
+    if not error:
+        same = abs(value) < 1e-12
+        return Difference(value, value, value, 0.0 if same else np.copysign(np.inf, value), 1.0 if same else 0.0)
+    half, z = norm.ppf(0.5 + level / 2) * error, value / error
+    return Difference(value, float(value - half), float(value + half), float(z), float(2 * norm.sf(abs(z))))
+
+
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """Adjusted p-values that keep the chance of any false finding (Holm, Scand. J. Statist. 1979); NaN stays NaN."""
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: int((~np.isnan(p)).sum())]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def _clustered(v10: Array, v01: Array, positive: npt.NDArray[np.bool_], patients: npt.NDArray) -> Array:
+    """Obuchowski's covariance from centred components (equations 3 to 5)."""
+    m, n = len(v10), len(v01)
+    names, of = np.unique(patients, return_inverse=True)
+    size, k = len(names), v10.shape[1]
+    with_positive, with_negative = len(set(of[positive])), len(set(of[~positive]))
+    if with_positive < 2 or with_negative < 2:
+        return np.full((k, k), np.nan)
+    sum10, sum01 = np.zeros((size, k)), np.zeros((size, k))
+    np.add.at(sum10, of[positive], v10)
+    np.add.at(sum01, of[~positive], v01)
+    s10 = sum10.T @ sum10 * with_positive / ((with_positive - 1) * m)
+    s01 = sum01.T @ sum01 * with_negative / ((with_negative - 1) * n)
+    s11 = sum10.T @ sum01 * size / (size - 1)
+    return s10 / m + s01 / n + (s11 + s11.T) / (m * n)
