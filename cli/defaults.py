@@ -16,6 +16,10 @@ def study_path(given: str | None) -> Path:
 
     A name without a folder or ending is looked up under `studies/`.
     """
+    if given == "sample" and not (STUDIES / "sample.csv").is_file():
+        from cxrfeat import sample  # not above: it brings pandas, and `--help` should not wait for that
+
+        return sample.path()
     if given:
         path = Path(given)
         return path if path.is_file() or path.suffix else STUDIES / f"{given}.csv"

@@ -128,7 +128,7 @@ class Study:
         """
         rows = pd.Index(self.table["image_id"]).get_indexer(pd.Index(image_ids))
         if (rows < 0).any():
-            missing = np.asarray(image_ids)[rows < 0]
+            missing = np.asarray(image_ids)[rows < 0].tolist()
             raise StudyError(
                 f"{len(missing)} of {len(rows)} images are not in study {self.name!r}, the first is {missing[0]!r}. "
                 "Use the study they were made from."

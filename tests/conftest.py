@@ -1,14 +1,60 @@
-"""What several test modules share."""
+"""What several test modules share: the embedded sample, tiny studies of generated images, made-up runs."""
+
+from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat import sample
 from cxrfeat.labels import NIH_LABELS
 from cxrfeat.store.recipe import Recipe
+from cxrfeat.study import Study
+
+
+@pytest.fixture(scope="session")
+def sample_study() -> Study:
+    return sample.study()
+
+
+def draw_image(path: Path, seed: int, size: int = 64) -> Path:
+    """Write a grey PNG of smooth random structure, different for every seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC))
+    return path
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Callable[..., Study]:
+    """Make a study of `n` generated images under `tmp_path/tiny`, two to a patient, splits 60:20:20 by patient."""
+
+    def make(n: int = 10, labels: tuple[str, ...] = ("Effusion", "Mass"), size: int = 64, name: str = "tiny") -> Study:
+        rng = np.random.default_rng(0)
+        sides = ["train", "train", "train", "val", "test"]
+        ids = [f"img{i:03d}" for i in range(n)]
+        for i, image_id in enumerate(ids):
+            draw_image(tmp_path / name / f"{image_id}.png", i, size)
+        table = pd.DataFrame(
+            {
+                "image_id": ids,
+                "path": [f"{i}.png" for i in ids],
+                "patient_id": [f"p{i // 2}" for i in range(n)],
+                "split": [sides[i // 2 % 5] for i in range(n)],
+            }
+        )
+        for j, label in enumerate(labels):
+            y = rng.integers(0, 2, n).astype(float)
+            y[j % n], y[(j + 1) % n] = 1.0, 0.0  # both classes occur
+            table[label] = y
+        return Study(table, labels, name, tmp_path / name)
+
+    return make
 
 
 def write_run(folder: Path, strength: float = 1.0, weights: str = "imagenet", seed: int = 0, **info) -> Path:

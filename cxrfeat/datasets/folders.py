@@ -35,8 +35,10 @@ def missing(paths: Iterable[Path]) -> np.ndarray:
     return np.array(absent, dtype=bool)
 
 
-def without_missing(table: pd.DataFrame, absent: np.ndarray, where: str, skip: bool) -> pd.DataFrame:
+def without_missing(table: pd.DataFrame, absent: np.ndarray, names: pd.Series, where: str, skip: bool) -> pd.DataFrame:
     """Return the rows whose image is there; `absent` rows are left out if `skip`, and an error otherwise.
+
+    `names` are the files' names and `where` is the place they are not at, for the message.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def without_missing(table: pd.DataFrame, absent: np.ndarray, where: str, skip: b
     """
     if not absent.any():
         return table
-    first = table["image_id"].iloc[int(absent.argmax())]
+    first = names.iloc[int(absent.argmax())]
     if absent.all():
         raise StudyError(
             f"none of the {len(table)} images is {where}, the first is {first!r}; say where the images are."

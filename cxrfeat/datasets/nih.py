@@ -94,7 +94,8 @@ def read(
             raise NotFoundError(f"there is no image folder {where[0]}; say where the images are.")
         table["path"] = folders.locate(table["image_id"], [f.absolute() for f in where])
         shown = f"{where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "")
-        table = folders.without_missing(table, (table["path"] == "").to_numpy(), f"in {shown}", skip_missing)
+        absent = (table["path"] == "").to_numpy()
+        table = folders.without_missing(table, absent, table["image_id"], f"in {shown}", skip_missing)
     y = table[list(NIH_LABELS)].to_numpy()
     patients = table["patient_id"].to_numpy(dtype=str)
     listed = None if resplit else _read_lists(folder, table["image_id"])
@@ -104,10 +105,12 @@ def read(
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether the file's header is that of the release's label table."""
+    """Whether there is such a file, and its header is that of the release's label table."""
+    if not Path(path).is_file():
+        return False
     try:
         return {"Image Index", "Finding Labels", "Patient ID"} <= set(pd.read_csv(path, nrows=0).columns)
-    except ValueError:
+    except (ValueError, OSError, EOFError):  # no CSV, or a bad gzip
         return False
 
 

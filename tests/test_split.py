@@ -1,0 +1,93 @@
+"""Splits keep patients whole and labels in proportion, and depend on the seed alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxrfeat.errors import StudyError
+from cxrfeat.split import assign, stratified
+
+SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+
+
+def tables(n: int, patients: int, prevalence: list[float], seed: int):
+    rng = np.random.default_rng(seed)
+    y = (rng.random((n, len(prevalence))) < prevalence).astype(float)
+    return y, rng.integers(0, patients, n).astype(str)
+
+
+def sides_of(patients, split) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for patient, side in zip(patients, split, strict=True):
+        found.setdefault(patient, set()).add(side)
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(10, 200), patients=st.integers(3, 60), seed=st.integers(0, 10))
+def test_no_patient_stands_on_two_sides_and_no_side_is_empty(n, patients, seed):
+    y, who = tables(n, patients, [0.3, 0.05], seed)
+    if len(set(who)) < 3:
+        return
+    split = stratified(y, who, SHARES, seed)
+    assert all(len(sides) == 1 for sides in sides_of(who, split).values())
+    assert set(split) == set(SHARES)
+
+
+def test_labels_and_images_are_spread_in_proportion():
+    y, who = tables(5000, 1500, [0.18, 0.05, 0.01, 0.004], 1)
+    split = stratified(y, who, SHARES, 0)
+    for side, share in SHARES.items():
+        mine = split == side
+        assert mine.mean() == pytest.approx(share, abs=0.005)
+        # Within one image of the exact share, where a random split by patient would be off by several.
+        np.testing.assert_allclose(y[mine].sum(axis=0), share * y.sum(axis=0), atol=1.5)
+
+
+def test_one_patient_per_image_meets_the_wanted_counts_exactly():
+    y = np.zeros((100, 1))
+    y[:20] = 1
+    split = stratified(y, np.arange(100).astype(str), SHARES, 3)
+    assert {s: int((split == s).sum()) for s in SHARES} == {"train": 70, "val": 10, "test": 20}
+    assert {s: int(y[split == s].sum()) for s in SHARES} == {"train": 14, "val": 2, "test": 4}
+
+
+def test_the_order_of_the_rows_plays_no_part_and_the_seed_does():
+    y, who = tables(400, 150, [0.2, 0.02], 2)
+    order = np.random.default_rng(5).permutation(400)
+    split = stratified(y, who, SHARES, 0)
+    np.testing.assert_array_equal(stratified(y[order], who[order], SHARES, 0), split[order])
+    assert (stratified(y, who, SHARES, 1) != split).any()
+
+
+def test_unknown_labels_count_for_nothing():
+    y, who = tables(300, 100, [0.2, 0.1], 4)
+    unknown = np.where(y == 0, np.nan, y)
+    np.testing.assert_array_equal(stratified(unknown, who, SHARES, 0), stratified(y, who, SHARES, 0))
+
+
+def test_too_few_patients_and_senseless_shares_are_refused():
+    with pytest.raises(StudyError, match="2 patients cannot be split into train, val, test"):
+        stratified(np.ones((4, 1)), np.array(["a", "a", "b", "b"]), SHARES)
+    with pytest.raises(StudyError, match="shares of 0 or more"):
+        stratified(np.ones((4, 1)), np.array(list("abcd")), {"train": 1.0, "test": -0.1})
+    with pytest.raises(StudyError, match="leave no images to train on"):
+        assign(np.ones((4, 1)), np.array(list("abcd")), val=0.5, test=0.5)
+
+
+def test_validation_is_carved_from_the_training_patients_of_a_list():
+    y, who = tables(1000, 300, [0.1], 7)
+    listed = np.where(who.astype(int) < 200, "train", "test")
+    split = assign(y, who, listed, val=0.1)
+    np.testing.assert_array_equal(split == "test", listed == "test")
+    assert (split == "val").sum() == pytest.approx(100, abs=4)  # a share of all images, not of the training ones
+    assert all(len(sides) == 1 for sides in sides_of(who, split).values())
+
+
+def test_a_list_with_validation_images_is_kept_as_it_is():
+    y, who = tables(50, 50, [0.1], 0)
+    listed = np.array(["train", "val", "test", "", "train"] * 10)
+    np.testing.assert_array_equal(assign(y, who, listed), listed)

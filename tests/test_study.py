@@ -1,0 +1,165 @@
+"""The study: what is checked when it is made, how rows are joined, and that it survives being saved and moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxrfeat.errors import LeakageError, NotFoundError, StudyError
+from cxrfeat.labels import NIH_LABELS
+from cxrfeat.study import Study, numbers, read_study
+
+
+def frame(**changes) -> pd.DataFrame:
+    columns = {
+        "image_id": ["a", "b", "c", "d"],
+        "path": ["a.png", "b.png", "c.png", "d.png"],
+        "patient_id": ["1", "1", "2", "3"],
+        "split": ["train", "train", "val", "test"],
+        "Mass": [1.0, 0.0, np.nan, 1.0],
+        "Edema": [0.0, 0.0, 1.0, 1.0],
+    } | changes
+    return pd.DataFrame({k: v for k, v in columns.items() if v is not None})
+
+
+def study(**changes) -> Study:
+    return Study(frame(**changes), ("Mass", "Edema"), "four", Path("/images"))
+
+
+def test_the_parts_of_a_study():
+    four = study()
+    assert len(four) == 4
+    assert four.splits == ("train", "val", "test")
+    assert four.ids.tolist() == ["a", "b", "c", "d"]
+    np.testing.assert_array_equal(four.y, [[1, 0], [0, 0], [np.nan, 1], [1, 1]])
+    assert four.paths()[0] == Path("/images/a.png")
+    assert four.split("val", "test").ids.tolist() == ["c", "d"]
+    assert four.take(np.array([True, False, False, True])).ids.tolist() == ["a", "d"]
+    with pytest.raises(StudyError, match="no images in split 'holdout'; it has train, val, test"):
+        four.split("holdout")
+
+
+def test_rows_are_joined_by_id_in_the_order_asked():
+    four = study()
+    np.testing.assert_array_equal(four.join(["d", "a"]).y, four.y[[3, 0]])
+    with pytest.raises(StudyError, match="1 of 2 images are not in study 'four', the first is 'x'"):
+        four.join(["a", "x"])
+
+
+def test_labels_are_chosen_by_any_of_their_names():
+    table = frame(Infiltration=[0.0, 1.0, 0.0, 1.0])
+    three = Study(table, ("Mass", "Edema", "Infiltration"), "four")
+    chosen = three.with_labels(["infiltrate", "Mass"])
+    assert chosen.labels == ("Infiltration", "Mass")
+    assert "Edema" not in chosen.table
+    with pytest.raises(StudyError, match="unknown label 'Hernia'"):
+        three.with_labels(["Hernia"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Mass": None}, "no column 'Mass'"),
+        ({"patient_id": None}, "no column 'patient_id'"),
+        ({"image_id": ["a", "b", "a", "d"]}, r"row 4: image_id 'a' stands there twice \(1 doubled"),
+        ({"image_id": ["a", "", "c", "d"]}, "row 3: image_id is empty"),
+        ({"patient_id": ["1", "1", "2", " "]}, "row 5: patient_id is empty"),
+    ],
+)
+def test_a_table_that_is_no_study(changes, message):
+    with pytest.raises(StudyError, match=message):
+        study(**changes)
+
+
+def test_no_rows_and_no_labels():
+    with pytest.raises(StudyError, match="has no images"):
+        Study(frame().iloc[:0], ("Mass",), "none")
+    with pytest.raises(StudyError, match="has no label column"):
+        Study(frame(), (), "none")
+
+
+def test_leakage_names_the_patients_and_counts_each_pair_of_splits():
+    with pytest.raises(LeakageError) as caught:
+        study(patient_id=["1", "2", "2", "1"])
+    assert caught.value.patients == ("1", "2")
+    assert "test and train: 1" in str(caught.value)
+    assert "train and val: 1" in str(caught.value)
+    assert "1, 2" in str(caught.value)
+
+
+def test_images_without_a_split_do_not_leak():
+    assert study(patient_id=["1", "1", "2", "1"], split=["train", "train", "val", ""]).splits == ("train", "val")
+
+
+def test_saved_and_read_it_is_the_same_study_and_its_images_are_found(make_study, tmp_path):
+    tiny = make_study(12)
+    saved = tiny.save(tmp_path / "studies" / "deep" / "tiny.csv")
+    again = read_study(saved)
+    assert again.sha256 == tiny.sha256
+    assert again.labels == tiny.labels
+    assert [p.resolve() for p in again.paths()] == [p.resolve() for p in tiny.paths()]
+    assert not any(Path(p).is_absolute() for p in again.table["path"]), "a study can move together with its images"
+
+
+def test_saving_keeps_absolute_and_nested_paths_right(tmp_path):
+    table = frame(path=[str(tmp_path / "far" / "a.png"), "b.png", "sub/c.png", "../d.png"])
+    four = Study(table, ("Mass", "Edema"), "four", tmp_path / "root")
+    again = read_study(four.save(tmp_path / "studies" / "four.csv"))
+    assert [p.resolve() for p in again.paths()] == [p.resolve() for p in four.paths()]
+
+
+def test_the_hash_is_of_labels_and_sides_and_not_of_paths_or_row_order():
+    four = study()
+    assert study(path=["x", "y", "z", "w"]).sha256 == four.sha256
+    assert four.take([3, 2, 1, 0]).sha256 == four.sha256
+    assert study(Mass=[0.0, 0.0, np.nan, 1.0]).sha256 != four.sha256
+    assert study(split=["train", "train", "test", "val"]).sha256 != four.sha256
+
+
+def test_what_is_a_label_when_a_file_is_read(tmp_path):
+    (tmp_path / "s.csv").write_text(
+        "image_id,path,patient_id,split,sex,ward,Zebra,Mass,Edema,empty\n"
+        "a,a.png,1,train,0,3,1,,1.0,\n"
+        "b,b.png,2,test,1,4,0, 1 ,0,\n"
+    )
+    found = read_study(tmp_path / "s.csv")
+    assert found.labels == ("Mass", "Edema", "Zebra"), "the 14 findings first, in their order"
+    np.testing.assert_array_equal(found.y, [[np.nan, 1, 1], [1, 0, 0]])
+    assert found.table["sex"].tolist() == ["0", "1"], "a reserved column is never a label"
+    assert read_study(tmp_path / "s.csv", labels=["Zebra"]).labels == ("Zebra",)
+    with pytest.raises(StudyError, match="unknown label 'Lion'; the labels are Mass, Edema, Zebra"):
+        read_study(tmp_path / "s.csv", labels=["Lion"])
+
+
+def test_files_that_are_no_study(tmp_path):
+    with pytest.raises(NotFoundError, match="cxrfeat study build"):
+        read_study(tmp_path / "nowhere.csv")
+    (tmp_path / "x.csv").write_text("image_id,path,split,Mass\na,a.png,train,1\n")
+    with pytest.raises(StudyError, match="no column 'patient_id'"):
+        read_study(tmp_path / "x.csv")
+    (tmp_path / "y.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00")
+    with pytest.raises(StudyError):
+        read_study(tmp_path / "y.csv")
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.one_of(st.floats(-1e6, 1e6).map(str), st.integers(-9, 9).map(str), st.sampled_from(["", "x", " 7 "])))
+)
+def test_numbers_reads_what_pandas_reads(texts):
+    column = pd.Series(texts, dtype=object)
+    np.testing.assert_array_equal(
+        numbers(column), pd.to_numeric(column.str.strip() if texts else column, errors="coerce")
+    )
+
+
+def test_the_sample_is_whole(sample_study):
+    assert len(sample_study) == 150
+    assert len(set(sample_study.patients)) == 136
+    assert sample_study.labels == NIH_LABELS
+    assert (sample_study.y.sum(axis=0) >= 14).all()
