@@ -1,1 +1,6 @@
 """The frozen networks, their weights, and the engines that run them."""
+
+from cxrfeat.backbones.engine import Engine, open_engine, weights_for
+from cxrfeat.backbones.registry import BACKBONES, Backbone
+
+__all__ = ["BACKBONES", "Backbone", "Engine", "open_engine", "weights_for"]

@@ -1,0 +1,117 @@
+"""The TensorFlow engine: for GPUs, one copy of the network on each, compiled by XLA there.
+
+Float32 means float32: TensorFloat-32, which Nvidia cards would use unasked, is switched off, since it moves embeddings
+in the third decimal. `precision="mixed"` asks for speed instead.
+"""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cxrfeat.backbones import graph
+from cxrfeat.backbones.engine import Floats, Images
+from cxrfeat.backbones.weights import Weights
+from cxrfeat.errors import EngineError
+from cxrfeat.store.recipe import Recipe
+
+GPU_BATCH, CPU_BATCH = 64, 16
+
+
+@dataclass
+class TensorFlowEngine:
+    """One compiled function per device; see `engine.Engine`."""
+
+    name: str
+    batch: int
+    seats: int
+    outputs: tuple[str, ...]
+    networks: queue.SimpleQueue[Any]
+
+    def run(self, images: Images) -> tuple[Floats, ...]:
+        """See `engine.Engine.run`. Every call of the network has the same shape, so that it is compiled once."""
+        import tensorflow as tf
+
+        parts: list[tuple[Floats, ...]] = []
+        device, network = self.networks.get()
+        try:
+            for start in range(0, len(images), self.batch):
+                block = images[start : start + self.batch]
+                rows = len(block)
+                if rows < self.batch:
+                    block = np.concatenate([block, np.zeros((self.batch - rows, *block.shape[1:]), np.uint8)])
+                with tf.device(device):
+                    found = network(tf.constant(block[..., None]))
+                parts.append(tuple(values.numpy()[:rows] for values in found))
+        finally:
+            self.networks.put((device, network))
+        return tuple(np.concatenate([part[i] for part in parts]) for i in range(len(self.outputs)))
+
+
+def gpus() -> list[Any]:
+    """The GPUs that TensorFlow sees."""
+    import tensorflow as tf
+
+    return list(tf.config.list_physical_devices("GPU"))
+
+
+def open_engine(
+    recipe: Recipe,
+    weights: Weights,
+    outputs: tuple[str, ...],
+    precision: str = "float32",
+    devices: list[str] | None = None,
+) -> TensorFlowEngine:
+    """Place a copy of the network on every device.
+
+    Parameters
+    ----------
+    recipe, weights, outputs, precision
+        See `engine.open_engine`.
+    devices : list of str, optional
+        TensorFlow device names; by default every GPU, or the CPU where there is none.
+    """
+    import keras
+    import tensorflow as tf
+
+    if precision not in ("float32", "mixed"):
+        raise EngineError(f"precision {precision!r} is neither float32 nor mixed.")
+    cards = gpus()
+    for card in cards:
+        try:
+            tf.config.experimental.set_memory_growth(card, True)
+        except RuntimeError:  # already initialised by the caller, whose choice stands
+            break
+    tf.config.experimental.enable_tensor_float_32_execution(precision == "mixed")
+    devices = devices or [device.name for device in tf.config.list_logical_devices("GPU" if cards else "CPU")]
+    on_gpu = "GPU" in devices[0].upper()
+    before = keras.mixed_precision.dtype_policy()
+    networks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    try:
+        if precision == "mixed":
+            keras.mixed_precision.set_dtype_policy("mixed_float16")
+        for device in devices:
+            with tf.device(device):
+                networks.put((device, _function(recipe, weights, outputs, compiled=on_gpu)))
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    kind = f"{len(devices)} x GPU, XLA" if on_gpu else "CPU" if len(devices) == 1 else f"{len(devices)} x CPU"
+    name = f"TensorFlow {tf.__version__}, {kind}, {precision}"
+    return TensorFlowEngine(name, GPU_BATCH if on_gpu else CPU_BATCH, len(devices), outputs, networks)
+
+
+def _function(recipe: Recipe, weights: Weights, outputs: tuple[str, ...], compiled: bool) -> Any:
+    import tensorflow as tf
+
+    network = graph.keras_graph(recipe.backbone, weights, recipe.preprocessing, recipe.size)
+    order = [("embedding", "map").index(name) for name in outputs]
+
+    @tf.function(jit_compile=compiled)
+    def run(image: Any) -> tuple[Any, ...]:
+        found = network(image, training=False)
+        return tuple(tf.cast(found[i], tf.float32) for i in order)
+
+    return run

@@ -1,0 +1,49 @@
+"""What this machine offers: cores that this process may use, a GPU, a folder for what can be made again."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+
+@lru_cache(maxsize=1)
+def cores() -> int:
+    """Number of cores that this process may use: affinity and container quota counted, at least 1."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def gpu_likely() -> bool:
+    """Whether a look at TensorFlow's device list is worth its seven seconds of import.
+
+    An Nvidia driver that is loaded, or AMD's compute device, and not hidden by `CUDA_VISIBLE_DEVICES`.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "none"):
+        return False
+    return any(
+        Path(place).exists() for place in ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
+    )
+
+
+def cache_folder() -> Path:
+    """Folder for what can be made again (exported networks); `CXRFEAT_CACHE` names another."""
+    named = os.environ.get("CXRFEAT_CACHE")
+    if named:
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("cxrfeat", appauthor=False)
+
+
+def processor() -> str:
+    """The processor's name, for provenance and for what was tuned to it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
