@@ -1,1 +1,25 @@
-"""What maps an embedding to one probability per label."""
+"""What maps an embedding to one probability per label.
+
+Names are imported when they are first used, so that a logistic head waits for neither scikit-learn nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cxrfeat.heads.files import load_head
+    from cxrfeat.heads.fit import fit_head
+    from cxrfeat.heads.head import Head
+    from cxrfeat.heads.predict import predict
+
+_HOME = {"fit_head": "fit", "load_head": "files", "predict": "predict", "Head": "head"}
+
+__all__ = ["Head", "fit_head", "load_head", "predict"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,103 @@
+"""`cxrfeat fit-head`: train a head on cached embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .defaults import RUNS, embedding_path, study_path
+from .output import json_option, print_json, print_table, progress_bar, say
+
+WEIGHTINGS = ("none", "paper", "balanced", "effective-number")
+CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
+
+
+@click.command()
+@click.option("--study", "study_file", metavar="CSV", help="Study file, or `sample`. Default: the only one.")
+@click.option(
+    "--embeddings", "files", multiple=True, metavar="H5",
+    help="Embedding file; several are joined. Default: the study's newest under cache/.",
+)  # fmt: skip
+@click.option(
+    "--head", "heads", multiple=True, metavar="KIND",
+    help="logistic (default), keras, svm, mlp, random-forest, hist-gradient-boosting, knn, lda, or module:Class. "
+    "Several, with --ensemble, are combined.",
+)  # fmt: skip
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting of the head, such as C=0.1.")
+@click.option("--weighted", is_flag=True, help="Class weights of the reference paper: --weighting paper.")
+@click.option("--weighting", type=click.Choice(WEIGHTINGS), help="Scheme of class weights. Default: none.")
+@click.option(
+    "--passes",
+    type=click.Choice(["all", "0"]),
+    default="all",
+    show_default=True,
+    help="Train on all, or 0.",
+)
+@click.option("--tta", is_flag=True, help="Predict by the mean over passes instead of pass 0.")
+@click.option("--calibration", type=click.Choice(CALIBRATIONS), default="platt", show_default=True)
+@click.option(
+    "--threshold", default="youden", show_default=True, metavar="RULE",
+    help="youden, f1, sensitivity=0.9, precision=0.5, or a probability.",
+)  # fmt: skip
+@click.option("--labels", metavar="A,B,…", help="Fit these labels only.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--memory", metavar="SIZE", help="Read embeddings from the file when they exceed this, e.g. 2GB.")
+@click.option("--out", metavar="FOLDER", help="Run folder. Default: runs/<study>-<backbone>-<head>[-weighted][-n].")
+@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted Keras head in --out.")
+@json_option
+def command(
+    study_file, files, heads, pairs, weighted, weighting, passes, tta, calibration, threshold, labels, seed, memory,
+    out, overwrite, resume, as_json,
+) -> None:  # fmt: skip
+    """Train a multi-label head on cached embeddings.
+
+    \b
+    Example:
+      cxrfeat fit-head --study sample --weighted
+      cxrfeat fit-head --head keras --weighted --set epochs=40 --set hidden=256
+    """
+    from cxrfeat.heads.files import default_folder
+    from cxrfeat.heads.fit import fit_head
+    from cxrfeat.heads.settings import parse, parse_size
+    from cxrfeat.store import EmbeddingFile
+    from cxrfeat.study import read_study
+
+    if weighted and weighting not in (None, "paper"):
+        raise click.UsageError("--weighted means --weighting paper; give one of them.")
+    scheme = "paper" if weighted else weighting or "none"
+    path = study_path(study_file)
+    study = read_study(path, labels=[name.strip() for name in labels.split(",")] if labels else None)
+    paths = [Path(file) for file in files] or [embedding_path(None, study.name)]
+    kinds = heads or ("logistic",)
+    if out is None:
+        recipes = []
+        for file in paths:
+            with EmbeddingFile.open(file) as opened:
+                recipes.append(opened.recipe)
+        out = default_folder(RUNS, study.name, recipes, kinds, scheme)
+    with progress_bar(f"fitting {'+'.join(kinds)}", "steps") as progress:
+        run = fit_head(
+            study, paths, kinds, out=out, memory=parse_size(memory), resume=resume, overwrite=overwrite,
+            progress=progress, settings=parse(pairs), weighting=scheme, passes=passes, tta=tta,
+            calibration=calibration, threshold=threshold, seed=seed,
+        )  # fmt: skip
+    _tell(run, as_json)
+
+
+def _tell(run, as_json: bool) -> None:
+    info = run.info
+    if as_json:
+        print_json({"run": str(run.path), **info})
+        return
+    rows = [{**row, "threshold": run.thresholds[row["label"]]} for row in info["weighting"]]
+    print_table(rows, title=f"{run.describe()}; weighting {info['options']['weighting']}", digits=4)
+    if run.random:
+        say("RANDOM backbone weights: no number of this run is a result.")
+    if info["unfitted"]:
+        say(f"not fitted, predicted as unknown: {', '.join(info['unfitted'])} (one class only in train).")
+    if not info["converged"]:
+        say("NOT converged: see `fit` in head.json.")
+    say(f"validation: {info['options']['validation']}")
+    say(f"run: {run.path}")

@@ -1,0 +1,220 @@
+"""Fitting a head: a study and its embedding files in, a run folder out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxrfeat.errors import HeadError
+from cxrfeat.heads import calibration, kinds, thresholds
+from cxrfeat.heads.features import Features
+from cxrfeat.heads.files import prediction_table, save_run
+from cxrfeat.heads.head import Head
+from cxrfeat.heads.predict import raw_logits
+from cxrfeat.heads.task import Fitted, Task
+from cxrfeat.heads.thresholds import Rule
+from cxrfeat.heads.validation import Sides, settle
+from cxrfeat.heads.weighting import Weighting, weigh
+from cxrfeat.progress import Progress, silent
+from cxrfeat.run import Run
+from cxrfeat.study import Study
+
+PACKAGES = ("cxrfeat", "numpy", "scikit-learn", "keras", "tensorflow", "skops")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a fit but its data; the defaults are those of the command line.
+
+    Attributes
+    ----------
+    heads : tuple of str
+        Kind of head, or several for an ensemble.
+    settings : mapping
+        Settings of the head.
+    weighting : str
+        Scheme of class weights.
+    passes : str
+        `all`: train on every rendering; `0`: on the unaugmented one alone.
+    tta : bool
+        Predict by the mean of the logits over all renderings instead of pass 0.
+    calibration : str
+        Method of calibration.
+    threshold : str
+        Rule of thresholds.
+    seed : int
+        Of everything drawn.
+    """
+
+    heads: tuple[str, ...] = ("logistic",)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    weighting: str = "none"
+    passes: str = "all"
+    tta: bool = False
+    calibration: str = "platt"
+    threshold: str = "youden"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.passes not in ("all", "0"):
+            raise HeadError(f"passes {self.passes!r} is neither 'all' nor '0'.")
+        Rule.parse(self.threshold)
+
+
+def fit_head(
+    study: Study,
+    embedding_files: str | Path | Sequence[str | Path],
+    head: str | Sequence[str] = "logistic",
+    *,
+    out: str | Path,
+    memory: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> Run:
+    """Fit a head on the training split, tune it on validation, and write a run folder.
+
+    Calibration and thresholds are learnt on validation (carved from train by patient where the study has none) and
+    never on test. Augmented passes are extra training rows; validation and test are pass 0, or with `tta` the mean
+    over passes.
+
+    Parameters
+    ----------
+    study : Study
+        Labels and splits.
+    embedding_files : path or sequence of paths
+        Embeddings of the study's images; several are joined side by side.
+    head : str or sequence of str
+        Kind of head.
+    out : path
+        The run folder.
+    memory : int, optional
+        Bytes the embeddings may take; more are read from the files at every sweep (logistic head only).
+    resume : bool
+        Go on from the checkpoint of an interrupted Keras head in `out`.
+    overwrite : bool
+        Replace the run that is in `out`.
+    progress : Progress
+        Told of epochs, labels or steps.
+    **options
+        Fields of `Plan`.
+
+    Returns
+    -------
+    Run
+        The run written.
+
+    Raises
+    ------
+    HeadError, StudyError, LeakageError, EmbeddingFileError
+        If it cannot be done as asked; nothing is left at `out/head.json` then.
+    """
+    plan = Plan(heads=(head,) if isinstance(head, str) else tuple(head), **options)
+    paths = [embedding_files] if isinstance(embedding_files, str | Path) else list(embedding_files)
+    out = Path(out)
+    if (out / "head.json").exists() and not (overwrite or resume):
+        raise HeadError(f"{out} holds a run already; name another folder, or replace it with --overwrite.")
+    with Features(paths) as features:
+        sides = settle(features.usable(study), plan.seed)
+        task = prepare(features, sides, plan, memory, out)
+        out.mkdir(parents=True, exist_ok=True)
+        fitted = kinds.fit(plan.heads[0], task, plan.settings, resume=resume, progress=progress)
+        fitted.head.fitted = task.weighting.fittable
+        return _finish(features, sides, plan, task.weighting, fitted, study, out, memory)
+
+
+def prepare(features: Features, sides: Sides, plan: Plan, memory: int | None, out: Path | None) -> Task:
+    """Join training labels to training rows: all images of one pass, then of the next."""
+    train = features.in_file_order(sides.train)
+    passes = features.passes if plan.passes == "all" else (0,)
+    weighting = weigh(train.y, train.labels, plan.weighting)
+    if not weighting.fittable.any():
+        raise HeadError(f"no label of study {train.name!r} has both positives and negatives in train; nothing to fit.")
+    held = None
+    if sides.validation is not None and plan.heads[0] == "keras":
+        held = (features.matrix(sides.validation.ids), sides.validation.y)
+    return Task(
+        rows=features.rows(train.ids, passes, memory),
+        y=np.tile(train.y, (len(passes), 1)),
+        groups=np.tile(train.patients, len(passes)),
+        weighting=weighting,
+        seed=plan.seed,
+        validation=held,
+        folder=out,
+    )
+
+
+def _finish(
+    features: Features,
+    sides: Sides,
+    plan: Plan,
+    weighting: Weighting,
+    fitted: Fitted,
+    given: Study,
+    out: Path,
+    memory: int | None,
+) -> Run:
+    """Predict every image, calibrate, choose thresholds, write."""
+    study, head = sides.study, fitted.head
+    renderings = features.passes if plan.tta else (0,)
+    logits = raw_logits(head, features, study.ids, renderings, memory)
+    held = (study.table["split"] == "val").to_numpy()
+    _calibrate(head, study.y[held], logits[held], plan, weighting)
+    p = head.from_logits(logits)
+    rule = Rule.parse(plan.threshold) if held.any() else Rule("fixed", 0.5)
+    chosen = thresholds.choose(study.y[held], p[held], rule)
+    study.save(out / "study.csv")
+    passes = list(features.passes if plan.passes == "all" else (0,))
+    train = sides.train
+    info = {
+        "recipes": [asdict(recipe) for recipe in features.recipes],
+        "dims": list(features.dims),
+        "study": {"name": given.name, "sha256": given.sha256},
+        "options": {**asdict(plan), "heads": list(plan.heads), "validation": sides.note},
+        "weighting": weighting.rows(),
+        "thresholds": {
+            "method": str(rule),
+            "split": "val" if held.any() else "",
+            "values": {
+                label: None if np.isnan(value) else float(value)
+                for label, value in zip(head.labels, chosen, strict=True)
+            },
+        },
+        "fitted_on": {
+            "splits": ["train"],
+            "passes": passes,
+            "rows": len(train) * len(passes),
+            "images": len(train),
+            "patients": len(np.unique(train.patients)),
+        },
+        "fit": dict(fitted.notes),
+        "converged": fitted.converged,
+        "versions": _versions(),
+        "seed": plan.seed,
+    }
+    return save_run(out, head, info, fitted.history, prediction_table(study.ids, study.table["split"], head.labels, p))
+
+
+def _calibrate(head: Head, y: Any, logits: Any, plan: Plan, weighting: Weighting) -> None:
+    method = "none" if getattr(head, "softmax", False) else plan.calibration
+    ratio = np.zeros(len(head.labels))
+    fitted = weighting.fittable
+    ratio[fitted] = np.log(weighting.positive[fitted] / weighting.negative[fitted])
+    head.calibration = calibration.calibrate(y, logits, method, "val" if len(y) else "", ratio)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # an optional one that is not installed says so by its absence
+            continue
+    return found

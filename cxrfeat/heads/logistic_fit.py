@@ -1,0 +1,69 @@
+"""The logistic head: the solver's answer as a linear head, without importing scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cxrfeat.heads.linear import LinearHead
+from cxrfeat.heads.settings import read as read_settings
+from cxrfeat.heads.solver import Solution, solve
+from cxrfeat.heads.task import Fitted, Task
+from cxrfeat.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to fit.
+
+    Attributes
+    ----------
+    C : float
+        Inverse L2 strength on standardised features, as in scikit-learn: the loss is summed over rows.
+    tol : float
+        Relative tolerance on the objective.
+    steps : int
+        At most so many steps of the optimiser.
+    """
+
+    C: float = 1.0
+    tol: float = 1e-7
+    steps: int = 200
+
+
+def fit(task: Task, settings: Mapping[str, Any], kind: str = "logistic", progress: Progress = silent) -> Fitted:
+    """Fit all labels together; a label with one class in training is left out."""
+    chosen = read_settings(Settings, settings, kind)
+    there = task.weighting.fittable
+    C = np.full(int(there.sum()), float(chosen.C))
+    solution = solve(
+        task.rows, np.nan_to_num(task.y[:, there]), task.weights[:, there], C, tol=chosen.tol, steps=chosen.steps
+    )
+    coef, intercept = np.full((len(there), task.rows.shape[1]), np.nan), np.full(len(there), np.nan)
+    coef[there], intercept[there] = solution.coef, solution.intercept
+    names = [label for label, known in zip(task.labels, there, strict=True) if known]
+    tell_if_unconverged(solution, names, chosen.tol)
+    gap = dict(zip(names, solution.gap.tolist(), strict=True))
+    notes = {"C": chosen.C, "tol": chosen.tol, "sweeps": solution.sweeps, "relative_gap": gap}
+    return Fitted(LinearHead(task.labels, coef, intercept, kind), bool(solution.converged.all()), None, notes)
+
+
+def tell_if_unconverged(solution: Solution, labels: list[str], tol: float) -> None:
+    """Warn of the labels whose optimum was not reached."""
+    if solution.converged.all():
+        return
+    late = [f"{labels[k]} ({solution.gap[k]:.1e})" for k in (~solution.converged).nonzero()[0]]
+    warnings.warn(
+        f"the logistic head did not reach a relative tolerance of {tol:g} for {', '.join(late)}; "
+        "raise steps, or lower C.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
+
+
+class ConvergenceWarning(UserWarning):
+    """The optimiser stopped before it reached its tolerance."""

@@ -1,0 +1,112 @@
+"""Decision thresholds: one probability per label, chosen on validation, above or at which a finding is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat.errors import HeadError
+
+METHODS = ("youden", "f1", "sensitivity", "precision", "fixed")
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How thresholds are chosen.
+
+    Attributes
+    ----------
+    method : str
+        `youden` (most sensitivity + specificity), `f1` (most F1), `sensitivity` (the highest threshold that reaches
+        `value`), `precision` (the most sensitive threshold that reaches `value`), `fixed` (`value` for every label).
+    value : float
+        For the last three.
+    """
+
+    method: str
+    value: float = float("nan")
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read `youden`, `f1`, `sensitivity=0.9`, `precision=0.5` or a plain probability.
+
+        Raises
+        ------
+        HeadError
+            If it is none of these.
+        """
+        method, _, value = text.partition("=")
+        try:
+            if method in ("youden", "f1") and not value:
+                return cls(method)
+            if method in ("sensitivity", "precision") and 0 < float(value) <= 1:
+                return cls(method, float(value))
+            if not value and 0 <= float(method) <= 1:
+                return cls("fixed", float(method))
+        except ValueError:
+            pass  # not a number: told below, with everything else that is not a rule
+        raise HeadError(
+            f"{text!r} is no threshold rule; give youden, f1, sensitivity=0.9, precision=0.5 or a probability."
+        )
+
+    def __str__(self) -> str:
+        if self.method in ("youden", "f1"):
+            return self.method
+        return f"{self.value:g}" if self.method == "fixed" else f"{self.method}={self.value:g}"
+
+
+def choose(y: Floats, p: Floats, rule: Rule) -> Floats:
+    """Choose the threshold of every label.
+
+    A threshold lies halfway between two neighbouring probabilities, so that the last digit of a printed one never
+    decides. Of equally good thresholds the highest is taken: it calls the fewest findings.
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+        Labels (n, labels): 1, 0 or NaN, which is left out.
+    p : numpy.ndarray
+        Probabilities of the same shape; NaN is left out.
+    rule : Rule
+        How to choose.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (labels,). NaN where the label has only one class, or where no threshold reaches the precision asked.
+    """
+    return np.array([_of_label(y[:, k], p[:, k], rule) for k in range(y.shape[1])])
+
+
+def _of_label(y: Floats, p: Floats, rule: Rule) -> float:
+    if rule.method == "fixed":
+        return rule.value
+    known = ~np.isnan(y) & ~np.isnan(p)
+    y, p = y[known], p[known]
+    positives = (y == 1).sum()
+    if positives == 0 or positives == len(y):
+        return float("nan")
+    # Candidate i calls everything with p >= values[i]; values fall.
+    order = np.argsort(-p, kind="stable")
+    last = np.append(np.diff(p[order]) != 0, True).nonzero()[0]
+    values = p[order][last]
+    true = np.cumsum(y[order] == 1)[last]
+    called = last + 1.0
+    sensitivity, precision = true / positives, true / called
+    if rule.method == "youden":
+        best = int(np.argmax(sensitivity - (called - true) / (len(y) - positives)))
+    elif rule.method == "f1":
+        best = int(np.argmax(2 * true / (called + positives)))
+    elif rule.method == "sensitivity":
+        best = int(np.argmax(sensitivity >= rule.value))
+    else:
+        enough = (precision >= rule.value).nonzero()[0]
+        if not len(enough):
+            return float("nan")
+        best = int(enough[-1])
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    return float((values[best] + below) / 2)

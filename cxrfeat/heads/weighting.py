@@ -1,0 +1,102 @@
+"""Class weights: what a positive and a negative of each label weigh in the loss, from the training labels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat.errors import HeadError
+
+SCHEMES = ("none", "paper", "balanced", "effective-number")
+EFFECTIVE_BETA = 0.9999
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Class weights of every label.
+
+    Attributes
+    ----------
+    scheme : str
+        One of `SCHEMES`.
+    labels : tuple of str
+        The labels.
+    positives, negatives : numpy.ndarray
+        Known training rows of each class, int64 (labels,).
+    positive, negative : numpy.ndarray
+        Weight of one row of that class, float64 (labels,).
+    """
+
+    scheme: str
+    labels: tuple[str, ...]
+    positives: npt.NDArray[np.int64]
+    negatives: npt.NDArray[np.int64]
+    positive: npt.NDArray[np.float64]
+    negative: npt.NDArray[np.float64]
+
+    @property
+    def fittable(self) -> npt.NDArray[np.bool_]:
+        """Labels with both classes in training, bool (labels,); nothing can be learnt about the others."""
+        return (self.positives > 0) & (self.negatives > 0)
+
+    def of(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN)."""
+        return np.where(np.isnan(y), 0.0, np.where(y > 0, self.positive, self.negative))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table, one row per label."""
+        return [
+            {
+                "label": label,
+                "positives": int(self.positives[k]),
+                "negatives": int(self.negatives[k]),
+                "weight_positive": float(self.positive[k]),
+                "weight_negative": float(self.negative[k]),
+            }
+            for k, label in enumerate(self.labels)
+        ]
+
+
+def weigh(y: npt.NDArray[np.float64], labels: Sequence[str], scheme: str = "none") -> Weighting:
+    """Compute the class weights of a scheme.
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+        Training labels, float64 (n, labels): 1, 0 or NaN for unknown. Unknown rows count for neither class.
+    labels : sequence of str
+        Names of the columns.
+    scheme : str
+        `none`: 1 and 1.
+        `paper`: w_p = share of negatives, w_n = share of positives (Fan and Bu, Entropy 2022, 24(3):313, after
+        Wang et al., CVPR 2017).
+        `balanced`: n / (2 n_class), as scikit-learn's `class_weight="balanced"`.
+        `effective-number`: proportional to (1 - beta) / (1 - beta^n_class) with beta = 0.9999, scaled to a sum of 2
+        over the classes (Cui et al., CVPR 2019).
+
+    Raises
+    ------
+    HeadError
+        If the scheme is unknown.
+    """
+    if scheme not in SCHEMES:
+        raise HeadError(f"unknown weighting {scheme!r}; choose one of {', '.join(SCHEMES)}.")
+    positives, negatives = (y == 1).sum(axis=0), (y == 0).sum(axis=0)
+    counts = np.stack([positives, negatives]).astype(np.float64)
+    total = np.maximum(counts.sum(axis=0), 1.0)
+    if scheme == "none":
+        weights = np.ones_like(counts)
+    elif scheme == "paper":
+        weights = counts[::-1] / total
+    elif scheme == "balanced":
+        weights = total / (2 * np.maximum(counts, 1.0))
+    else:
+        # 1 - beta^n, without the cancellation where n is small.
+        effective = -np.expm1(np.maximum(counts, 1.0) * np.log(EFFECTIVE_BETA))
+        weights = 1 / effective
+        weights *= 2 / weights.sum(axis=0)
+    return Weighting(scheme, tuple(labels), positives, negatives, weights[0], weights[1])
