@@ -103,7 +103,8 @@ def rates(tp: npt.ArrayLike, fp: npt.ArrayLike, fn: npt.ArrayLike, tn: npt.Array
         "specificity": ratio(d, d + b),
         "ppv": ratio(a, a + b),
         "npv": ratio(d, d + c),
-        "f1": ratio(2 * a, 2 * a + b + c),
+        # Without a positive, recall has no value, and so its mean with precision has none.
+        "f1": np.where(a + c > 0, ratio(2 * a, 2 * a + b + c), np.nan),
         "accuracy": ratio(a + d, a + b + c + d),
     }
 

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from cxrfeat.report.curves import roc
+from pathlib import Path
 
-__all__ = ["roc"]
+from cxrfeat.evaluate import Evaluation
+from cxrfeat.report.curves import roc
+from cxrfeat.run import Run
+
+__all__ = ["draw_all", "roc"]
+
+
+def draw_all(evaluation: Evaluation, run: Run, folder: str | Path) -> list[Path]:
+    """Draw every figure that an evaluation has the numbers for.
+
+    Returns
+    -------
+    list of Path
+        Every file written: PNG, SVG and CSV of each figure.
+    """
+    folder, scored = Path(folder), evaluation.scored
+    return roc(scored, folder / "roc.png")

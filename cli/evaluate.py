@@ -1,0 +1,63 @@
+"""`cxrfeat evaluate`: metrics of a run, with intervals, by group."""
+
+from __future__ import annotations
+
+import click
+
+from .defaults import run_path
+from .output import json_option, print_table, progress_bar, say
+
+
+@click.command()
+@click.option("--run", "run", metavar="RUN", help="Run folder. Default: the newest under runs/.")
+@click.option("--split", default="test", show_default=True, help="Which images.")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Group by view, sex, age, images_per_patient or any column of the study; may be repeated. Default: view.",
+)
+@click.option("--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0), help="Replicates.")
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
+    default="table",
+    show_default=True,
+    help="What is printed.",
+)
+@click.option("--figures/--no-figures", default=True, show_default=True, help="Draw into RUN/figures.")
+@click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so.")
+@json_option
+def command(run, split, by, replicates, seed, kind, figures, anyway, as_json) -> None:
+    """Evaluate a run: AUROC, average precision, thresholded metrics and calibration, with 95 % intervals.
+
+    Intervals are DeLong's and those of a bootstrap over patients. Writes RUN/metrics.json and figures with their data.
+
+    \b
+    Example:
+      cxrfeat evaluate --run runs/sample-logistic
+      cxrfeat evaluate --by view --by sex --by age --format latex > table.tex
+    """
+    from cxrfeat.evaluate import evaluate_run
+    from cxrfeat.report import tables
+    from cxrfeat.report.evaluation import write
+    from cxrfeat.run import Run
+
+    opened = Run.open(run_path(run))
+    with progress_bar("bootstrap", "replicates") as progress:
+        found = evaluate_run(opened, split, by or None, replicates, seed, anyway, progress)
+    written = write(found, opened, figures)
+    if as_json or kind != "table":
+        click.echo(tables.render(found, "json" if as_json else kind), nl=False)
+    else:
+        print_table(tables.rows_to_read(found), tables.title("Metrics per label", found.scored))
+        if found.groups:
+            print_table(
+                tables.group_rows(found), "By group; `group alone` is the macro AUROC of knowing only the group"
+            )
+        click.echo(tables.accuracy_line(found))
+    for warning in found.warnings:
+        say(f"warning: {warning.message}")
+    say("written: " + ", ".join(str(file) for file in written))
