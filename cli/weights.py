@@ -1,0 +1,47 @@
+"""`cxrfeat weights`: what is there, and how to get it."""
+
+from __future__ import annotations
+
+import click
+
+from .output import json_option, print_json, print_table
+
+
+@click.group("weights")
+def command() -> None:
+    """List and fetch backbone weights.
+
+    \b
+    Example:
+      cxrfeat weights ls
+      cxrfeat weights fetch densenet121
+    """
+
+
+@command.command("ls")
+@json_option
+def ls(as_json: bool) -> None:
+    """List the ImageNet weights: which are here, and whole.
+
+    \b
+    Example:
+      cxrfeat weights ls
+    """
+    from cxrfeat.backbones import weights
+
+    rows = weights.listing()
+    print_json(rows) if as_json else print_table(rows, columns=["backbone", "weights", "state", "file", "folder"])
+
+
+@command.command("fetch")
+@click.argument("backbone")
+def fetch(backbone: str) -> None:
+    """Download Keras's official ImageNet weights of BACKBONE into Keras's own folder, and check them.
+
+    \b
+    Example:
+      cxrfeat weights fetch resnet50
+    """
+    from cxrfeat.backbones import registry, weights
+
+    click.echo(weights.find(registry.get(backbone), "imagenet").path)

@@ -1,0 +1,327 @@
+"""Study + recipe -> embedding file, doing only what is not done."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxrfeat import __version__, sample
+from cxrfeat.backbones import engine as engines
+from cxrfeat.backbones import registry
+from cxrfeat.backbones import weights as weights_room
+from cxrfeat.backbones.registry import DEFAULT_SIZE, MIN_SIZE, Backbone
+from cxrfeat.backbones.weights import Weights
+from cxrfeat.errors import CxrfeatError, ImageError, WeightsError
+from cxrfeat.extract import pipeline, plan, seen
+from cxrfeat.extract.pipeline import Item, Seconds
+from cxrfeat.images import augment
+from cxrfeat.images.prepare import INTERPOLATIONS
+from cxrfeat.progress import Progress, silent
+from cxrfeat.store import Writer
+from cxrfeat.store.recipe import Recipe
+from cxrfeat.study import Study
+
+MAX_FAILURES_SHARE = 0.05
+"""Share of a study's images that may be unusable before an extraction counts as failed, unless a number is given."""
+
+
+@dataclass
+class Extraction:
+    """What an extraction did.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The embedding file.
+    recipe : Recipe
+        What it was made by.
+    images : int
+        Images in the study.
+    extracted : int
+        Embedded now.
+    kept : int
+        There already.
+    changed : list of str
+        Of the images embedded now, those whose files had changed.
+    gone : int
+        Kept although their files are no longer there.
+    failed : dict of str
+        Reason by image id, of all images of the study that have no embedding.
+    max_failures : int
+        How many of those were allowed.
+    notes : list of str
+        What the store found and mended.
+    engine : str
+        What ran; empty if nothing had to.
+    wall : float
+        Seconds from the first image to the last.
+    seconds : Seconds
+        Where the workers' time went.
+    workers : int
+        How many there were.
+    """
+
+    path: Path
+    recipe: Recipe
+    images: int
+    extracted: int = 0
+    kept: int = 0
+    changed: list[str] = field(default_factory=list)
+    gone: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    max_failures: int = 0
+    notes: list[str] = field(default_factory=list)
+    engine: str = ""
+    wall: float = 0.0
+    seconds: Seconds = field(default_factory=Seconds)
+    workers: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Images per second, NaN if none were extracted."""
+        return self.extracted / self.wall if self.extracted and self.wall else float("nan")
+
+    @property
+    def too_many_failures(self) -> bool:
+        """Whether more images are unusable than were allowed."""
+        return len(self.failed) > self.max_failures
+
+
+def extract(
+    study: Study,
+    out: str | Path | None = None,
+    *,
+    cache: str | Path = "cache",
+    backbone: str = "densenet121",
+    weights: str = "auto",
+    size: int = DEFAULT_SIZE,
+    preprocessing: str | None = None,
+    interpolation: str = "area",
+    policy: str = augment.DEFAULT_POLICY,
+    passes: int = 0,
+    seed: int = 0,
+    engine: str = "auto",
+    precision: str = "float32",
+    max_failures: int | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Extraction:
+    """Embed every image of a study that is not embedded yet.
+
+    An interrupted extraction goes on where it stopped; a finished one is not repeated unless an image changed or was
+    added. Images that cannot be used are recorded in the file, and tried again only when their file changes.
+
+    Parameters
+    ----------
+    study : Study
+        The images.
+    out : path, optional
+        The embedding file; by default `<cache>/<study>-<backbone>-<first 8 of recipe_sha256>.h5`.
+    cache : path
+        Folder of the default file.
+    backbone, size, interpolation, passes, seed
+        See `store.recipe.Recipe`.
+    weights : str
+        `imagenet`, `random:SEED`, a path, or `auto`: imagenet, and on the embedded sample random:0 if they cannot be
+        had.
+    preprocessing : str, optional
+        By default the backbone's own.
+    policy : str
+        Name of the augmentation policy of the passes beyond 0.
+    engine, precision
+        See `backbones.open_engine`.
+    max_failures : int, optional
+        Images that may be unusable; by default 5 % of the study's, at least 1. See `Extraction.too_many_failures`.
+    workers : int, optional
+        Threads; by default what keeps this machine busy.
+    progress, tell
+        Told how far it is, and what the user should know.
+
+    Raises
+    ------
+    WeightsError, EngineError, RecipeError
+        See `backbones.open_engine`.
+    LockedError, EmbeddingFileError
+        See `store.Writer`.
+    ImageError
+        If more images than allowed are not on disk, or none can be used.
+    """
+    spec = registry.get(backbone)
+    found = choose_weights(spec, weights, study, tell)
+    recipe = make_recipe(spec, found, size, preprocessing, interpolation, policy, passes, seed)
+    path = Path(out) if out else Path(cache) / f"{study.name}-{backbone}-{recipe.sha256[:8]}.h5"
+    allowed = max(1, int(MAX_FAILURES_SHARE * len(study))) if max_failures is None else max_failures
+    now = seen.look(study.ids, study.root, study.table["path"].tolist())
+    result = Extraction(path, recipe, len(study), max_failures=allowed)
+    if (settled := plan.settled(path, recipe, now)) is not None:
+        result.kept, result.failed, result.gone = settled.kept, settled.failed, settled.gone
+        return result
+    provenance = _provenance()
+    with Writer.open(path, recipe, spec.dim, provenance) as writer:
+        result.notes = list(writer.notes)
+        work = plan.make(writer, study, now, progress)
+        result.kept, result.gone, result.changed = work.kept, work.gone, work.changed
+        _refuse_hopeless(study, now, work.todo, allowed)
+        writer.drop(work.changed)
+        try:
+            if work.todo:
+                ready = engines.open_engine(recipe, found, engine, precision=precision)
+                result.engine = ready.name
+                writer.provenance.update(engine=ready.name, batch=ready.batch, streams=ready.seats)
+                _embed(writer, work.todo, study, ready, result, workers, progress)
+            if not writer.done:
+                first, reason = next(iter(writer.failed.items()))
+                raise ImageError(f"none of the {len(study)} images can be used; the first, {first!r}, {reason}")
+            writer.publish(study.ids)
+        finally:
+            # Of what is in the store and was not found changed since; after Ctrl-C too, so that nothing is read twice.
+            _keep_stamps(path, now, writer)
+        result.failed = {i: reason for i, reason in writer.failed.items() if i in set(study.ids)}
+    return result
+
+
+def recompute(recipe: Recipe, paths: Sequence[Path], weights: str | None = None, engine: str = "auto") -> np.ndarray:
+    """Embed pass 0 of some images again, or of images that are in no study.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How.
+    paths : sequence of Path
+        Image files.
+    weights : str, optional
+        Where a weights file of the user's lies now.
+    engine : str
+        See `backbones.open_engine`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, dim)
+
+    Raises
+    ------
+    ImageError
+        If an image cannot be used.
+    """
+    found = engines.weights_for(recipe, weights)
+    return pipeline.embed(list(paths), recipe, engines.open_engine(recipe.pass0, found, engine))
+
+
+def make_recipe(
+    spec: Backbone,
+    weights: Weights,
+    size: int = DEFAULT_SIZE,
+    preprocessing: str | None = None,
+    interpolation: str = "area",
+    policy: str = augment.DEFAULT_POLICY,
+    passes: int = 0,
+    seed: int = 0,
+) -> Recipe:
+    """Make the recipe of an extraction; see `extract`."""
+    if size < MIN_SIZE:
+        raise CxrfeatError(f"size {size} is too small: {spec.name} needs {MIN_SIZE} pixels or more.")
+    if interpolation not in INTERPOLATIONS:
+        raise CxrfeatError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}.")
+    return Recipe(
+        backbone=spec.name,
+        weights=weights.name,
+        weights_sha256=engines.weights_sha256(spec.name, weights),
+        layer=spec.cam_layer,
+        preprocessing=preprocessing or spec.preprocessing,
+        size=size,
+        interpolation=interpolation,
+        augmentation=augment.policy_of(policy).to_dict() if passes else None,
+        seed=seed,
+        passes=passes,
+    )
+
+
+def choose_weights(spec: Backbone, wanted: str, study: Study, tell: Callable[[str], None]) -> Weights:
+    """Find the weights; on the embedded sample `auto` goes on with random ones, and says so."""
+    if wanted != "auto":
+        return weights_room.find(spec, wanted)
+    try:
+        return weights_room.find(spec, "imagenet")
+    except WeightsError:
+        if not sample.holds(study):
+            raise
+        tell(
+            f"ImageNet weights of {spec.name} cannot be had here: going on with RANDOM weights (random:0). "
+            "Whatever comes of them shows that the pipeline works, and is not a result."
+        )
+        return weights_room.find(spec, "random:0")
+
+
+def _embed(
+    writer: Writer,
+    todo: Sequence[Item],
+    study: Study,
+    engine: engines.Engine,
+    result: Extraction,
+    workers: int | None,
+    progress: Progress,
+) -> None:
+    relative = dict(zip(study.ids, study.table["path"], strict=True))
+    begun, done = time.perf_counter(), 0
+    progress(0, len(todo))
+    blocks = pipeline.run(todo, writer.recipe, engine, workers)
+    with closing(blocks):
+        for block in blocks:
+            start = time.perf_counter()
+            if block.image_ids:
+                writer.append(block.image_ids, block.sha256, block.embeddings)
+            for item, reason in block.failures:
+                writer.fail(item.image_id, relative[item.image_id], reason)
+            result.seconds.add(block.seconds)
+            result.seconds.write += time.perf_counter() - start
+            result.extracted += len(block.image_ids)
+            done += block.size
+            result.wall = time.perf_counter() - begun
+            progress(done, len(todo), f"{result.rate:.1f} images/s")
+    result.workers = workers or engine.seats
+
+
+def _refuse_hopeless(study: Study, now: seen.Stamps, todo: Sequence[Item], allowed: int) -> None:
+    """Raise an ImageError if more images than allowed are not on disk: a wrong folder, told before the work."""
+    missing = set(now.image_ids[now.missing])
+    lost = [item for item in todo if item.image_id in missing]
+    if len(lost) > allowed:
+        row = int(np.flatnonzero(now.image_ids == lost[0].image_id)[0]) + 2
+        raise ImageError(
+            f"{len(lost)} of the {len(study)} images of study {study.name!r} are not on disk, the first is "
+            f"{lost[0].path} (row {row}). Mend the study's paths, or allow it with --max-failures {len(lost)}."
+        )
+
+
+def _keep_stamps(path: Path, now: seen.Stamps, writer: Writer) -> None:
+    known = np.fromiter((i in writer.done or i in writer.failed for i in now.image_ids), bool, len(now.image_ids))
+    seen.write(path, seen.Stamps(now.image_ids[known], now.stamps[known]))
+
+
+def _provenance() -> dict[str, Any]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("numpy", "opencv-python-headless", "openvino", "tensorflow", "keras", "h5py"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cxrfeat": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": versions,
+        "cores": os.cpu_count(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
