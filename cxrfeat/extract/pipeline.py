@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -85,7 +85,7 @@ class Block:
         return len(self.image_ids) + len(self.failures)
 
 
-def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | None = None) -> Iterator[Block]:
+def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | None = None) -> Generator[Block]:
     """Embed images, in order, a block at a time.
 
     Closing the generator (as Ctrl-C does) stops the workers after what they have in hand.

@@ -36,13 +36,15 @@ class Writer:
         SHA-256 of the image, 32 bytes, for each image id that has a row already.
     notes : list of str
         What was found and mended when opening, as sentences for the user.
+    provenance : dict
+        Written with the file; what is known only later (the engine) may be added until `publish`.
     """
 
     def __init__(self, path: Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], part_rows: int) -> None:
         self.path, self.recipe, self.dim = path, recipe, dim
         self.done: dict[str, bytes] = {}
         self.notes: list[str] = []
-        self._provenance = dict(provenance)
+        self.provenance = dict(provenance)
         self._part_rows = part_rows
         self._failures: dict[str, Failure] = {}
         self._new_failures: dict[str, Failure] = {}
@@ -93,6 +95,11 @@ class Writer:
             writer._leave()
             raise
         return writer
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Reason by image id, of the images that could not be used and have no row."""
+        return {i: reason for i, (_, _, reason) in self._failures.items() if i not in self.done}
 
     def __enter__(self) -> Writer:
         return self
@@ -294,7 +301,7 @@ class Writer:
         return first + [left[i] for i in sorted(left)]
 
     def _text(self) -> str:
-        return json.dumps(self._provenance, sort_keys=True, ensure_ascii=True)
+        return json.dumps(self.provenance, sort_keys=True, ensure_ascii=True)
 
     def _safe(self) -> str:
         rows = len(self._where)

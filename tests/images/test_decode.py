@@ -51,7 +51,7 @@ def test_tiff_and_bmp_are_read():
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 def test_a_truncated_file_is_refused_and_not_half_decoded(ending, share):
     data = encode(GREY, ending)
-    with pytest.raises(ImageError, match="truncated|decoded"):
+    with pytest.raises(ImageError, match=r"truncated|decoded"):
         decode.decode_grey(data[: int(len(data) * share)])
 
 
