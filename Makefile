@@ -1,6 +1,99 @@
-# The front door. `make help` lists the targets.
+# The front door. `make help` lists the targets; `make demo` is the place to begin.
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The targets of the pipeline stand on each other's files, so `make -j features head roc` must keep their order.
+.NOTPARALLEL:
 
-help:  ## List every target
-	@echo "under construction"
-.PHONY: help
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+BACKBONE ?= densenet121
+STUDY ?= sample
+PASSES ?= 2
+SIZE ?= 224
+WEIGHTS ?= auto
+HEAD ?= logistic
+WEIGHTED ?=
+RUN ?=
+ARGS ?=
+
+##@ Look
+
+demo: $(STAMP)  ## The whole job on the embedded sample: embeddings, head, ROC curves, Grad-CAM
+	$(BIN)/cxrfeat demo $(ARGS)
+
+doctor: $(STAMP)  ## Check this machine, and say how to fix what is wrong
+	$(BIN)/cxrfeat doctor $(ARGS)
+
+##@ The pipeline (the sample is the default study; ARGS="..." is handed on to the command)
+
+features: $(STAMP)  ## Embeddings of a study: BACKBONE=densenet121|resnet50 [STUDY= PASSES= SIZE= WEIGHTS=]
+	$(BIN)/cxrfeat extract $(STUDY) --backbone $(BACKBONE) --passes $(PASSES) --size $(SIZE) --weights $(WEIGHTS) $(ARGS)
+
+head: $(STAMP)  ## A head on the newest embeddings: WEIGHTED=1 [HEAD=logistic|keras STUDY=]
+	$(BIN)/cxrfeat fit-head $(STUDY) --head $(HEAD) $(if $(filter-out 0 no,$(WEIGHTED)),--weighted) $(ARGS)
+
+roc: $(STAMP)  ## ROC curves of the newest head [RUN=]
+	$(BIN)/cxrfeat roc $(RUN) $(ARGS)
+
+gradcam: $(STAMP)  ## Where the evidence lies, for the newest head [RUN=]
+	$(BIN)/cxrfeat gradcam $(if $(RUN),--run $(RUN)) $(ARGS)
+
+paper: $(STAMP)  ## Reproduce the reference paper's experiment [STUDY=]
+	$(BIN)/cxrfeat reproduce paper $(STUDY) $(ARGS)
+
+##@ Work on the code
+
+venv: $(STAMP)  ## Make the environment and install, once
+
+lint: $(STAMP)  ## Style, formatting, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP)  ## The tests [ARGS="tests/test_study.py -k leak"]
+	$(BIN)/pytest -m "not soak" $(ARGS)
+
+soak: $(STAMP)  ## The long form of the fault tests
+	$(BIN)/pytest -m soak $(ARGS)
+
+bench: $(STAMP)  ## Every benchmark: one script per claim, ours beside the peer's
+	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+
+docs: $(STAMP)  ## Write docs/commands.md from the commands' own help, and check every link
+	$(BIN)/python docs/build.py
+
+clean:  ## Remove what tools leave behind; keeps the environment, cache/, runs/ and studies/
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find cxrfeat cli tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+help:  ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The environment: any CPython from 3.11 to 3.13. A name can be there and not run (a version manager's shim), or run and
+# lack ensurepip (Debian without python3-venv), so each is tried before it is chosen. PYTHON=... names one.
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+$(STAMP): pyproject.toml
+	@if ! $(BIN)/python -c '' >/dev/null 2>&1; then \
+	  for python in $(PYTHONS); do \
+	    if "$$python" -c '$(FITS)' >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "make: no usable Python: cxrfeat needs CPython 3.11, 3.12 or 3.13 with its venv module (on Debian and" >&2; \
+	    echo "  Ubuntu: apt install python3-venv). Tried: $(PYTHONS). Name another with: make $(or $(MAKECMDGOALS),venv) PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "making $(VENV) with $$("$$found" --version) ($$found)"; \
+	  "$$found" -m venv --clear $(VENV); \
+	fi
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@echo "installing cxrfeat and what it needs into $(VENV); TensorFlow is large, this takes some minutes once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+.PHONY: demo doctor features head roc gradcam paper venv lint test soak bench docs clean help
