@@ -6,23 +6,61 @@ every source is read once at most, and not at all where it has no row there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat.errors import EmbeddingFileError
-from cxrfeat.store import disk, layout, parts
-from cxrfeat.store.layout import BLOCK, Failure, Rows
+from cxrfeat.progress import Progress, silent
+from cxrfeat.store import disk, layout, parts, salvage
+from cxrfeat.store.layout import BLOCK, Card, Rows
 from cxrfeat.store.lock import Lock
 from cxrfeat.store.reader import EmbeddingFile
-from cxrfeat.store.recipe import Recipe
 
 STRETCH = 128 << 20  # bytes of embeddings gathered at a time
-Source = EmbeddingFile | parts.Part | None
+
+
+class Blocks(Protocol):
+    """A file whose rows are read a block at a time: an EmbeddingFile, or what is left of one."""
+
+    path: Path
+
+    def block(self, number: int) -> Rows:
+        """Return one block of rows, all passes."""
+        ...
+
+    def sound(self, number: int, rows: Rows) -> bool:
+        """Whether what `block` returned is what was written."""
+        ...
+
+
+Source = Blocks | parts.Part | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A file to be made of rows from several places.
+
+    Attributes
+    ----------
+    card : Card
+        What it says beside its embeddings.
+    sources : sequence of Source
+        Where rows come from.
+    places : int64 (images, 2)
+        For each row of the new file, the number of its source and its row there.
+    """
+
+    card: Card
+    sources: Sequence[Source]
+    places: npt.NDArray[np.int64]
 
 
 def draft(file: Path) -> Path:
@@ -30,36 +68,20 @@ def draft(file: Path) -> Path:
     return file.with_name(file.name + ".part")
 
 
-def publish(
-    path: Path,
-    recipe: Recipe,
-    provenance: str,
-    shape: tuple[int, int, int],
-    rows: Iterator[Rows],
-    failures: Sequence[Failure],
-    lock: Lock,
-) -> None:
+def publish(path: Path, plan: Plan, lock: Lock, progress: Progress = silent) -> None:
     """Write a file beside `path`, check it, bring it to the disk, and let it take `path`'s place.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The embedding file.
-    recipe, provenance : Recipe, str
-        What it says of itself; the provenance as JSON.
-    shape : tuple of int
-        (passes, images, dim).
-    rows : iterator of Rows
-        The rows, whole blocks at a time but for the last.
-    failures : sequence of (image_id, path, reason)
-        Images that could not be used.
-    lock : Lock
-        Held; looked at once more before the file takes its place.
+    `lock` is held, and looked at once more before the file takes its place.
+
+    Raises
+    ------
+    EmbeddingFileError
+        If a row is damaged where it stands, or the disk cannot be written; `path` is untouched.
     """
     part = draft(path)
     disk.remove(part)
     try:
-        _write(part, recipe, provenance, shape, rows, failures)
+        _write(part, plan, progress)
         _check(part)
         lock.check()
         disk.system.replace(part, path)
@@ -70,58 +92,47 @@ def publish(
     disk.system.sync_folder(path.parent)
 
 
-def _write(
-    part: Path,
-    recipe: Recipe,
-    provenance: str,
-    shape: tuple[int, int, int],
-    rows: Iterator[Rows],
-    failures: Sequence[Failure],
-) -> None:
-    first = next(rows, None)
+def _write(part: Path, plan: Plan, progress: Progress) -> None:
     with disk.DiskFile(part) as raw:
         with h5py.File(raw, "w", libver=layout.LIBVER) as file:
-            sheet = layout.Sheet(file, shape, first.ids.dtype.itemsize if first else 1)
-            while first is not None:
-                sheet.write(first)
+            sheet = layout.Sheet(file, plan.card)
+            done = 0
+            for embeddings in _gather(plan):
+                sheet.write(embeddings)
                 raw.check()
-                first = next(rows, None)
-            sheet.finish(recipe.to_json(), provenance, failures)
+                done += embeddings.shape[1]
+                progress(done, plan.card.shape[1])
+            sheet.finish()
+        raw.check()
+        raw.seek(0, os.SEEK_END)
+        raw.write(salvage.index(part, plan.card))
         raw.sync()
 
 
-def gather(
-    sources: Sequence[Source], places: Sequence[tuple[int, int]], id_bytes: int, shape: tuple[int, int, int]
-) -> Iterator[Rows]:
-    """Yield the rows at `places`, (source, row) each, in order, in stretches of whole blocks.
-
-    `id_bytes` is the length of the longest id, `shape` the new file's (passes, images, dim).
-
-    Raises
-    ------
-    EmbeddingFileError
-        If a row is damaged where it stands.
-    """
-    where = np.array(places, dtype=np.int64).reshape(-1, 2)
-    passes, _, dim = shape
+def _gather(plan: Plan) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the embeddings (passes, rows, dim) of a new file, in order, in stretches of whole blocks."""
+    passes, n, dim = plan.card.shape
     step = max(1, STRETCH // (4 * passes * dim * BLOCK)) * BLOCK
-    for start in range(0, len(where), step):
-        here = where[start : start + step]
-        out = Rows(
-            np.empty(len(here), dtype=f"S{id_bytes}"),
-            np.empty((len(here), 32), dtype=np.uint8),
-            np.empty((passes, len(here), dim), dtype=np.float32),
-        )
+    for start in range(0, n, step):
+        here = plan.places[start : start + step]
+        out = np.empty((passes, len(here), dim), dtype=np.float32)
+        ids = plan.card.ids[start : start + step]
         for number in np.unique(here[:, 0]).tolist():
             targets = (here[:, 0] == number).nonzero()[0]
-            _copy(sources[number], here[targets, 1], out, targets)
+            _copy(plan.sources[number], here[targets, 1], out, targets, ids[targets])
         yield out
 
 
-def _copy(source: Source, rows: npt.NDArray[np.int64], out: Rows, targets: npt.NDArray[np.int64]) -> None:
-    """Copy `rows` of a source to the places `targets` of `out`, checked."""
+def _copy(
+    source: Source,
+    rows: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.bytes_],
+) -> None:
+    """Copy the embeddings of a source's `rows` to the places `targets` of `out`, checked."""
     if isinstance(source, parts.Part):
-        _put(parts.load(source), rows, out, targets)
+        _put(parts.load(source), rows, out, targets, ids)
         return
     assert source is not None
     blocks = rows // BLOCK
@@ -133,13 +144,20 @@ def _copy(source: Source, rows: npt.NDArray[np.int64], out: Rows, targets: npt.N
                 f"their SHA-256. `cxrfeat cache repair {source.path}` keeps what is sound."
             )
         here = blocks == block
-        _put(found, rows[here] - block * BLOCK, out, targets[here])
+        _put(found, rows[here] - block * BLOCK, out, targets[here], ids[here])
 
 
-def _put(found: Rows, rows: npt.NDArray[np.int64], out: Rows, targets: npt.NDArray[np.int64]) -> None:
-    out.ids[targets] = found.ids[rows]
-    out.image_sha256[targets] = found.image_sha256[rows]
-    out.embeddings[:, targets] = found.embeddings[:, rows]
+def _put(
+    found: Rows,
+    rows: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.bytes_],
+) -> None:
+    # Rows are joined by id, never by position: a row that is not the one meant stops everything.
+    if (found.ids[rows] != ids).any():
+        raise EmbeddingFileError(f"image {ids[0].decode(errors='replace')!r} is not where its row was found before.")
+    out[:, targets] = found.embeddings[:, rows]
 
 
 def _check(path: Path) -> None:

@@ -83,6 +83,17 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def check_finite(ids: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
+    """Raise an EmbeddingFileError that names the images whose embeddings (passes, n, dim) hold NaN or infinity."""
+    finite = np.isfinite(embeddings).all(axis=(0, 2))
+    if not finite.all():
+        names = [ids[i] for i in np.flatnonzero(~finite).tolist()]
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise EmbeddingFileError(
+            f"{len(names)} of {len(ids)} embeddings hold NaN or infinity: {some}. Look at these images and the weights."
+        )
+
+
 def encode_ids(image_ids: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.bytes_]:
     """Ids as fixed-length UTF-8.
 
@@ -109,65 +120,107 @@ def decode_texts(encoded: npt.NDArray[np.bytes_]) -> npt.NDArray[np.str_]:
     return np.char.decode(encoded, "utf-8")
 
 
+@dataclass(frozen=True)
+class Card:
+    """What a file says beside its embeddings.
+
+    Attributes
+    ----------
+    recipe, provenance : str
+        JSON texts.
+    shape : tuple of int
+        (passes, images, dim).
+    ids : ndarray of bytes, (images,)
+        Image ids, UTF-8.
+    image_sha256 : uint8 (images, 32)
+        Hashes of the image files.
+    failures : sequence of (image_id, path, reason)
+        Images that could not be used.
+    """
+
+    recipe: str
+    provenance: str
+    shape: tuple[int, int, int]
+    ids: npt.NDArray[np.bytes_]
+    image_sha256: npt.NDArray[np.uint8]
+    failures: Sequence[Failure]
+
+
 class Sheet:
-    """A file being written: rows go in from the first to the last, in whole blocks but for the end.
+    """A file being written: first all that stands beside the embeddings, then these from the first row to the last.
+
+    What a file says of itself thus lies before its embeddings, so that one which was cut short can still be mended.
 
     Parameters
     ----------
     file : h5py.File
         An empty file, open for writing.
-    shape : tuple of int
-        (passes, images, dim).
-    id_bytes : int
-        Length of the longest id, in bytes.
+    card : Card
+        What it says.
     """
 
-    def __init__(self, file: h5py.File, shape: tuple[int, int, int], id_bytes: int) -> None:
-        passes, n, dim = shape
-        self._file, self._shape, self._at = file, shape, 0
+    def __init__(self, file: h5py.File, card: Card) -> None:
+        self._file, self._card, self._at = file, card, 0
+        passes, n, dim = card.shape
         count = -(-n // BLOCK)
-        rows = min(n, 16 * BLOCK)
-        self._ids = _dataset(file, "image_id", (n,), h5py.string_dtype("utf-8", max(id_bytes, 1)), (rows,))
-        self._hashes = _dataset(file, "image_sha256", (n, 32), "u1", (rows, 32))
-        self._embeddings = _dataset(file, "embeddings", shape, "<f4", (1, min(n, BLOCK), dim))
+        many = min(n, 16 * BLOCK)
+        longest = max(card.ids.dtype.itemsize, 1)
         self._table = np.zeros((passes + 1, count, 32), dtype=np.uint8)
+        self._set("format", FORMAT)
+        file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
+        self._set("recipe", card.recipe)
+        self._set("recipe_sha256", text_sha256(card.recipe))
+        self._set("provenance", card.provenance)
+        self._set("provenance_sha256", text_sha256(card.provenance))
+        self._set("content_sha256", "0" * 64)
+        text = h5py.string_dtype("utf-8", longest)
+        _dataset(file, "image_id", (n,), text, (many,))[...] = card.ids.astype(text)
+        _dataset(file, "image_sha256", (n, 32), "u1", (many, 32))[...] = card.image_sha256
+        self._stored = _dataset(file, "block_sha256", self._table.shape, "u1", (1, min(count, 4096), 32))
+        self._stored[...] = self._table
+        _write_failures(file, card.failures)
+        self._embeddings = _dataset(file, "embeddings", card.shape, "<f4", (1, min(n, BLOCK), dim))
+        file.flush()
 
-    def write(self, rows: Rows) -> None:
-        """Add rows after those there are."""
-        ids = rows.ids.astype(self._ids.dtype)
-        embeddings = rows.embeddings.astype("<f4", copy=False)
-        there = slice(self._at, self._at + len(rows))
-        self._ids[there], self._hashes[there] = ids, rows.image_sha256
-        for block, part in blocks(len(rows)):
-            number = self._at // BLOCK + block
-            self._table[0, number] = digest(ids[part], rows.image_sha256[part])
-            for pass_ in range(self._shape[0]):
-                self._table[1 + pass_, number] = digest(embeddings[pass_, part])
-        for pass_ in range(self._shape[0]):
-            self._embeddings[pass_, there] = embeddings[pass_]
-        self._at = there.stop
+    def write(self, embeddings: npt.NDArray[np.float32]) -> None:
+        """Add embeddings (passes, rows, dim) after those there are: whole blocks, but for the last."""
+        embeddings = embeddings.astype("<f4", copy=False)
+        first = self._at // BLOCK
+        for block, part in blocks(embeddings.shape[1]):
+            for pass_, rendering in enumerate(embeddings):
+                self._table[1 + pass_, first + block] = digest(rendering[part])
+        for pass_, rendering in enumerate(embeddings):
+            self._embeddings[pass_, self._at : self._at + embeddings.shape[1]] = rendering
+        self._at += embeddings.shape[1]
 
-    def finish(self, recipe: str, provenance: str, failures: Sequence[Failure]) -> None:
-        """Write what stands beside the rows."""
-        assert self._at == self._shape[1]
-        table = _dataset(self._file, "block_sha256", self._table.shape, "u1", (1, min(self._table.shape[1], 4096), 32))
-        table[...] = self._table
-        _write_failures(self._file, failures)
-        content = content_sha256(recipe, self._shape, failures, self._table)
-        for name, text in {
-            "format": FORMAT,
-            "recipe": recipe,
-            "recipe_sha256": text_sha256(recipe),
-            "provenance": provenance,
-            "provenance_sha256": text_sha256(provenance),
-            "content_sha256": content,
-        }.items():
-            data = text.encode()
-            if len(data) > MAX_TEXT:
-                raise EmbeddingFileError(f"the {name} is {len(data):,} bytes; a file holds at most {MAX_TEXT:,}.")
-            # Fixed length, so that a reader knows the size before it takes the memory.
-            self._file.attrs.create(name, np.array(data, dtype=h5py.string_dtype("utf-8", max(len(data), 1))))
-        self._file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
+    def finish(self) -> None:
+        """Write the hashes, in the places kept for them."""
+        card = self._card
+        if self._at != card.shape[1]:
+            raise EmbeddingFileError(f"{self._at} rows were written where {card.shape[1]} were announced.")
+        for block, part in blocks(self._at):
+            self._table[0, block] = digest(card.ids[part], card.image_sha256[part])
+        self._stored[...] = self._table
+        self._file.attrs.modify(
+            "content_sha256", _fixed(content_sha256(card.recipe, card.shape, card.failures, self._table))
+        )
+
+    def _set(self, name: str, text: str) -> None:
+        if len(text.encode()) > MAX_TEXT:
+            raise EmbeddingFileError(f"the {name} is {len(text):,} characters; a file holds at most {MAX_TEXT:,}.")
+        self._file.attrs.create(name, _fixed(text))
+
+
+def sound(table: npt.NDArray[np.uint8], rows: Rows) -> bool:
+    """Whether one block's rows match its column of `block_sha256`, uint8 (1 + passes, 32)."""
+    found = [digest(rows.ids, rows.image_sha256), *(digest(rendering) for rendering in rows.embeddings)]
+    return bool((np.stack(found) == table).all())
+
+
+def _fixed(text: str) -> npt.NDArray[Any]:
+    """Return a text as an attribute's value of fixed length, so that a reader knows its size before it reads it."""
+    data = text.encode()
+    return np.array(data, dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
 
 
 def _dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]) -> h5py.Dataset:
@@ -177,7 +230,8 @@ def _dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, chu
 
 
 def _write_failures(file: h5py.File, failures: Sequence[Failure]) -> None:
-    columns = list(zip(*[[text.encode() for text in row] for row in failures], strict=True)) or [(), (), ()]
+    rows = [tuple(text.encode() for text in row) for row in failures]
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
     lengths = [max(map(len, column), default=1) or 1 for column in columns]
     dtype = np.dtype(
         [
@@ -187,7 +241,7 @@ def _write_failures(file: h5py.File, failures: Sequence[Failure]) -> None:
     )
     dataset = _dataset(file, "failures", (len(failures),), dtype, (min(len(failures), BLOCK),))
     if failures:
-        dataset[...] = np.array([tuple(text.encode() for text in row) for row in failures], dtype=dtype)
+        dataset[...] = np.array(rows, dtype=dtype)
 
 
 def clip(text: str, size: int) -> str:

@@ -73,6 +73,13 @@ class Lock:
         self._me = Holder.me()
         self._stop = threading.Event()
 
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def acquire(self) -> None:
         """Take the lock, from a dead holder if need be.
 

@@ -85,6 +85,17 @@ def write(file: Path, number: int, recipe: Recipe, provenance: str, rows: Rows, 
     return Part(path, _without_embeddings(rows), tuple(failures))
 
 
+def join(pending: Sequence[Rows], passes: int, dim: int) -> Rows:
+    """Put batches of rows together; without any, rows of that shape and none of them."""
+    if not pending:
+        return Rows(np.empty(0, "S1"), np.empty((0, 32), np.uint8), np.empty((passes, 0, dim), np.float32))
+    return Rows(
+        np.concatenate([rows.ids for rows in pending]),
+        np.concatenate([rows.image_sha256 for rows in pending]),
+        np.concatenate([rows.embeddings for rows in pending], axis=1),
+    )
+
+
 def find(file: Path, recipe: Recipe, dim: int) -> tuple[list[Part], list[Path]]:
     """Read what an interrupted extraction left.
 

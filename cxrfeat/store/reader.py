@@ -6,9 +6,11 @@ in the file's own order, or any order, costs each block once; reading single row
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +49,12 @@ class EmbeddingFile:
         Length of an embedding, and number of renderings: `recipe.passes` + 1.
     """
 
-    def __init__(self, path: Path, file: h5py.File, tolerant: bool = False) -> None:
+    def __init__(self, path: Path, file: h5py.File, tolerant: bool = False, limit: int | None = None) -> None:
         self.path = path
         self._file = file
-        self._data = schema.datasets(file, path)
+        self._data = schema.datasets(file, path, path.stat().st_size if limit is None else limit)
         self.passes, _, self.dim = self._data["embeddings"].shape
-        self._encoded = np.asarray(self._read_all("image_id"))
+        self.encoded_ids = np.asarray(self._read_all("image_id"))
         self._hashes = np.asarray(self._read_all("image_sha256"))
         self._table = np.asarray(self._read_all("block_sha256"))
         self.recipe = self._read_recipe()
@@ -82,17 +84,22 @@ class EmbeddingFile:
         return cls._open(Path(path), tolerant=False)
 
     @classmethod
-    def open_damaged(cls, path: str | Path) -> EmbeddingFile:
-        """Open a file even if hashes do not match, with what is wrong in `problems`; for `verify` and `repair`."""
-        return cls._open(Path(path), tolerant=True)
+    def open_damaged(cls, path: Path, padded: io.RawIOBase | None = None, limit: int | None = None) -> EmbeddingFile:
+        """Open a file even if hashes do not match, with what is wrong in `problems`; for `verify` and `repair`.
+
+        `padded` gives its bytes in the file's stead, `limit` of them.
+        """
+        return cls._open(path, tolerant=True, padded=padded, limit=limit)
 
     @classmethod
-    def _open(cls, path: Path, tolerant: bool) -> EmbeddingFile:
+    def _open(
+        cls, path: Path, tolerant: bool, padded: io.RawIOBase | None = None, limit: int | None = None
+    ) -> EmbeddingFile:
         if not path.is_file():
             raise NotFoundError(f"no embedding file at {path}; `cxrfeat extract` makes one.")
-        file = schema.open_file(path)
+        file = schema.open_file(path, padded)
         try:
-            return cls(path, file, tolerant)
+            return cls(path, file, tolerant, limit)
         except schema.HDF5_ERRORS as error:
             file.close()
             if isinstance(error, EmbeddingFileError):
@@ -109,7 +116,7 @@ class EmbeddingFile:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._encoded)
+        return len(self.encoded_ids)
 
     def close(self) -> None:
         """Close the file."""
@@ -190,11 +197,16 @@ class EmbeddingFile:
         """The hash that stands for everything but the provenance."""
         return schema.text(self._file, "content_sha256", self.path)
 
+    @property
+    def provenance_text(self) -> str:
+        """The provenance as it stands in the file."""
+        return schema.text(self._file, "provenance", self.path)
+
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Package versions, engine, device and time; not part of the content."""
         try:
-            found = json.loads(schema.text(self._file, "provenance", self.path))
+            found = json.loads(self.provenance_text)
         except ValueError as error:
             raise EmbeddingFileError(f"{self.path}: its provenance is not JSON: {error}.") from error
         return found if isinstance(found, dict) else {}
@@ -206,12 +218,11 @@ class EmbeddingFile:
             embeddings = self._data["embeddings"][:, rows]
         except schema.HDF5_ERRORS as error:
             raise schema.damaged(self.path, error, f"rows {rows.start} to {rows.stop - 1}") from error
-        return layout.Rows(self._encoded[rows], self._hashes[rows], embeddings)
+        return layout.Rows(self.encoded_ids[rows], self._hashes[rows], embeddings)
 
     def sound(self, number: int, rows: layout.Rows) -> bool:
         """Whether what `block` returned is what was written, by SHA-256."""
-        found = [layout.digest(rows.ids, rows.image_sha256), *(layout.digest(e) for e in rows.embeddings)]
-        return bool((np.stack(found) == self._table[:, number]).all())
+        return layout.sound(self._table[:, number], rows)
 
     def _rows(self, image_ids: Ids | None) -> npt.NDArray[np.int64]:
         if image_ids is None or image_ids is self.image_ids:
@@ -281,11 +292,10 @@ class EmbeddingFile:
     def _problems(self) -> list[str]:
         """What does not match its SHA-256, but for the embeddings."""
         found = []
-        provenance = schema.text(self._file, "provenance", self.path)
-        if layout.text_sha256(provenance) != schema.text(self._file, "provenance_sha256", self.path):
+        if layout.text_sha256(self.provenance_text) != schema.text(self._file, "provenance_sha256", self.path):
             found.append("its provenance does not match its hash")
         for number, rows in layout.blocks(len(self)):
-            if (layout.digest(self._encoded[rows], self._hashes[rows]) != self._table[0, number]).any():
+            if (layout.digest(self.encoded_ids[rows], self._hashes[rows]) != self._table[0, number]).any():
                 found.append(f"the ids or image hashes of rows {rows.start} to {rows.stop - 1} do not match their hash")
         extent = (self.passes, len(self), self.dim)
         content = layout.content_sha256(self.recipe.to_json(), extent, self.failed, self._table)
@@ -294,7 +304,7 @@ class EmbeddingFile:
         return found
 
     def _decode_ids(self) -> npt.NDArray[np.str_]:
-        ids = layout.decode_texts(self._encoded)
+        ids = layout.decode_texts(self.encoded_ids)
         if len(set(ids.tolist())) != len(ids) and not self.problems:
             raise EmbeddingFileError(f"{self.path} is damaged: an image_id stands in it twice.")
         return ids
@@ -303,6 +313,6 @@ class EmbeddingFile:
 def _by_block(rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
     """First row of each block that sorted `rows` touch, and which of them lie in it."""
     blocks = rows // BLOCK
-    edges = np.flatnonzero(np.diff(blocks, prepend=-1))
-    for begin, end in zip(edges.tolist(), [*edges[1:].tolist(), len(rows)], strict=True):
+    edges = [*np.flatnonzero(np.diff(blocks, prepend=-1)).tolist(), len(rows)]
+    for begin, end in pairwise(edges):
         yield int(blocks[begin]) * BLOCK, slice(begin, end)

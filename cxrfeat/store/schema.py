@@ -8,6 +8,7 @@ is applied (nothing can unpack to more than it is), and no array is larger than 
 from __future__ import annotations
 
 import errno
+import io
 from pathlib import Path
 
 import h5py
@@ -22,19 +23,18 @@ NAMES = ("embeddings", "image_id", "image_sha256", "block_sha256", "failures")
 _FIELDS = (("image_id", layout.MAX_ID), ("path", layout.MAX_PATH), ("reason", layout.MAX_REASON))
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file that says it is an embedding file of a version known here."""
+def open_file(path: Path, raw: io.RawIOBase | None = None) -> h5py.File:
+    """Open an HDF5 file that says it is an embedding file of a version known here; by `raw` if it is given."""
     try:
         # No locking: published files never change, and on a network share HDF5's flock fails for readers.
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(raw, "r") if raw is not None else h5py.File(path, "r", locking=False)
     except HDF5_ERRORS as error:
         if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EACCES:
             raise EmbeddingFileError(f"{path} cannot be read: permission denied.") from error
-        with path.open("rb") as raw:
-            if raw.read(8) != b"\x89HDF\r\n\x1a\n":
-                raise EmbeddingFileError(
-                    f"{path} is not an embedding file: it is no HDF5 at all. `cxrfeat extract` makes one."
-                ) from error
+        if not is_hdf5(path):
+            raise EmbeddingFileError(
+                f"{path} is not an embedding file: it is no HDF5 at all. `cxrfeat extract` makes one."
+            ) from error
         raise damaged(path, error) from error
     try:
         _check_format(file, path)
@@ -75,15 +75,20 @@ def text(file: h5py.File, name: str, path: Path) -> str:
         raise EmbeddingFileError(f"{path} is damaged: its attribute {name!r} is not UTF-8.") from error
 
 
-def datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
-    """Return the datasets of a file, checked.
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with path.open("rb") as raw:
+        return raw.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]:
+    """Return the datasets of a file of `limit` bytes, checked.
 
     Raises
     ------
     EmbeddingFileError
         If one is missing, lies elsewhere, or has an unexpected type, filter, layout or size.
     """
-    limit = path.stat().st_size
     found = {name: _dataset(file, name, path) for name in NAMES}
     extent = found["embeddings"].shape
     if len(extent) != 3:

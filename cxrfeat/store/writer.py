@@ -158,7 +158,7 @@ class Writer:
             )
         if np.shape(image_sha256) != (len(ids), 32):
             raise EmbeddingFileError(f"image hashes of shape {np.shape(image_sha256)}; {(len(ids), 32)} was expected.")
-        check_finite(ids, embeddings)
+        layout.check_finite(ids, embeddings)
         twice = [i for i in ids if i in self.done]
         if twice or len(set(ids)) != len(ids):
             raise EmbeddingFileError(f"image {(twice or ids)[0]!r} has a row in {self.path} already; drop it first.")
@@ -180,11 +180,12 @@ class Writer:
         if not self._pending and not self._new_failures:
             return
         self._lock.check()
-        rows = _join(self._pending, self.recipe.passes + 1, self.dim)
+        rows = parts.join(self._pending, self.recipe.passes + 1, self.dim)
         with disk.telling(self.path, self._safe()):
             part = parts.write(
                 self.path, self._number, self.recipe, self._text(), rows, tuple(self._new_failures.values())
             )
+        self._number += 1
         self._pending, self._new_failures = [], {}
         self._take(part)
 
@@ -208,16 +209,10 @@ class Writer:
         failures = self._final_failures(order)
         if self._unchanged(failures):
             return
-        wanted = [i for i in dict.fromkeys(map(str, order)) if i in self._where]
-        chosen = set(wanted)
-        wanted += [i for i, _ in sorted(self._where.items(), key=lambda item: item[1]) if i not in chosen]
-        shape = (self.recipe.passes + 1, len(wanted), self.dim)
-        id_bytes = max((len(i.encode()) for i in wanted), default=1)
-        sources, places = [self._published, *self._parts], [self._where[i] for i in wanted]
+        plan = self._plan(order, failures)
         with disk.telling(self.path, self._safe()):
             self._lock.check()
-            rows = assembly.gather(sources, places, id_bytes, shape)
-            assembly.publish(self.path, self.recipe, self._text(), shape, rows, failures, self._lock)
+            assembly.publish(self.path, plan, self._lock)
             parts.remove(self.path, [part.path for part in self._parts])
             self._read_published()
 
@@ -292,6 +287,21 @@ class Writer:
             return False
         return not self._parts and len(self._where) == len(file) and set(failures) == set(file.failed)
 
+    def _plan(self, order: Iterable[str], failures: Sequence[Failure]) -> assembly.Plan:
+        wanted = [i for i in dict.fromkeys(map(str, order)) if i in self._where]
+        chosen = set(wanted)
+        wanted += [i for i, _ in sorted(self._where.items(), key=lambda item: item[1]) if i not in chosen]
+        card = layout.Card(
+            recipe=self.recipe.to_json(),
+            provenance=self._text(),
+            shape=(self.recipe.passes + 1, len(wanted), self.dim),
+            ids=layout.encode_ids(wanted),
+            image_sha256=np.frombuffer(b"".join(self.done[i] for i in wanted), dtype=np.uint8).reshape(-1, 32),
+            failures=failures,
+        )
+        places = np.array([self._where[i] for i in wanted], dtype=np.int64).reshape(-1, 2)
+        return assembly.Plan(card, [self._published, *self._parts], places)
+
     def _final_failures(self, order: Iterable[str]) -> list[Failure]:
         """Return the failures of images without a row: in the study's order, then any others by id."""
         left = {i: failure for i, failure in self._failures.items() if i not in self._where}
@@ -312,27 +322,6 @@ class Writer:
             self._published.close()
             self._published = None
         self._lock.release()
-
-
-def check_finite(ids: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
-    """Raise an EmbeddingFileError that names the images whose embeddings (passes, n, dim) hold NaN or infinity."""
-    finite = np.isfinite(embeddings).all(axis=(0, 2))
-    if not finite.all():
-        names = [ids[i] for i in np.flatnonzero(~finite).tolist()]
-        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise EmbeddingFileError(
-            f"{len(names)} of {len(ids)} embeddings hold NaN or infinity: {some}. Look at these images and the weights."
-        )
-
-
-def _join(pending: Sequence[Rows], passes: int, dim: int) -> Rows:
-    if not pending:
-        return Rows(np.empty(0, "S1"), np.empty((0, 32), np.uint8), np.empty((passes, 0, dim), np.float32))
-    return Rows(
-        np.concatenate([rows.ids for rows in pending]),
-        np.concatenate([rows.image_sha256 for rows in pending]),
-        np.concatenate([rows.embeddings for rows in pending], axis=1),
-    )
 
 
 def _make_folders(folder: Path) -> None:
