@@ -83,11 +83,16 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def finite(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Whether all of an image's values are finite, bool (n,), for embeddings (passes, n, dim)."""
+    return np.asarray(np.isfinite(embeddings).all(axis=(0, 2)))
+
+
 def check_finite(ids: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
     """Raise an EmbeddingFileError that names the images whose embeddings (passes, n, dim) hold NaN or infinity."""
-    finite = np.isfinite(embeddings).all(axis=(0, 2))
-    if not finite.all():
-        names = [ids[i] for i in np.flatnonzero(~finite).tolist()]
+    good = finite(embeddings)
+    if not good.all():
+        names = [ids[i] for i in np.flatnonzero(~good).tolist()]
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise EmbeddingFileError(
             f"{len(names)} of {len(ids)} embeddings hold NaN or infinity: {some}. Look at these images and the weights."

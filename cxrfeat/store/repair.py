@@ -100,7 +100,7 @@ def _sort_rows(wreck: salvage.Damaged) -> tuple[np.ndarray, list[str], int]:
             bad_blocks += 1
             lost += [i.decode(errors="replace") for i in wreck.encoded_ids[rows].tolist()]
             continue
-        finite = [bool(good) for good in np.isfinite(found.embeddings).all(axis=(0, 2))]
+        finite = layout.finite(found.embeddings).tolist()
         for row, image_id, good in zip(range(rows.start, rows.stop), found.ids.tolist(), finite, strict=True):
             if good and image_id not in seen:
                 seen.add(image_id)

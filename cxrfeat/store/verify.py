@@ -182,7 +182,7 @@ def _check_rows(file: EmbeddingFile, report: Report, progress: Progress) -> None
             text = f"rows {rows.start} to {rows.stop - 1} do not match their checksum."
             report.findings.append(Finding("content", text, tuple(ids)))
         else:
-            bad = ~np.isfinite(found.embeddings).all(axis=(0, 2))
+            bad = ~layout.finite(found.embeddings)
             if bad.any():
                 names = tuple(np.asarray(ids)[bad].tolist())
                 report.findings.append(Finding("values", f"{len(names)} rows hold NaN or infinity.", names))

@@ -158,7 +158,7 @@ def test_a_damaged_part_is_extracted_again(tmp_path, recipe, rows):
 
 
 def test_of_two_rows_the_later_part_counts(tmp_path, recipe, rows):
-    ids, hashes, embeddings = rows(12)
+    _, hashes, embeddings = rows(12)
     for start in range(12):  # twelve parts of one image, so that their order is not that of their hashes
         with Writer.open(tmp_path / "a.h5", recipe(), 8, {}) as writer:
             writer.drop(["x"])
