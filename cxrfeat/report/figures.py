@@ -5,14 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from cxrfeat.evaluate import Evaluation
-from cxrfeat.report.curves import roc
+from cxrfeat.report.bars import class_frequencies, confusions, labels
+from cxrfeat.report.curves import losses, precision_recall, reliability, roc, sweep
 from cxrfeat.run import Run
 
-__all__ = ["draw_all", "roc"]
+__all__ = [
+    "class_frequencies",
+    "confusions",
+    "draw_all",
+    "labels",
+    "losses",
+    "precision_recall",
+    "reliability",
+    "roc",
+    "sweep",
+]
 
 
 def draw_all(evaluation: Evaluation, run: Run, folder: str | Path) -> list[Path]:
-    """Draw every figure that an evaluation has the numbers for.
+    """Draw every figure that an evaluation and its run have the numbers for.
 
     Returns
     -------
@@ -20,4 +31,15 @@ def draw_all(evaluation: Evaluation, run: Run, folder: str | Path) -> list[Path]
         Every file written: PNG, SVG and CSV of each figure.
     """
     folder, scored = Path(folder), evaluation.scored
-    return roc(scored, folder / "roc.png")
+    written = labels(evaluation, folder / "labels.png")
+    for draw, name in (
+        (roc, "roc"),
+        (precision_recall, "precision_recall"),
+        (reliability, "reliability"),
+        (sweep, "thresholds"),
+        (confusions, "confusion"),
+    ):
+        written += draw(scored, folder / f"{name}.png")
+    if (run.path / "history.csv").is_file():
+        written += losses(run, folder / "loss.png")
+    return written

@@ -64,6 +64,41 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     return figure, list(axes.ravel())
 
 
+def panels(count: int, across: int = 5) -> tuple[Figure, list[Axes]]:
+    """Return a page-wide figure of small square axes that share their scales, one for each of `count`."""
+    columns = min(across, count)
+    rows = -(-count // columns)
+    side, room = PAGE / across, (0.45, 0.5)  # inches; room for the scales on the left and below
+    width, height = side * columns + room[0], rows * (side + 0.2) + room[1]
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(width, height), dpi=200)
+        FigureCanvasAgg(figure)
+        # All panels are alike, so that the layout is known beforehand; finding it would take longer than drawing.
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure.subplots_adjust(
+        left=room[0] / width, bottom=room[1] / height, right=1, top=1 - 0.3 / height, wspace=0.14, hspace=0.36
+    )
+    for extra in axes[count:]:
+        extra.remove()
+    for k, one in enumerate(axes[:count]):
+        # Scales are written once a column and once a row: at this size the numbers would fill the page.
+        one.tick_params(labelleft=k % columns == 0, labelbottom=k + columns >= count, labelsize=6)
+    return figure, list(axes[:count])
+
+
+def panel_title(axes: Axes, label: str, note: str) -> None:
+    """Write a label's name above a small axes, and a few numbers under the name."""
+    axes.set_title(f"{pretty(label)}\n{note}", fontsize=6.6, linespacing=1.2, pad=3)
+
+
+def outer_labels(figure: Figure, across: str, up: str) -> None:
+    """Name the two directions once for all small axes."""
+    width, height = (float(x) for x in figure.get_size_inches())
+    bottom = figure.subplotpars.bottom
+    figure.text(0.5, bottom - 0.22 / height, across, ha="center", va="top", fontsize=8)
+    figure.text(0.06 / width, (1 + bottom) / 2, up, ha="right", va="center", rotation=90, fontsize=8)
+
+
 def pretty(label: str) -> str:
     """Return a label as it is written in a figure."""
     return label.replace("_", " ")
@@ -126,11 +161,12 @@ def save(figure: Figure, path: str | Path, data: pd.DataFrame, formats: Sequence
     wanted = list(dict.fromkeys(([ending] if ending in known else []) + list(formats)))
     written = []
     with mpl.rc_context(RC):
+        frame = _drawn(figure).padded(0.06)
         for kind in wanted:
             target = stem.with_name(f"{stem.name}.{kind}")
             with files.atomic_path(target) as part:
                 # No date and no version in the file: the same data give the same bytes.
-                figure.savefig(part, format=kind, metadata=_undated(kind), bbox_inches="tight", pad_inches=0.06)
+                figure.savefig(part, format=kind, metadata=_undated(kind), bbox_inches=frame)
             written.append(target)
     target = stem.with_name(f"{stem.name}.csv")
     files.write_atomically(target, data.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
@@ -139,15 +175,17 @@ def save(figure: Figure, path: str | Path, data: pd.DataFrame, formats: Sequence
 
 def _drawn(figure: Figure) -> Bbox:
     """Measure what is drawn, in inches, and keep the layout as it is from here on."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     return figure.get_tightbbox()
 
 
 def _wrapped(text: str, width: float, size: float) -> str:
     """Break lines so that text of this size (points) fits a figure of this width (inches)."""
     # 0.55 em is the mean width of a DejaVu letter, a little rounded up.
-    return "\n".join(textwrap.wrap(text, max(20, int(width * 72 / (size * 0.55)))))
+    return "\n".join(textwrap.wrap(text, max(20, int(width * 72 / (size * 0.55))), break_on_hyphens=False))
 
 
 def _undated(kind: str) -> dict | None:
