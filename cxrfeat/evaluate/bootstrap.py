@@ -118,24 +118,24 @@ class Replicates:
 
     Attributes
     ----------
-    values : mapping of float64 (replicates, labels + 2)
+    draws : mapping of float64 (replicates, labels + 2)
         By metric; the last two columns are macro and micro.
     seed : int
     """
 
-    values: Mapping[str, Array]
+    draws: Mapping[str, Array]
     seed: int
 
     def __len__(self) -> int:
-        return len(next(iter(self.values.values())))
+        return len(next(iter(self.draws.values())))
 
     def interval(self, metric: str, level: float = LEVEL) -> Array:
         """Percentile interval, float64 (labels + 2, 2), over the replicates where the metric is defined."""
-        return percentiles(self.values[metric], level)
+        return percentiles(self.draws[metric], level)
 
     def undefined(self, metric: str) -> npt.NDArray[np.int64]:
         """Number of replicates (labels + 2,) without a value, since a draw held one class only."""
-        return np.isnan(self.values[metric]).sum(axis=0)
+        return np.isnan(self.draws[metric]).sum(axis=0)
 
 
 def percentiles(values: Array, level: float = LEVEL) -> Array:

@@ -212,7 +212,7 @@ def check_arrays(y: Array, p: Array, labels: Sequence[str], ids: Iterable[str]) 
         row, column = np.argwhere(bad)[0]
         raise EvaluationError(
             f"{int(bad.sum())} predictions are not probabilities in [0, 1]; the first is {p[row, column]} for "
-            f"{labels[column]} of image {ids[row]!r}. Predict again, or pass logits through a sigmoid."
+            f"{labels[column]} of image {str(ids[row])!r}. Predict again, or pass logits through a sigmoid."
         )
 
 

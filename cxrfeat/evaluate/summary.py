@@ -219,7 +219,7 @@ def _spans(draws: Replicates, values: dict[str, np.ndarray]) -> dict[str, np.nda
     spans = {name: draws.interval(name) for name in METRICS}
     # A draw repeats images, which adds to the calibration error each time: without taking that bias out, the interval
     # would stand beside the estimate.
-    mean = metrics.ratio(np.nansum(draws.values["ece"], axis=0), len(draws) - draws.undefined("ece"))
+    mean = metrics.ratio(np.nansum(draws.draws["ece"], axis=0), len(draws) - draws.undefined("ece"))
     spans["ece"] = np.clip(spans["ece"] - (mean - values["ece"])[:, None], 0, 1)
     return spans
 

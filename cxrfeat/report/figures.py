@@ -7,12 +7,14 @@ from pathlib import Path
 from cxrfeat.evaluate import Evaluation
 from cxrfeat.report.bars import class_frequencies, confusions, labels
 from cxrfeat.report.curves import losses, precision_recall, reliability, roc, sweep
+from cxrfeat.report.forest import forest
 from cxrfeat.run import Run
 
 __all__ = [
     "class_frequencies",
     "confusions",
     "draw_all",
+    "forest",
     "labels",
     "losses",
     "precision_recall",

@@ -124,12 +124,12 @@ def to_csv(evaluation: Evaluation) -> str:
         rows += [{"group": f"{group.column}={group.name}", **row} for row in group.rows]
     stands = evaluation.scored.stands_on()
     about = {key: stands.get(key) for key in ("run", "split", "study", "head", "random_weights")}
-    return _csv([{**_ends(row), **about} for row in rows])
+    return csv_text([{**ends(row), **about} for row in rows])
 
 
 def to_json(evaluation: Evaluation) -> str:
     """`Evaluation.to_dict` as JSON text, NaN as null."""
-    return json.dumps(_plain(evaluation.to_dict()), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(evaluation.to_dict())
 
 
 def to_latex(evaluation: Evaluation) -> str:
@@ -206,7 +206,12 @@ def _caption(evaluation: Evaluation) -> str:
     return f"{title('Metrics per label', evaluation.scored)} {what}"
 
 
-def _ends(row: Mapping[str, Any]) -> Row:
+def json_text(value: Any) -> str:
+    """Numbers as JSON text, NaN as null, since JSON has no NaN."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def ends(row: Mapping[str, Any]) -> Row:
     """Intervals as two columns, lists of labels as their number."""
     out: Row = {}
     for key, value in row.items():
@@ -219,7 +224,8 @@ def _ends(row: Mapping[str, Any]) -> Row:
     return out
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, every key a column; the same columns first in every table."""
     buffer = io.StringIO()
     table = pd.DataFrame(rows)
     first = [

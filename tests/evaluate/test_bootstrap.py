@@ -45,7 +45,7 @@ def test_replicates_are_those_of_repeated_rows(levels):
     counts = draw(len(np.unique(patients)), 3, 0)
     for b in range(5):
         for name, wanted in slow(y, p, patients, thresholds, counts[:, b]).items():
-            np.testing.assert_allclose(fast.values[name][b], wanted, atol=2e-6, err_msg=f"{name}, replicate {b}")
+            np.testing.assert_allclose(fast.draws[name][b], wanted, atol=2e-6, err_msg=f"{name}, replicate {b}")
 
 
 def test_point_values_are_the_plain_functions_values():
@@ -85,12 +85,12 @@ def test_a_seed_means_the_same_draws_whatever_the_scores_threads_and_number():
     a = bootstrap(y, p, patients, thresholds, 100, seed=9, threads=1)
     b = bootstrap(y, p, patients, thresholds, 150, seed=9, threads=4)
     for name in METRICS:
-        np.testing.assert_array_equal(a.values[name], b.values[name][:100])
+        np.testing.assert_array_equal(a.draws[name], b.draws[name][:100])
     # Two heads on the same images are paired: the truth's share in each draw is the same.
     other = bootstrap(y, 1 - p, patients, thresholds, 100, seed=9)
-    np.testing.assert_array_equal(a.values["all_negative_accuracy"], other.values["all_negative_accuracy"])
-    np.testing.assert_allclose(a.values["auroc"][:, :3], 1 - other.values["auroc"][:, :3], atol=1e-12)
-    assert not np.array_equal(a.values["auroc"], bootstrap(y, p, patients, thresholds, 100, seed=10).values["auroc"])
+    np.testing.assert_array_equal(a.draws["all_negative_accuracy"], other.draws["all_negative_accuracy"])
+    np.testing.assert_allclose(a.draws["auroc"][:, :3], 1 - other.draws["auroc"][:, :3], atol=1e-12)
+    assert not np.array_equal(a.draws["auroc"], bootstrap(y, p, patients, thresholds, 100, seed=10).draws["auroc"])
 
 
 def test_every_draw_has_as_many_patients_as_there_are():

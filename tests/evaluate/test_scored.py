@@ -37,7 +37,7 @@ def test_it_says_what_it_stands_on(make_run):
     ("change", "sentence"),
     [
         (lambda t: t.assign(Mass=t["Mass"] + 0.9), r"not probabilities in \[0, 1\]; the first is .* for Mass of image"),
-        (lambda t: t.assign(Mass=t["Mass"].where(t.index % 9 > 0)), r"the first is nan for Mass"),
+        (lambda t: t.assign(Mass=t["Mass"].where(t.index % 9 > 0)), r"the first is nan for Mass of image '0"),
         (lambda t: t.assign(image_id="x" + t["image_id"]), "are not in that split of study 'made-up'"),
         (lambda t: pd.concat([t, t.tail(1)]), "stands there twice"),
     ],

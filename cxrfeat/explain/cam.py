@@ -1,0 +1,131 @@
+"""Class activation maps in closed form: for global average pooling and a linear head, no gradient is needed.
+
+The logit of label l is ``sum_k w_lk mean_xy A_k(x, y) + b_l``, so that the map
+``M_l(x, y) = sum_k w_lk A_k(x, y) + b_l`` has the logit as its mean, exactly (Zhou et al., "Learning Deep Features
+for Discriminative Localization", CVPR 2016, with the intercept spread evenly over the grid). One forward pass gives the
+maps of every label. Grad-CAM before its ReLU is ``(M_l - b_l) / Z`` with Z the number of grid cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat.errors import ExplainError
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a method found in a batch of n images.
+
+    Attributes
+    ----------
+    embedding : float32 (n, dim)
+        Pooled features, of all backbones side by side.
+    logits : float64 (n, labels)
+        From the same forward pass as the maps; NaN for labels the head has not learnt.
+    parts : tuple of float64 (n, labels, gh, gw)
+        Signed maps before any ReLU, one array per backbone.
+    """
+
+    embedding: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float64]
+    parts: tuple[npt.NDArray[np.float64], ...]
+
+
+class Method(Protocol):
+    """One way to compute maps, opened for one head."""
+
+    name: str
+
+    def __call__(self, inputs: Sequence[npt.NDArray[np.uint8]]) -> Evidence:
+        """Maps for the network inputs uint8 (n, size, size), one array per backbone."""
+        ...
+
+
+def class_maps(features: Floats, coef: Floats, intercept: Floats) -> npt.NDArray[np.float64]:
+    """Maps of all labels in closed form.
+
+    Parameters
+    ----------
+    features : (n, gh, gw, dim)
+        Activations of the layer whose global average is the embedding.
+    coef : (labels, dim)
+        Weights of a linear head on the raw embedding (a scaler folded in).
+    intercept : (labels,)
+        Its intercepts.
+
+    Returns
+    -------
+    float64 (n, labels, gh, gw)
+        Signed, in units of the logit; the mean over the grid is the logit.
+
+    Raises
+    ------
+    ExplainError
+        If the head does not fit the features.
+    """
+    if features.ndim != 4 or coef.ndim != 2 or features.shape[3] != coef.shape[1]:
+        raise ExplainError(
+            f"features {features.shape} and head weights {coef.shape} do not belong together: "
+            "(n, gh, gw, dim) and (labels, dim) are needed."
+        )
+    n, gh, gw, dim = features.shape
+    flat = features.reshape(n, gh * gw, dim).astype(np.float64, copy=False)
+    maps = np.asarray(coef, dtype=np.float64) @ flat.transpose(0, 2, 1)
+    maps += np.asarray(intercept, dtype=np.float64)[:, None]
+    return maps.reshape(n, len(coef), gh, gw)
+
+
+class ClosedForm:
+    """The closed form on a run's linear head: inference engines only, no TensorFlow.
+
+    Parameters
+    ----------
+    engines : sequence
+        One per backbone, from `open_engine` with outputs embedding and map.
+    coef, intercept : arrays (labels, sum of dims), (labels,)
+        The linear head on the embeddings side by side.
+    """
+
+    name = "cam"
+
+    def __init__(self, engines: Sequence[Any], coef: Floats, intercept: Floats) -> None:
+        self.engines = tuple(engines)
+        self.coef = np.asarray(coef, dtype=np.float64)
+        self.intercept = np.asarray(intercept, dtype=np.float64)
+
+    def __call__(self, inputs: Sequence[npt.NDArray[np.uint8]]) -> Evidence:
+        """See `Method`. With several backbones the intercept is shared evenly among them."""
+        passes = [_forward(engine, batch) for engine, batch in zip(self.engines, inputs, strict=True)]
+        embedding = np.concatenate([vector for vector, _ in passes], axis=1)
+        if embedding.shape[1] != self.coef.shape[1]:
+            raise ExplainError(
+                f"the head takes {self.coef.shape[1]} features, the backbones give {embedding.shape[1]}."
+            )
+        parts, start, share = [], 0, self.intercept / len(passes)
+        for vector, features in passes:
+            stop = start + vector.shape[1]
+            parts.append(class_maps(features, self.coef[:, start:stop], share))
+            start = stop
+        logits = sum(part.mean(axis=(2, 3)) for part in parts)
+        return Evidence(embedding, np.asarray(logits), tuple(parts))
+
+
+def _forward(engine: Any, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Embedding and features, with as many threads as the engine has seats."""
+    pieces = max(1, min(engine.seats, -(-len(images) // engine.batch)))
+    if pieces == 1:
+        embedding, features = engine.run(images)
+        return embedding, features
+    with ThreadPoolExecutor(pieces) as pool:
+        done = list(pool.map(engine.run, np.array_split(images, pieces)))
+    embeddings, maps = zip(*done, strict=True)
+    return np.concatenate(embeddings), np.concatenate(maps)

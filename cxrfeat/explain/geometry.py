@@ -1,0 +1,117 @@
+"""Where a cell of the map's grid lies on the original image.
+
+Coordinates are (x, y) of pixel centres, the first pixel at 0. A cell stands for the centre of its receptive field,
+which the strides and paddings of the backbone fix: not for an even share of the image. (In keras.applications'
+ResNet50 the centres lie at 0, 32, 64, ...; to stretch its grid over the image would move every map by half a cell.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat.errors import ExplainError
+
+Affine = npt.NDArray[np.float64]
+
+STRIDE = 32
+# Centre of the first cell, in pixels of the network input. DenseNet121: conv1 and pool1 are centred on their first
+# input pixel, the three 2x2 average poolings add half a step each: 2 + 4 + 8. ResNet50: every stride is centred.
+FIRST_CENTRE = {"densenet121": 14.0, "resnet50": 0.0}
+
+
+def grid_to_input(backbone: str) -> Affine:
+    """Affine (2, 3) from grid coordinates to pixels of the network input.
+
+    Raises
+    ------
+    ExplainError
+        If the backbone's strides are not known here.
+    """
+    if backbone not in FIRST_CENTRE:
+        raise ExplainError(f"where the map of {backbone!r} lies is not known; known: {', '.join(FIRST_CENTRE)}.")
+    first = FIRST_CENTRE[backbone]
+    return np.array([[STRIDE, 0.0, first], [0.0, STRIDE, first]])
+
+
+def compose(second: Affine, first: Affine) -> Affine:
+    """The affine (2, 3) that does `first`, then `second`."""
+    return (square(second) @ square(first))[:2]
+
+
+def invert(affine: Affine) -> Affine:
+    """The affine (2, 3) that undoes `affine`."""
+    return np.asarray(np.linalg.inv(square(affine))[:2], dtype=np.float64)
+
+
+def square(affine: Affine) -> Affine:
+    """Its 3x3 form."""
+    return np.vstack([np.asarray(affine, dtype=np.float64), [0.0, 0.0, 1.0]])
+
+
+def resized(shape: tuple[int, int], to: tuple[int, int]) -> Affine:
+    """Affine (2, 3) from the pixels of an image (h, w) to those of the same image resized to `to` (h, w)."""
+    fy, fx = to[0] / shape[0], to[1] / shape[1]
+    return np.array([[fx, 0.0, (fx - 1) / 2], [0.0, fy, (fy - 1) / 2]])
+
+
+def on_pixels(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Interpolate maps to pixels, bilinear between cell centres and constant beyond the outermost.
+
+    Parameters
+    ----------
+    maps : (..., gh, gw)
+        One map or several on one grid.
+    affine : (2, 3)
+        Grid to pixel; no rotation or shear.
+    shape : (h, w)
+        Of the image.
+
+    Returns
+    -------
+    float64 (..., h, w)
+    """
+    if affine[0, 1] or affine[1, 0]:
+        raise ExplainError("a rotated grid cannot be laid on an image; warp the map back first.")
+    # Two small matrices: exact, where OpenCV's warps round a coordinate to 1/32 of a cell, which shows at 1024 px.
+    rows = _weights(shape[0], maps.shape[-2], affine[1, 1], affine[1, 2])
+    columns = _weights(shape[1], maps.shape[-1], affine[0, 0], affine[0, 2])
+    return rows @ np.asarray(maps, dtype=np.float64) @ columns.T
+
+
+def resample(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Sample maps (n, gh, gw) at `affine` of each cell of a grid of `shape`; NaN outside the map by half a cell.
+
+    Parameters
+    ----------
+    maps : (n, gh, gw)
+        Maps on one grid.
+    affine : (2, 3)
+        From coordinates of the new grid to those of the maps; may rotate and shear.
+    shape : (gh, gw)
+        Of the new grid.
+    """
+    from scipy.ndimage import map_coordinates
+
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+    u = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2]
+    v = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2]
+    gh, gw = maps.shape[1:]
+    # A hair more than half, so that a centre on the very border counts as inside whatever the rounding.
+    outside = (u < -0.5 - 1e-9) | (v < -0.5 - 1e-9) | (u > gw - 0.5 + 1e-9) | (v > gh - 0.5 + 1e-9)
+    out = np.stack([map_coordinates(m.astype(np.float64), [v, u], order=1, mode="nearest") for m in maps])
+    out[:, outside] = np.nan
+    return out
+
+
+def _weights(pixels: int, cells: int, step: float, first: float) -> npt.NDArray[np.float64]:
+    """Weights (pixels, cells) of linear interpolation along one axis."""
+    position = np.clip((np.arange(pixels) - first) / step, 0, cells - 1)
+    low = np.minimum(position.astype(int), max(cells - 2, 0))
+    weights = np.zeros((pixels, cells))
+    weights[np.arange(pixels), low] = 1 - (position - low)
+    if cells > 1:
+        weights[np.arange(pixels), low + 1] = position - low
+    return weights
