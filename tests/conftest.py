@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +17,20 @@ from cxrfeat import sample
 from cxrfeat.labels import NIH_LABELS
 from cxrfeat.store.recipe import Recipe
 from cxrfeat.study import Study
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep exported networks in a folder of this test run's, shared by its workers, and never in the user's."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cxrfeat-cache"
+    before = os.environ.get("CXRFEAT_CACHE")
+    os.environ["CXRFEAT_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["CXRFEAT_CACHE"]
+    else:
+        os.environ["CXRFEAT_CACHE"] = before
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +130,55 @@ def write_run(folder: Path, strength: float = 1.0, weights: str = "imagenet", se
 def make_run(tmp_path):
     """Give `write_run` under the test's own folder: make_run("a", strength=1.3) -> path."""
     return lambda name, **kwargs: write_run(tmp_path / name, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> SimpleNamespace:
+    """A logistic run on real DenseNet121 embeddings (random weights) of 30 films, and what it was made of.
+
+    Attributes: `run`, `study`, `file` (embeddings), `recipe`, `weights`, `pixels` (network inputs), `folder`.
+    """
+    from cxrfeat.backbones import open_engine, registry
+    from cxrfeat.backbones.engine import weights_sha256
+    from cxrfeat.backbones.weights import find
+    from cxrfeat.heads import fit_head
+    from cxrfeat.images import prepare
+    from cxrfeat.images.decode import read_grey
+    from cxrfeat.store import Writer
+
+    folder = tmp_path_factory.mktemp("trained")
+    study = _films(folder / "films", 30)
+    backbone = registry.get("densenet121")
+    weights = find(backbone, "random:0")
+    recipe = Recipe(
+        "densenet121", weights.name, weights_sha256("densenet121", weights), backbone.cam_layer, "torch", 96
+    )
+    pixels = np.stack([prepare.render(read_grey(path), 96) for path in study.paths()])
+    (embeddings,) = open_engine(recipe, weights, "openvino").run(pixels)
+    file = folder / "films.h5"
+    with Writer.open(file, recipe, backbone.dim, {}) as writer:
+        writer.append(list(study.ids), np.zeros((len(study), 32), np.uint8), embeddings[None])
+        writer.publish(list(study.ids))
+    run = fit_head(study, file, "logistic", out=folder / "run")
+    return SimpleNamespace(
+        run=run, study=study, file=file, folder=folder, recipe=recipe, weights=weights, pixels=pixels
+    )
+
+
+def _films(folder: Path, n: int) -> Study:
+    rng, labels = np.random.default_rng(1), ("Effusion", "Mass", "Nodule")
+    folder.mkdir(parents=True)
+    for i in range(n):
+        coarse = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"film{i:02d}.png"), cv2.resize(coarse, (120, 120), interpolation=cv2.INTER_CUBIC))
+    table = pd.DataFrame(
+        {
+            "image_id": [f"film{i:02d}.png" for i in range(n)],
+            "path": [f"film{i:02d}.png" for i in range(n)],
+            "patient_id": [f"p{i}" for i in range(n)],
+            "split": ["train"] * (n - 18) + ["val"] * 8 + ["test"] * 10,
+        }
+    )
+    for k, label in enumerate(labels):
+        table[label] = [float((i + k) % 2) for i in range(n)]
+    return Study(table, labels, "films", folder)

@@ -7,6 +7,7 @@ engine, that builds Keras models of a backbone.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,21 @@ def fill(network: Any, weights: Weights) -> None:
         for name, variable in variables.items():
             variable.assign(drawn[name])
         return
+    for variable in network.weights:  # so that a variable the file says nothing of cannot pass for a loaded one
+        variable.assign(np.full(variable.shape, np.nan, np.float32))
+    why = ""
     try:
-        network.load_weights(str(weights.path))
+        with warnings.catch_warnings(action="ignore"):  # of layers it finds nothing for, which is checked here
+            network.load_weights(str(weights.path))
     except (ValueError, OSError, KeyError, AttributeError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    unfilled = [name for name, v in by_path(network).items() if np.isnan(np.asarray(v)).any()]
+    if why or unfilled:
+        why = why or f"it has nothing for {len(unfilled)} variables, the first is {unfilled[0]}."
         raise WeightsError(
-            f"{weights.path} does not fit {network.name}: {str(error).strip().splitlines()[0]} "
-            "Weights without the classifier (`notop`) in Keras's .h5 or .weights.h5 layout are needed."
-        ) from error
+            f"{weights.path} does not fit {network.name}: {why} Weights without the classifier (`notop`) in Keras's "
+            ".h5 or .weights.h5 layout are needed."
+        )
 
 
 def by_path(network: Any) -> dict[str, Any]:

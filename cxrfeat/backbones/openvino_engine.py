@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from cxrfeat import files, machine
 from cxrfeat.backbones.engine import Floats, Images, weights_sha256
@@ -82,26 +83,29 @@ def ensure_export(backbone: str, weights: Weights, preprocessing: str, size: int
     folder = machine.cache_folder() / "engines" / name
     if _sound(folder):
         return folder
+    _ov()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{name}.lock")):  # a second extraction waits for the export of the first
+        if not _sound(folder):
+            _export(folder, backbone, weights, sha256, preprocessing, size)
+    return folder
+
+
+def _export(folder: Path, backbone: str, weights: Weights, sha256: str, preprocessing: str, size: int) -> None:
     from cxrfeat.backbones import graph, translate
 
-    _ov()
     model = translate.translate(graph.keras_graph(backbone, weights, preprocessing, size), batch=1)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+    made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         _ov().save_model(model, made / "model.xml", compress_to_fp16=False)
         hashes = {file: files.sha256(made / file) for file in ("model.xml", "model.bin")}
         meta = {"backbone": backbone, "weights": weights.name, "weights_sha256": sha256, "sha256": hashes}
         files.write_atomically(made / "meta.json", json.dumps(meta, indent=1))
-        if folder.exists():  # damaged, or made by another process meanwhile
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(folder)  # damaged
         made.rename(folder)
-    except OSError:
-        if not _sound(folder):  # not simply beaten by another process
-            raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return folder
 
 
 def _sound(folder: Path) -> bool:

@@ -32,6 +32,9 @@ from cxrfeat.study import Study
 MAX_FAILURES_SHARE = 0.05
 """Share of a study's images that may be unusable before an extraction counts as failed, unless a number is given."""
 
+FLUSH_SECONDS = 30.0
+"""No more than this much work is lost when the process is killed, however slow the machine."""
+
 
 @dataclass
 class Extraction:
@@ -272,6 +275,7 @@ def _embed(
 ) -> None:
     relative = dict(zip(study.ids, study.table["path"], strict=True))
     begun, done = time.perf_counter(), 0
+    flushed = begun
     progress(0, len(todo))
     blocks = pipeline.run(todo, writer.recipe, engine, workers)
     with closing(blocks):
@@ -281,6 +285,9 @@ def _embed(
                 writer.append(block.image_ids, block.sha256, block.embeddings)
             for item, reason in block.failures:
                 writer.fail(item.image_id, relative[item.image_id], reason)
+            if time.perf_counter() - flushed > FLUSH_SECONDS:
+                writer.flush()
+                flushed = time.perf_counter()
             result.seconds.add(block.seconds)
             result.seconds.write += time.perf_counter() - start
             result.extracted += len(block.image_ids)

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from cxrfeat.backbones import engine, openvino_engine, registry
+from cxrfeat.backbones.weights import Weights
+from cxrfeat.store.recipe import Recipe
+
+SIZE = 64
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch):
+    """Take batch 1 without measuring: values do not depend on it, and a test of the probe says so itself."""
+    monkeypatch.setattr(openvino_engine, "BATCHES", (1,))
+    monkeypatch.setattr(openvino_engine, "PROBE_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="session")
+def recipe_for():
+    """Recipe of a backbone with random weights at a size that is quick."""
+
+    def make(backbone: str, size: int = SIZE) -> Recipe:
+        spec = registry.get(backbone)
+        sha256 = engine.weights_sha256(backbone, Weights("random:0"))
+        return Recipe(backbone, "random:0", sha256, spec.cam_layer, spec.preprocessing, size)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE), dtype=np.uint8)

@@ -1,0 +1,165 @@
+"""Both engines give the graph's values; a row never depends on its neighbours; a kept export needs no TensorFlow."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cxrfeat import machine
+from cxrfeat.backbones import engine, graph, openvino_engine, weights
+from cxrfeat.backbones.engine import open_engine
+from cxrfeat.backbones.weights import Weights
+from cxrfeat.errors import EngineError, RecipeError, WeightsError
+
+RANDOM = Weights("random:0")
+
+
+@pytest.fixture(scope="module", params=["densenet121", "resnet50"])
+def case(request, recipe_for, pictures):
+    recipe = recipe_for(request.param)
+    network = graph.keras_graph(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size)
+    return recipe, [np.asarray(output) for output in network(pictures[..., None], training=False)]
+
+
+@pytest.mark.parametrize("name", ["openvino", "tensorflow"])
+def test_engines_agree_with_the_graph_within_1e_4(case, pictures, name):
+    recipe, expected = case
+    found = open_engine(recipe, RANDOM, name, outputs=("embedding", "map")).run(pictures)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
+
+
+def test_outputs_come_in_the_order_asked(case, pictures):
+    recipe, expected = case
+    only_map = open_engine(recipe, RANDOM, "openvino", outputs=("map",)).run(pictures)
+    assert len(only_map) == 1
+    assert only_map[0].shape == expected[1].shape
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_row_is_the_same_bits_whatever_stands_beside_it(recipe_for, pictures, batch):
+    recipe = recipe_for("densenet121")
+    folder = openvino_engine.ensure_export(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size)
+    ready = openvino_engine._compile(folder, batch, 2, recipe.size, ("embedding",), keep=False)
+    together = ready.run(pictures)[0]
+    alone = np.concatenate([ready.run(pictures[i : i + 1])[0] for i in reversed(range(len(pictures)))])[::-1]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_a_damaged_export_is_made_again(recipe_for, pictures):
+    recipe = dataclasses.replace(recipe_for("densenet121"), preprocessing="unit")  # an export of its own to damage
+    first = open_engine(recipe, RANDOM, "openvino").run(pictures)[0]
+    folder = openvino_engine.ensure_export(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size)
+    weights_file = folder / "model.bin"
+    weights_file.write_bytes(weights_file.read_bytes()[:-100])
+    np.testing.assert_array_equal(open_engine(recipe, RANDOM, "openvino").run(pictures)[0], first)
+
+
+def test_a_kept_export_runs_without_tensorflow(recipe_for, pictures):
+    recipe = recipe_for("densenet121")
+    open_engine(recipe, RANDOM, "openvino")
+    code = (
+        "import sys, json, numpy as np; from cxrfeat.store.recipe import Recipe;"
+        "from cxrfeat.backbones import open_engine; r = Recipe.from_json(sys.argv[1]);"
+        "open_engine(r, engine='openvino').run(np.zeros((1, r.size, r.size), np.uint8));"
+        "print(json.dumps([m for m in ('tensorflow', 'keras', 'sklearn', 'matplotlib') if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, recipe.to_json()], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_the_batch_is_probed_once_and_remembered(recipe_for, monkeypatch):
+    monkeypatch.setattr(openvino_engine, "BATCHES", (1, 2))
+    monkeypatch.setattr(openvino_engine, "PROBE_SECONDS", 0.05)
+    recipe = recipe_for("densenet121")
+    folder = openvino_engine.ensure_export(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size)
+    first = openvino_engine._tuned_batch(folder, 2, recipe.size)
+    monkeypatch.setattr(openvino_engine, "_probe", lambda ready: pytest.fail("probed again"))
+    assert openvino_engine._tuned_batch(folder, 2, recipe.size) == first
+    monkeypatch.setattr(machine, "processor", lambda: "another processor")
+    with pytest.raises(pytest.fail.Exception):
+        openvino_engine._tuned_batch(folder, 2, recipe.size)
+
+
+def test_streams_are_bounded_by_the_cores_of_the_process(recipe_for, monkeypatch):
+    recipe = recipe_for("densenet121")
+    monkeypatch.setattr(machine, "cores", lambda: 1)
+    assert open_engine(recipe, RANDOM, "openvino").seats == 1
+
+
+def test_the_cpu_engine_is_taken_where_no_gpu_is_visible(monkeypatch):
+    monkeypatch.setattr(machine, "gpu_likely", lambda: False)
+    assert engine.choose("auto") == "openvino"
+
+
+def test_a_gpu_that_tensorflow_sees_is_taken(monkeypatch):
+    from cxrfeat.backbones import tensorflow_engine
+
+    monkeypatch.setattr(machine, "gpu_likely", lambda: True)
+    monkeypatch.setattr(tensorflow_engine, "gpus", lambda: ["GPU:0"])
+    assert engine.choose("auto") == "tensorflow"
+    monkeypatch.setattr(tensorflow_engine, "gpus", list)
+    assert engine.choose("auto") == "openvino"
+
+
+def test_hidden_gpus_are_not_looked_for(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert not machine.gpu_likely()
+
+
+def test_each_device_carries_a_copy_and_they_agree(recipe_for):
+    # Two virtual CPU devices stand for two GPUs; they must be made before TensorFlow starts: in a process of its own.
+    recipe = recipe_for("densenet121")
+    code = """
+import sys, threading, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2)
+from cxrfeat.backbones import tensorflow_engine as te
+from cxrfeat.backbones.weights import Weights
+from cxrfeat.store.recipe import Recipe
+r = Recipe.from_json(sys.argv[1])
+images = np.random.default_rng(0).integers(0, 256, (16, r.size, r.size), dtype=np.uint8)
+two = te.open_engine(r, Weights("random:0"), ("embedding",))
+used = set()
+original = tf.device
+def spy(name):
+    used.add(name)
+    return original(name)
+te_tf = sys.modules["tensorflow"]; te_tf.device = spy
+found = [None] * 4
+def go(i): found[i] = two.run(images[4 * i : 4 * i + 4])[0]
+threads = [threading.Thread(target=go, args=(i,)) for i in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]
+one = te.open_engine(r, Weights("random:0"), ("embedding",), devices=["/device:CPU:0"])
+assert two.seats == 2 and one.seats == 1, (two.seats, one.seats)
+assert len({d for d in used}) == 2, used
+# TensorFlow splits a sum by what its threads are free to take: the last bit may differ.
+exact = one.run(images)[0]
+np.testing.assert_allclose(np.concatenate(found), exact, rtol=0, atol=1e-6 * exact.max())
+mixed = te.open_engine(r, Weights("random:0"), ("embedding",), "mixed", devices=["/device:CPU:0"]).run(images[:4])[0]
+exact = exact[:4]
+assert 0 < np.abs(mixed - exact).max() < 0.01 * np.abs(exact).max(), np.abs(mixed - exact).max() / np.abs(exact).max()
+print("agree")
+"""
+    done = subprocess.run([sys.executable, "-c", code, recipe.to_json()], capture_output=True, text=True)
+    assert "agree" in done.stdout, done.stderr[-2000:]
+
+
+def test_weights_of_another_hash_are_refused(recipe_for):
+    with pytest.raises(RecipeError, match="sha256"):
+        engine.weights_for(dataclasses.replace(recipe_for("densenet121"), weights_sha256="0" * 64))
+    with pytest.raises(WeightsError, match="no weights file"):
+        engine.weights_for(dataclasses.replace(recipe_for("densenet121"), weights="mine.h5"))
+    assert weights.Weights("random:0").random
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"engine": "tpu"}, {"outputs": ("logits",)}, {"engine": "openvino", "precision": "mixed"}]
+)
+def test_what_an_engine_cannot_do_is_said(recipe_for, wrong):
+    with pytest.raises(EngineError):
+        open_engine(recipe_for("densenet121"), RANDOM, **wrong)

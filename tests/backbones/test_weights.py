@@ -1,0 +1,125 @@
+"""Weights are found, checked and fetched from a real local server; a bad network is an answer, never a hang."""
+
+import dataclasses
+import hashlib
+import http.server
+import socket
+import threading
+
+import pytest
+
+from cxrfeat.backbones import registry, weights
+from cxrfeat.errors import WeightsError
+
+CONTENT = b"weights of a small network" * 1000
+
+
+@pytest.fixture
+def spec():
+    return dataclasses.replace(
+        registry.get("densenet121"),
+        weights_url="http://127.0.0.1:1/tiny_notop.h5",
+        weights_md5=hashlib.md5(CONTENT).hexdigest(),
+    )
+
+
+@pytest.fixture(autouse=True)
+def keras_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras" / "models"
+
+
+@pytest.fixture
+def serve():
+    """Start a server on this machine that answers every request with the bytes given; count the requests."""
+    servers = []
+
+    def start(content: bytes, cut: int | None = None):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            requests = 0
+
+            def do_GET(self):
+                Handler.requests += 1
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[:cut])
+
+            def log_message(self, *args):
+                return
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/tiny_notop.h5", Handler
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def test_a_download_is_checked_kept_in_keras_folder_and_not_repeated(spec, serve, keras_home):
+    url, handler = serve(CONTENT)
+    spec = dataclasses.replace(spec, weights_url=url)
+    first = weights.find(spec, "imagenet")
+    assert first.path == keras_home / "tiny_notop.h5"
+    assert first.path.read_bytes() == CONTENT
+    assert first.sha256() == hashlib.sha256(CONTENT).hexdigest()
+    assert weights.find(spec, "imagenet") == first
+    assert handler.requests == 1
+
+
+def test_what_keras_has_fetched_is_reused(spec, keras_home):
+    keras_home.mkdir(parents=True)
+    (keras_home / "tiny_notop.h5").write_bytes(CONTENT)
+    assert weights.find(spec, "imagenet").name == "imagenet"
+
+
+@pytest.mark.parametrize(("content", "cut"), [(b"something else", None), (CONTENT, 500)])
+def test_a_wrong_or_cut_off_download_leaves_nothing(spec, serve, keras_home, content, cut):
+    url, _ = serve(content, cut)
+    with pytest.raises(WeightsError, match="Three ways on"):
+        weights.find(dataclasses.replace(spec, weights_url=url), "imagenet")
+    assert not keras_home.exists() or not any(keras_home.iterdir())
+
+
+def test_no_connection_is_an_error_with_three_ways_on(spec):
+    with pytest.raises(WeightsError, match=r"\(1\).*\(2\).*\(3\)"):
+        weights.find(spec, "imagenet")
+
+
+def test_a_silent_server_is_given_up(spec, monkeypatch):
+    monkeypatch.setattr(weights, "READ_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/tiny_notop.h5"
+        with pytest.raises(WeightsError, match="cannot be had"):
+            weights.find(dataclasses.replace(spec, weights_url=url), "imagenet")
+
+
+def test_a_damaged_file_is_named(spec, keras_home):
+    keras_home.mkdir(parents=True)
+    (keras_home / "tiny_notop.h5").write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match="md5"):
+        weights.find(spec, "imagenet")
+
+
+@pytest.mark.parametrize("wanted", ["random:", "random:x", "random:-1", "no/such/file.h5"])
+def test_a_name_that_means_nothing_is_refused(spec, wanted):
+    with pytest.raises(WeightsError, match="random:"):
+        weights.find(spec, wanted)
+
+
+def test_the_listing_says_what_is_here(keras_home):
+    keras_home.mkdir(parents=True)
+    (keras_home / registry.get("resnet50").weights_file).write_bytes(b"half")
+    assert {row["backbone"]: row["state"] for row in weights.listing()} == {
+        "densenet121": "missing",
+        "resnet50": "damaged",
+    }
+
+
+def test_names_and_hashes_are_keras_own():
+    densenet = pytest.importorskip("keras.src.applications.densenet")
+    resnet = pytest.importorskip("keras.src.applications.resnet")
+    assert registry.get("densenet121").weights_url == densenet.DENSENET121_WEIGHT_PATH_NO_TOP
+    assert registry.get("resnet50").weights_md5 == resnet.WEIGHTS_HASHES["resnet50"][1]

@@ -1,0 +1,67 @@
+"""`cxrfeat gradcam`: panels, map files, resuming, and what goes wrong."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from cxrfeat_cli.main import cli
+
+
+def call(*args):
+    return CliRunner().invoke(cli, ["gradcam", *map(str, args)])
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "maps"
+
+
+def test_panels_and_maps_of_the_clearest_hits(trained, out):
+    result = call("--run", trained.run.path, "--out", out, "--grid", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert 1 <= len(found["images"]) <= 4 and not found["failed"]
+    for row in found["images"]:
+        assert cv2.imread(row["figure"]).shape[1] > 500
+        assert np.load(row["maps"])["maps"].shape == (3, 3, 3)
+        assert "True positive" in row["note"]
+    assert cv2.imread(found["grids"][0]) is not None
+
+
+def test_a_second_go_resumes_and_other_settings_do_not(trained, out):
+    images = [str(path) for path in trained.study.paths()[:3]]
+    first = call(*images[:2], "--run", trained.run.path, "--out", out)
+    assert first.exit_code == 0 and "2 images" in first.stderr
+    stamp = (out / "film00.npz").stat().st_mtime_ns
+    again = call(*images, "--run", trained.run.path, "--out", out, "--json")
+    assert [row["resumed"] for row in json.loads(again.stdout)["images"]] == [True, True, False]
+    assert (out / "film00.npz").stat().st_mtime_ns == stamp
+    other = call(*images, "--run", trained.run.path, "--out", out, "--json", "--scale", "label")
+    assert not any(row["resumed"] for row in json.loads(other.stdout)["images"])
+
+
+def test_labels_are_chosen_by_name(trained, out):
+    result = call("film03.png", "--run", trained.run.path, "--out", out, "--labels", "mass,Nodule", "--json")
+    assert json.loads(result.stdout)["images"][0]["labels"] == ["Mass", "Nodule"]
+
+
+def test_a_bad_image_exits_with_2_and_the_others_go_on(trained, out, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"x")
+    result = call(tmp_path / "bad.png", "film03.png", "--run", trained.run.path, "--out", out)
+    assert result.exit_code == 2
+    assert "bad.png: cannot be decoded" in result.stderr and (out / "film03.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--labels", "Scoliosis"], "unknown label 'Scoliosis'"),
+        (["--show", "tp", "--split", "holdout"], "no predictions for split 'holdout'"),
+        (["--boxes", "nowhere.csv"], "no box list"),
+    ],
+)
+def test_bad_input_is_one_sentence(trained, out, args, sentence):
+    result = call("--run", trained.run.path, "--out", out, *args)
+    assert result.exit_code == 2 and sentence in result.stderr and "Traceback" not in result.output

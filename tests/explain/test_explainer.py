@@ -1,0 +1,139 @@
+"""From a run to explanations: one path with extraction, failures that stop nobody, smoothing that warps back."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrfeat.errors import ExplainError, RecipeError
+from cxrfeat.explain import targets
+from cxrfeat.explain.explainer import Explainer, Failure, open_method
+from cxrfeat.explain.explanation import Explanation, Grid
+from cxrfeat.heads import load_head
+from cxrfeat.run import Run
+
+
+@pytest.fixture(scope="module")
+def explainer(trained):
+    return Explainer(trained.run, engine="openvino")
+
+
+def test_maps_come_from_the_cached_embedding_s_own_image(trained, explainer):
+    chosen = targets.of_study(trained.run, "test")
+    found = list(explainer.explain(chosen))
+    predicted = trained.run.predictions("test")
+    assert [e.image_id for e in found] == list(predicted.index)
+    for e in found:
+        np.testing.assert_allclose(e.probabilities, predicted.loc[e.image_id], atol=1e-4)
+        np.testing.assert_allclose(e.maps.mean(axis=(1, 2)), e.logits, atol=1e-4)
+        assert e.truth and e.image_shape == (120, 120) and "RANDOM" in e.about and e.random
+
+
+def test_a_probability_that_is_not_the_cached_one_is_refused_with_both(trained, explainer):
+    first, second = targets.of_study(trained.run, "test")[:2]
+    wrong = replace(first, predicted={**first.predicted, "Mass": 0.1234})
+    bad, good = explainer.explain([wrong, second])
+    assert isinstance(good, Explanation)
+    p = trained.run.predictions("test").loc[first.image_id, "Mass"]
+    assert isinstance(bad, Failure) and "0.1234" in str(bad) and f"{p:.4f}" in str(bad)
+
+
+def test_another_s_graph_is_refused(trained, explainer):
+    head = load_head(trained.run)
+    method = open_method(trained.run, head, engine="openvino")
+    method.intercept[0] += 1
+    other = Explainer.__new__(Explainer)
+    other.__dict__.update(explainer.__dict__, method=method)
+    with pytest.raises(ExplainError, match="not the same head"):
+        list(other.explain(targets.of_study(trained.run, "test")[:1]))
+
+
+def test_unreadable_images_fail_alone_and_in_their_place(trained, explainer, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    good = [str(path) for path in trained.study.paths()[:2]]
+    found = list(explainer.explain(targets.named(trained.run, [good[0], str(broken), "nowhere.png", good[1]])))
+    assert [isinstance(f, Failure) for f in found] == [False, True, True, False]
+    assert "decoded" in str(found[1]) and "read" in str(found[2])
+
+
+def test_an_image_in_no_study_is_explained_without_truth(trained, explainer, tmp_path):
+    film = tmp_path / "visitor.png"
+    cv2.imwrite(str(film), np.random.default_rng(0).integers(0, 256, (90, 140), dtype=np.uint8))
+    (found,) = explainer.explain(targets.named(trained.run, [str(film)]))
+    assert found.image_id == "visitor.png" and not found.truth and found.image_shape == (90, 140)
+    assert found.on_image("Mass").shape == (90, 140)
+
+
+def test_smoothed_maps_stay_in_place(trained):
+    """Averaging over warped renderings must not move a map; only warping each one back keeps it where it was."""
+    chosen = targets.of_study(trained.run, "test")[:3]
+    plain = list(Explainer(trained.run, engine="openvino").explain(chosen))
+    smooth = list(Explainer(trained.run, engine="openvino", smooth=4).explain(chosen))
+    for a, b in zip(plain, smooth, strict=True):
+        assert b.smoothed == 4 and np.isfinite(b.maps).all()
+        np.testing.assert_array_equal(a.probabilities, b.probabilities)
+        assert np.corrcoef(a.maps.ravel(), b.maps.ravel())[0, 1] > 0.5
+
+
+def test_a_head_without_gradient_is_told_which_have_one(trained):
+    class Forest:
+        linear = None
+
+    with pytest.raises(ExplainError, match="logistic"):
+        open_method(trained.run, Forest())
+
+
+def test_methods_and_weights_are_checked(trained, tmp_path):
+    head = load_head(trained.run)
+    with pytest.raises(ExplainError, match="scorecam"):
+        open_method(trained.run, head, "scorecam")
+    with pytest.raises(ExplainError, match="1 backbones"):
+        open_method(trained.run, head, weights=["a.h5", "b.h5"])
+    with pytest.raises(RecipeError, match="sha256"):
+        open_method(trained.run, head, weights=["random:1"])
+
+
+def test_boxes_are_scaled_and_bad_ones_are_told(trained, explainer):
+    rows = [("film20.png", 256.0, 512.0, 128.0, 64.0), ("film21.png", 1000.0, 0.0, 200.0, 10.0)]
+    boxes = pd.DataFrame(rows, columns=["image_id", "x", "y", "width", "height"]).assign(label="Mass")
+    good, bad = explainer.explain(targets.named(trained.run, ["film20.png", "film21.png"], boxes))
+    assert good.boxes == (("Mass", 30.0, 60.0, 15.0, 7.5),)
+    assert isinstance(bad, Failure) and "outside" in str(bad)
+
+
+def test_the_mean_over_backbones_is_taken_where_cells_lie():
+    ramp = np.tile(np.arange(4.0), (1, 4, 1)).astype(np.float32)
+    affine = np.array([[32.0, 0, 14], [0, 32, 14]])
+    shifted = affine - np.array([[0, 0, 14], [0, 0, 14]])
+    both = Explanation(
+        "x", ("Mass",), np.zeros(1), np.zeros(1), "cam", (Grid("a", ramp, affine), Grid("b", ramp, shifted)), (128, 128)
+    )
+    # At the centre of a's cell k, b's ramp stands at k + 14/32.
+    np.testing.assert_allclose(both.maps[0, 0], [0 + 7 / 32, 1 + 7 / 32, 2 + 7 / 32, 3])
+
+
+def test_outcomes_are_what_the_thresholds_say(trained):
+    run = trained.run
+    p, y = run.predictions("test"), trained.study.table.set_index("image_id")
+    for label in run.labels:
+        cut = run.thresholds[label]
+        cut = 0.5 if np.isnan(cut) else cut
+        for outcome, truth, above in (("tp", 1, True), ("fp", 0, True), ("fn", 1, False)):
+            hits = {i for i in p.index if y.loc[i, label] == truth and (p.loc[i, label] >= cut) == above}
+            if not hits:
+                with pytest.raises(ExplainError, match=label):
+                    targets.outcomes(run, outcome, [label])
+                continue
+            found = targets.outcomes(run, outcome, [label], limit=100)
+            assert {t.image_id for t in found} == hits
+            clearest = [p.loc[t.image_id, label] for t in found]
+            assert clearest == sorted(clearest, reverse=above)
+            assert all(label in t.note and t.focus == (label,) for t in found)
+
+
+def test_a_run_of_mean_passes_is_not_compared_with_single_ones(trained):
+    averaged = Run(trained.run.path, {**trained.run.info, "options": {"tta": True}})
+    assert all(not t.predicted for t in targets.of_study(averaged, "test"))

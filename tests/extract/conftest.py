@@ -1,0 +1,22 @@
+import pytest
+
+from cxrfeat.backbones import openvino_engine
+from cxrfeat.extract import extract
+
+SIZE = 32
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch):
+    monkeypatch.setattr(openvino_engine, "BATCHES", (1,))
+    monkeypatch.setattr(openvino_engine, "PROBE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Extract with a real, small network: DenseNet121 with random weights at 32 pixels."""
+
+    def go(study, **options):
+        return extract(study, **{"cache": tmp_path / "cache", "weights": "random:0", "size": SIZE, **options})
+
+    return go

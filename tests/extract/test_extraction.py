@@ -1,0 +1,259 @@
+"""What is done is never done again, what is not is, and the numbers are keras.applications' own."""
+
+import dataclasses
+import os
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from cxrfeat import sample
+from cxrfeat.errors import ImageError, RecipeError, WeightsError
+from cxrfeat.extract import pipeline, recompute, seen
+from cxrfeat.extract import extraction as room
+from cxrfeat.images import augment, decode
+from cxrfeat.store import EmbeddingFile
+
+SIZE = 32
+
+
+def rows(path, passes=None):
+    with EmbeddingFile.open(path) as file:
+        values = file.read(passes=range(file.passes) if passes is None else passes)
+        return {i: values[:, k] for k, i in enumerate(file.image_ids.tolist())}
+
+
+def test_embeddings_equal_a_plain_keras_applications_model(make_study, run):
+    keras = pytest.importorskip("keras")
+    from cxrfeat.backbones import graph
+    from cxrfeat.backbones.weights import draw
+
+    study = make_study(6)
+    found = rows(run(study, passes=1).path)
+    model = keras.applications.DenseNet121(
+        include_top=False, weights=None, pooling="avg", input_shape=(SIZE, SIZE, 3)
+    )
+    variables = graph.by_path(model)
+    for name, values in draw({name: tuple(v.shape) for name, v in variables.items()}, 0).items():
+        variables[name].assign(values)
+    policy = augment.POLICIES["mild"]
+    for image_id, path in zip(study.ids, study.paths(), strict=True):
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        small = cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        warp = augment.matrix(policy, 0, str(image_id), 1)
+        warped = pipeline.prepare.render(grey, SIZE, warp)
+        rgb = np.repeat(np.stack([small, warped])[..., None], 3, axis=-1).astype(np.float32)
+        expected = model.predict(keras.applications.densenet.preprocess_input(rgb), verbose=0)
+        np.testing.assert_allclose(found[image_id], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_passes_do_not_depend_on_order_or_on_what_else_is_in_the_study(make_study, run, tmp_path):
+    study = make_study(12)
+    forward = rows(run(study, passes=2).path)
+    shuffled = study.take(np.random.default_rng(0).permutation(12)[:7])
+    part = rows(run(shuffled, passes=2, out=tmp_path / "part.h5", workers=1).path)
+    assert len(part) == 7
+    for image_id, values in part.items():
+        np.testing.assert_array_equal(values, forward[image_id])
+
+
+def test_pass_0_is_the_same_with_and_without_augmented_passes(make_study, run):
+    study = make_study(5)
+    alone, with_two = rows(run(study).path), rows(run(study, passes=2).path)
+    for image_id, values in alone.items():
+        np.testing.assert_array_equal(values[0], with_two[image_id][0])
+
+
+def test_a_finished_extraction_is_not_repeated_and_needs_no_lock_engine_or_image(make_study, run, monkeypatch):
+    study = make_study(5)
+    first = run(study)
+    before = first.path.stat()
+    monkeypatch.setattr(decode, "read_bytes", lambda path: pytest.fail("an image was read"))
+    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(room.Writer, "open", lambda *a, **k: pytest.fail("the file was locked"))
+    again = run(study)
+    assert (again.extracted, again.kept) == (0, 5)
+    assert first.path.stat() == before
+
+
+def test_each_image_is_decoded_once_however_many_passes(make_study, run, monkeypatch):
+    study, counted = make_study(9), []
+    original = decode.decode_grey
+    monkeypatch.setattr(decode, "decode_grey", lambda data: counted.append(1) or original(data))
+    run(study, passes=3)
+    assert len(counted) == 9
+
+
+def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
+    inside, most, opencv = set(), [], set()
+    original = room.engines.open_engine
+
+    def watch(*args, **kwargs):
+        ready = original(*args, **kwargs)
+        plain = ready.run
+
+        def run_(images):
+            inside.add(threading.get_ident())
+            most.append(len(inside))
+            opencv.add(cv2.getNumThreads())
+            try:
+                return plain(images)
+            finally:
+                inside.discard(threading.get_ident())
+
+        ready.run = run_
+        return ready
+
+    before = cv2.getNumThreads()
+    monkeypatch.setattr(room.engines, "open_engine", watch)
+    run(make_study(40))
+    assert max(most) <= pipeline.machine.cores()
+    assert opencv == {1}
+    assert cv2.getNumThreads() == before
+
+
+def test_only_new_images_are_extracted(make_study, run, tmp_path):
+    study = make_study(8)
+    out = tmp_path / "grow.h5"
+    run(study.take(range(5)), out=out)
+    grown = run(study, out=out)
+    assert (grown.extracted, grown.kept) == (3, 5)
+    whole = rows(run(study, out=tmp_path / "whole.h5").path)
+    assert all(np.array_equal(v, whole[i]) for i, v in rows(out).items())
+    with EmbeddingFile.open(out) as file:
+        assert file.image_ids.tolist() == study.ids.tolist()
+
+
+def test_only_changed_images_are_extracted_again_and_named(make_study, run):
+    study = make_study(6)
+    first = rows(run(study).path)
+    changed, touched = study.paths()[2], study.paths()[3]
+    cv2.imwrite(str(changed), 255 - cv2.imread(str(changed), 0))
+    os.utime(touched, ns=(1, 1))  # another time, the same bytes
+    again = run(study)
+    assert again.changed == [study.ids[2]]
+    assert again.extracted == 1
+    after = rows(again.path)
+    assert [i for i in first if not np.array_equal(first[i], after[i])] == [study.ids[2]]
+    assert run(study).extracted == 0
+
+
+def test_without_the_stamps_files_are_hashed_and_nothing_is_repeated(make_study, run, monkeypatch):
+    study = make_study(4)
+    path = run(study).path
+    seen.sidecar(path).write_bytes(b"damaged")
+    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    assert run(study).extracted == 0
+    assert run(study).kept == 4
+
+
+def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study, run, monkeypatch):
+    study = make_study(40)
+    good = study.paths()[7].read_bytes()
+    study.paths()[7].write_bytes(good[:100])
+    study.paths()[8].unlink()
+    first = run(study)
+    assert first.extracted == 38
+    assert set(first.failed) == {study.ids[7], study.ids[8]}
+    assert not first.too_many_failures
+    assert run(study, max_failures=1).too_many_failures
+    with EmbeddingFile.open(first.path) as file:
+        listed = file.failures().set_index("image_id")
+    assert "truncated" in listed.loc[study.ids[7], "reason"]
+    assert not os.path.isabs(listed.loc[study.ids[7], "path"])
+    with monkeypatch.context() as patch:
+        patch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
+        assert set(run(study).failed) == set(first.failed)
+    study.paths()[7].write_bytes(good)
+    mended = run(study)
+    assert mended.extracted == 1
+    assert set(mended.failed) == {study.ids[8]}
+
+
+def test_a_wrong_folder_is_told_before_any_work(make_study, run, monkeypatch):
+    study = dataclasses.replace(make_study(10), root=make_study(1).root / "elsewhere")
+    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    with pytest.raises(ImageError, match=r"10 of the 10 images .* are not on disk, the first is .*row 2"):
+        run(study)
+
+
+def test_a_study_without_one_usable_image_leaves_no_file(make_study, run, tmp_path):
+    study = make_study(3)
+    for path in study.paths():
+        path.write_bytes(b"nothing")
+    with pytest.raises(ImageError, match="none of the 3 images"):
+        run(study, out=tmp_path / "none.h5")
+    assert not (tmp_path / "none.h5").exists()
+
+
+def test_embedded_images_whose_files_went_away_are_kept(make_study, run):
+    study = make_study(4)
+    run(study)
+    study.paths()[0].unlink()
+    again = run(study)
+    assert (again.kept, again.gone, again.extracted, again.failed) == (4, 1, 0, {})
+
+
+def test_ctrl_c_keeps_what_was_embedded(make_study, run, tmp_path):
+    study = make_study(60)
+
+    def interrupt(done, total, note=""):
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, out=tmp_path / "a.h5", passes=1, progress=interrupt)
+    assert not (tmp_path / "a.h5").exists()
+    resumed = run(study, out=tmp_path / "a.h5", passes=1)
+    assert 0 < resumed.extracted < 60
+    assert resumed.extracted + resumed.kept == 60
+    whole = rows(run(study, out=tmp_path / "b.h5", passes=1).path)
+    assert all(np.array_equal(v, whole[i]) for i, v in rows(tmp_path / "a.h5").items())
+
+
+def test_another_recipe_into_the_same_file_is_refused(make_study, run, tmp_path):
+    study = make_study(3)
+    run(study, out=tmp_path / "a.h5")
+    with pytest.raises(RecipeError, match="size"):
+        run(study, out=tmp_path / "a.h5", size=64)
+
+
+def test_the_recipe_ignores_the_engine(make_study, run, tmp_path):
+    study = make_study(3)
+    a = run(study, out=tmp_path / "a.h5", engine="openvino")
+    b = run(study, out=tmp_path / "b.h5", engine="tensorflow")
+    assert a.recipe == b.recipe
+    for image_id, values in rows(a.path).items():
+        np.testing.assert_allclose(values, rows(b.path)[image_id], rtol=0, atol=1e-4 * np.abs(values).max())
+    with EmbeddingFile.open(a.path) as file:
+        assert file.provenance["engine"].startswith("OpenVINO")
+
+
+def test_recompute_gives_the_cached_rows(make_study, run):
+    study = make_study(4)
+    path = run(study, passes=1).path
+    with EmbeddingFile.open(path) as file:
+        np.testing.assert_array_equal(recompute(file.recipe, study.paths()), file.read(study.ids)[0])
+
+
+class TestWeights:
+    @pytest.fixture(autouse=True)
+    def no_internet(self, monkeypatch, tmp_path):
+        from cxrfeat.backbones import registry
+
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        spec = dataclasses.replace(registry.get("densenet121"), weights_url="http://127.0.0.1:1/w.h5")
+        monkeypatch.setitem(registry.BACKBONES, "densenet121", spec)
+
+    def test_on_the_sample_auto_goes_on_with_random_weights_and_says_so_loudly(self, sample_study, run):
+        told = []
+        result = run(sample_study.take(range(3)), weights="auto", tell=told.append)
+        assert result.recipe.random
+        assert "RANDOM" in told[0]
+        assert "RANDOM" in result.recipe.describe()
+        assert sample.holds(sample_study)
+
+    def test_on_a_study_of_the_users_it_is_an_error_with_three_ways_on(self, make_study, run):
+        with pytest.raises(WeightsError, match="Three ways on"):
+            run(make_study(3), weights="auto")
