@@ -39,15 +39,14 @@ class Stamps:
         return self.stamps[:, 0] == MISSING
 
     def same_as(self, other: Stamps) -> npt.NDArray[np.bool_]:
-        """Which of these images have the same stamp in `other`, bool (n,)."""
+        """Which of these images have the same stamp in `other`, bool (n,); none, twice, is the same."""
         if np.array_equal(self.image_ids, other.image_ids):
-            return (self.stamps == other.stamps).all(axis=1) & ~self.missing
-        order = np.argsort(other.image_ids)
-        place = np.searchsorted(other.image_ids, self.image_ids, sorter=order)
-        place = order[np.minimum(place, len(order) - 1)] if len(order) else place
-        if not len(order):
+            return (self.stamps == other.stamps).all(axis=1)
+        if not len(other.image_ids):
             return np.zeros(len(self.image_ids), bool)
-        return (other.image_ids[place] == self.image_ids) & (other.stamps[place] == self.stamps).all(1) & ~self.missing
+        order = np.argsort(other.image_ids)
+        place = order[np.searchsorted(other.image_ids, self.image_ids, sorter=order).clip(max=len(order) - 1)]
+        return (other.image_ids[place] == self.image_ids) & (other.stamps[place] == self.stamps).all(axis=1)
 
 
 def look(image_ids: npt.NDArray[np.str_], root: Path, paths: Sequence[str]) -> Stamps:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 from cxrfeat import sample
 from cxrfeat.errors import ImageError, RecipeError, WeightsError
-from cxrfeat.extract import pipeline, recompute, seen
 from cxrfeat.extract import extraction as room
+from cxrfeat.extract import pipeline, recompute, seen
 from cxrfeat.images import augment, decode
 from cxrfeat.store import EmbeddingFile
 
@@ -31,9 +32,7 @@ def test_embeddings_equal_a_plain_keras_applications_model(make_study, run):
 
     study = make_study(6)
     found = rows(run(study, passes=1).path)
-    model = keras.applications.DenseNet121(
-        include_top=False, weights=None, pooling="avg", input_shape=(SIZE, SIZE, 3)
-    )
+    model = keras.applications.DenseNet121(include_top=False, weights=None, pooling="avg", input_shape=(SIZE, SIZE, 3))
     variables = graph.by_path(model)
     for name, values in draw({name: tuple(v.shape) for name, v in variables.items()}, 0).items():
         variables[name].assign(values)
@@ -161,7 +160,7 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
     with EmbeddingFile.open(first.path) as file:
         listed = file.failures().set_index("image_id")
     assert "truncated" in listed.loc[study.ids[7], "reason"]
-    assert not os.path.isabs(listed.loc[study.ids[7], "path"])
+    assert not Path(listed.loc[study.ids[7], "path"]).is_absolute()
     with monkeypatch.context() as patch:
         patch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
         assert set(run(study).failed) == set(first.failed)

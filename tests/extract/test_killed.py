@@ -22,7 +22,7 @@ def test_killed_and_resumed_equals_uninterrupted(make_study, run, tmp_path):
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 120
     parts = out.with_name(out.name + ".parts")
-    while not list(parts.glob("*.h5")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(parts.glob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
