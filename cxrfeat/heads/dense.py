@@ -50,9 +50,9 @@ class Span:
 
 
 def newton(
-    design: Floats, y: Floats, weight: Floats, penalty: float, start: Floats, intercept: bool, tol: float, steps: int
+    design: Floats, y: Floats, weight: Floats, start: Floats, intercept: bool, tol: float, steps: int
 ) -> tuple[Floats, float, float, bool]:
-    """Minimise sum_i weight_i log-loss_i + penalty / 2 |w|^2 over one label's coefficients; the last is free.
+    """Minimise sum_i weight_i log-loss_i + |w|^2 / 2 over one label's coefficients; the last is free.
 
     Parameters
     ----------
@@ -60,8 +60,6 @@ def newton(
         (rows, k + 1), a column of ones last.
     y, weight : numpy.ndarray
         (rows,).
-    penalty : float
-        L2 strength of all but the last coefficient.
     start : numpy.ndarray
         (k + 1,).
     intercept : bool
@@ -75,9 +73,9 @@ def newton(
     Returns
     -------
     w, objective, gap, converged
-        Coefficients, objective, the estimate of its distance to the optimum, and whether it met `tol`.
+        Coefficients, objective, the estimate of its distance to the optimum relative to it, and whether it met `tol`.
     """
-    ridge = np.full(design.shape[1], penalty)
+    ridge = np.ones(design.shape[1])
     ridge[-1] = 0.0
     w, z = start.copy(), design @ start
     value, gap = _objective(z, y, weight, w, ridge), np.inf
@@ -92,13 +90,11 @@ def newton(
             hessian[-1, :] = hessian[:, -1] = gradient[-1] = 0.0
             hessian[-1, -1] = 1.0
         step = -np.linalg.solve(hessian, gradient)
-        gap = float(-gradient @ step) / 2
-        if gap <= tol * value:
-            # One more step costs nothing that is not there already, and squares what is left.
-            return _walk(design, z, y, weight, w, ridge, step, value)[0], value, gap, True
+        gap = float(-gradient @ step) / 2 / max(value, 1e-300)
+        # The step is there; taking it squares what is left.
         w, z, value, moved = _walk(design, z, y, weight, w, ridge, step, value)
-        if not moved:  # rounding has the last word
-            return w, value, gap, gap <= 1e-9 * max(value, 1.0)
+        if gap <= tol or not moved:  # not moved: rounding has the last word
+            return w, value, gap, gap <= max(tol, 1e-12)
     return w, value, gap, False
 
 

@@ -41,7 +41,13 @@ def fit(task: Task, settings: Mapping[str, Any], kind: str = "logistic", progres
     there = task.weighting.fittable
     C = np.full(int(there.sum()), float(chosen.C))
     solution = solve(
-        task.rows, np.nan_to_num(task.y[:, there]), task.weights[:, there], C, tol=chosen.tol, steps=chosen.steps
+        task.rows,
+        np.nan_to_num(task.y[:, there]),
+        task.weights[:, there],
+        C,
+        tol=chosen.tol,
+        steps=chosen.steps,
+        progress=progress,
     )
     coef, intercept = np.full((len(there), task.rows.shape[1]), np.nan), np.full(len(there), np.nan)
     coef[there], intercept[there] = solution.coef, solution.intercept

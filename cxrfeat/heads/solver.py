@@ -9,14 +9,20 @@ which is scikit-learn's objective. s_ik is 0 where the label is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat.heads import dense
+from cxrfeat.heads.curvature import Factors
+from cxrfeat.heads.newton import minimise
 from cxrfeat.heads.rows import Rows
 from cxrfeat.heads.scaling import moments
+from cxrfeat.heads.sweeps import Sweeper
+from cxrfeat.progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,6 +57,10 @@ class Solution:
     sweeps: int
 
 
+# Up to this many bytes of float64, and so many unknowns, whole Hessians are cheaper than many sweeps.
+DENSE_BYTES, DENSE_UNKNOWNS = 64 << 20, 512
+
+
 def solve(
     rows: Rows,
     y: Floats,
@@ -60,10 +70,10 @@ def solve(
     row_weight: Floats | None = None,
     intercept: bool = True,
     tol: float = 1e-7,
-    steps: int = 100,
-    start: Solution | None = None,
+    steps: int = 200,
+    progress: Progress = silent,
 ) -> Solution:
-    """Fit every label.
+    """Fit every label at one strength.
 
     Parameters
     ----------
@@ -82,22 +92,113 @@ def solve(
     tol : float
         Relative tolerance on the objective.
     steps : int
-        At most so many Newton steps a label.
-    start : Solution, optional
-        Where to begin, of the same rows.
+        At most so many iterations.
+    progress : Progress
+        Told of labels that are done.
     """
-    mean, scale = moments(rows, row_weight) if start is None else (start.mean, start.scale)
-    x = np.concatenate([block for _, block in rows.blocks()]).astype(np.float64)
-    span = dense.Span.of((x - mean) / scale)
-    labels = y.shape[1]
-    coef, free = np.zeros((labels, rows.shape[1])), np.zeros(labels)
-    objective, gap, converged = np.zeros(labels), np.zeros(labels), np.zeros(labels, dtype=bool)
-    for k in range(labels):
-        begin = np.zeros(span.design.shape[1])
-        w, objective[k], gap[k], converged[k] = dense.newton(
-            span.design, y[:, k], C[k] * weight[:, k], 1.0, begin, intercept, tol, steps
-        )
-        w = span.up(w)
-        coef[k] = w[:-1] / scale
-        free[k] = w[-1] - coef[k] @ mean
-    return Solution(coef, free, mean, scale, objective, gap / np.maximum(objective, 1e-300), converged, 1)
+    return next(iter(path(rows, y, weight, C[None], row_weight=row_weight, intercept=intercept, tol=tol, steps=steps,
+                          progress=progress)))  # fmt: skip
+
+
+def path(
+    rows: Rows,
+    y: Floats,
+    weight: Floats,
+    Cs: Floats,
+    *,
+    row_weight: Floats | None = None,
+    intercept: bool = True,
+    tol: float = 1e-7,
+    steps: int = 200,
+    progress: Progress = silent,
+) -> Iterator[Solution]:
+    """Fit every label at several strengths, (strengths, labels), each from where the ones before point to.
+
+    Parameters are those of `solve`. Go from small C to large. The next start is extrapolated in log C from the last
+    two solutions, and a label's preconditioner is kept as long as it serves.
+    """
+    mean, scale = moments(rows, row_weight)
+    n, d = rows.shape
+    if n * d * 8 <= DENSE_BYTES and min(n, d) <= DENSE_UNKNOWNS:
+        x = np.concatenate([block for _, block in rows.blocks()]).astype(np.float64)
+        search: _Search = _Dense((x - mean) / scale, y, weight, intercept)
+    else:
+        search = _Large(rows, y, weight, mean, scale, intercept)
+    done: list[tuple[Floats, Floats]] = []
+    for C in Cs:
+        start = _extrapolated(done, C) if done else _intercepts(y, weight, d, intercept)
+        w, value, gap, converged = search.run(C, start, tol, steps, progress)
+        done = [*done[-1:], (C, w)]
+        coef = (w[:-1] / scale[:, None]).T
+        free = w[-1] - coef @ mean
+        yield Solution(coef, free, mean, scale, value, gap, converged, search.sweeps)
+
+
+class _Search(Protocol):
+    sweeps: int
+
+    def run(
+        self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
+    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]: ...
+
+
+class _Dense:
+    """Label by label, with whole Hessians."""
+
+    def __init__(self, x: Floats, y: Floats, weight: Floats, intercept: bool) -> None:
+        self.span, self.y, self.weight, self.intercept = dense.Span.of(x), y, weight, intercept
+        self.sweeps = 1
+
+    def run(
+        self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
+    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+        w, count = start.copy(), len(C)
+        value, gap, converged = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
+        for k in range(count):
+            begin = self.span.down(start[:, k])
+            found, value[k], gap[k], converged[k] = dense.newton(
+                self.span.design, self.y[:, k], C[k] * self.weight[:, k], begin, self.intercept, tol, steps
+            )
+            w[:, k] = self.span.up(found)
+            progress(k + 1, count)
+        return w, value, gap, converged
+
+
+class _Large:
+    """All labels together, in sweeps."""
+
+    def __init__(self, rows: Rows, y: Floats, weight: Floats, mean: Floats, scale: Floats, intercept: bool) -> None:
+        self.sweeper = Sweeper(rows, y, weight, mean, scale, intercept)
+        self.factors = Factors(rows, weight, mean, scale, intercept)
+        self.weight = weight
+
+    @property
+    def sweeps(self) -> int:  # type: ignore[override]  # counted where they happen
+        return self.sweeper.sweeps
+
+    def run(
+        self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
+    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+        weight = self.weight * C
+        self.sweeper.weight = weight.astype(self.sweeper.rows.dtype)
+        self.factors.weight = weight
+        return minimise(self.sweeper, self.factors, start, tol, steps, progress)
+
+
+def _intercepts(y: Floats, weight: Floats, features: int, intercept: bool) -> Floats:
+    """Start at the best constant: the log odds of the weighted classes."""
+    w = np.zeros((features + 1, y.shape[1]))
+    if intercept:
+        positive = np.where(y > 0, weight, 0).sum(axis=0)
+        w[-1] = np.log(np.maximum(positive, 1e-12)) - np.log(np.maximum(weight.sum(axis=0) - positive, 1e-12))
+    return w
+
+
+def _extrapolated(done: list[tuple[Floats, Floats]], C: Floats) -> Floats:
+    """Continue a line in log C through the last two solutions."""
+    if len(done) < 2:
+        return done[-1][1].copy()
+    (C0, w0), (C1, w1) = done
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ahead = np.nan_to_num(np.log(C / C1) / np.log(C1 / C0), nan=0.0, posinf=0.0, neginf=0.0)
+    return w1 + np.clip(ahead, 0, 1) * (w1 - w0)
