@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 from cxrfeat import files
 from cxrfeat.datasets import boxes as boxes_room
 from cxrfeat.errors import ExplainError
@@ -94,7 +92,8 @@ def choose_targets(
     boxes : path, optional
         Box list to draw; by default `BBox_List_2017.csv` beside the folder of the study's images, where it lies.
     """
-    table = _boxes(run, boxes)
+    path = Path(boxes) if boxes else find_boxes(run)
+    table = None if path is None else boxes_room.read(path)
     if images:
         return targets_room.named(run, images, table)
     if whole:
@@ -102,11 +101,10 @@ def choose_targets(
     return targets_room.outcomes(run, show or "tp", labels, split, limit, table)
 
 
-def _boxes(run: Run, path: str | Path | None) -> pd.DataFrame | None:
-    if path is not None:
-        return boxes_room.read(path)
+def find_boxes(run: Run) -> Path | None:
+    """The box list beside the folder of the study's images, as the release is laid out; None if there is none."""
     beside = run.study().paths()[0].parent.parent / boxes_room.FILE
-    return boxes_room.read(beside) if beside.is_file() else None
+    return beside if beside.is_file() else None
 
 
 def make(

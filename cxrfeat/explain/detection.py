@@ -1,0 +1,94 @@
+"""How well one map finds one box: pointing, overlap of its connected parts, energy inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Rectangle = tuple[float, float, float, float]
+"""x, y, width, height in pixels of the frame; x and y are the outer edge of the first pixel."""
+
+LEVELS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75)
+"""Overlaps T that count as found, from 0.1 to 0.75 as in Wang et al., CVPR 2017."""
+
+NAMES = (
+    "pointing",
+    "energy",
+    *(f"iobb@{level}" for level in LEVELS),
+    *(f"iou@{level}" for level in LEVELS),
+    "false boxes",
+)
+"""The columns of `score`."""
+
+
+def score(
+    heat: npt.NDArray[np.floating[Any]], boxes: Sequence[Rectangle], cut: float, tolerance: float = 0.0
+) -> Floats:
+    """Score a map against the boxes of its label.
+
+    Parameters
+    ----------
+    heat : (h, w)
+        The map on the frame's pixels; negative values count as none.
+    boxes : sequence of (x, y, width, height)
+        The radiologists' boxes of this label in this image, in pixels of the frame.
+    cut : float
+        Fraction of the map's maximum above which a pixel belongs to a part.
+    tolerance : float
+        Pixels of the frame by which the maximum may miss a box in the pointing game.
+
+    Returns
+    -------
+    float64 (boxes, len(NAMES))
+        `pointing`: 1 where the map's maximum lies in the box (Zhang et al., ECCV 2016). `energy`: share of the
+        positive map inside the box (Wang et al., Score-CAM, 2020); NaN for an empty map. `iobb@T`, `iou@T`: 1 where
+        the bounding box of one connected part overlaps the box by at least T, of the part's own area (IoBB) or of
+        the union (IoU), as in Wang et al. 2017. `false boxes`: parts whose IoBB is below 0.1 with every box. An empty
+        map points nowhere and finds nothing.
+    """
+    positive: Floats = np.maximum(np.asarray(heat, dtype=np.float64), 0.0)
+    top = float(positive.max())
+    if not top > 0:
+        nothing = np.zeros((len(boxes), len(NAMES)))
+        nothing[:, NAMES.index("energy")] = np.nan
+        return nothing
+    found = parts(positive, cut * top)
+    iobb, iou = overlaps(found, np.array(boxes, dtype=np.float64))
+    rows = []
+    y, x = (int(i) for i in np.unravel_index(int(positive.argmax()), positive.shape))
+    total, alone = float(positive.sum()), float((iobb.max(axis=1) < LEVELS[0]).sum())
+    for k, (left, bottom, width, height) in enumerate(boxes):
+        points = (
+            left - tolerance <= x + 0.5 <= left + width + tolerance
+            and bottom - tolerance <= y + 0.5 <= bottom + height + tolerance
+        )
+        inside = positive[_covered(bottom, height, positive.shape[0]), _covered(left, width, positive.shape[1])]
+        best = [*(iobb[:, k].max() >= np.array(LEVELS)), *(iou[:, k].max() >= np.array(LEVELS))]
+        rows.append([float(points), float(inside.sum()) / total, *map(float, best), alone])
+    return np.array(rows)
+
+
+def parts(heat: Floats, above: float) -> Floats:
+    """Bounding boxes (x, y, width, height) of the 8-connected parts at or above a value, float64 (parts, 4)."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats((heat >= above).astype(np.uint8), connectivity=8)
+    return np.asarray(stats[1:, :4], dtype=np.float64)
+
+
+def overlaps(found: Floats, boxes: Floats) -> tuple[Floats, Floats]:
+    """Intersection over the found box's own area, and over the union: float64 (found, boxes) each."""
+    left = np.maximum(found[:, None, :2], boxes[None, :, :2])
+    right = np.minimum(found[:, None, :2] + found[:, None, 2:], boxes[None, :, :2] + boxes[None, :, 2:])
+    shared = np.prod(np.maximum(right - left, 0.0), axis=2)
+    own, truth = np.prod(found[:, 2:], axis=1)[:, None], np.prod(boxes[:, 2:], axis=1)[None]
+    return shared / own, shared / (own + truth - shared)
+
+
+def _covered(start: float, length: float, pixels: int) -> slice:
+    """The pixels whose centre lies in [start, start + length), at least one."""
+    first = int(np.clip(np.ceil(start - 0.5), 0, pixels - 1))
+    return slice(first, max(int(np.clip(np.ceil(start + length - 0.5), 0, pixels)), first + 1))

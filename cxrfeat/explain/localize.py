@@ -1,0 +1,304 @@
+"""Maps scored against the radiologists' boxes, beside three baselines and with intervals over patients.
+
+A map that finds something must find more than a random map, a blob in the middle of the image, and the place where
+the finding usually is. The cut that turns a map into boxes is fixed in advance, or tuned on boxes of another split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrfeat.datasets.boxes import SIDE
+from cxrfeat.errors import ExplainError
+from cxrfeat.explain import baselines
+from cxrfeat.explain.detection import NAMES, score
+from cxrfeat.explain.explainer import Explainer, Failure
+from cxrfeat.explain.explanation import Explanation
+from cxrfeat.explain.geometry import STRIDE, compose, resized
+from cxrfeat.explain.targets import Target, of_study
+from cxrfeat.progress import Progress, silent
+from cxrfeat.run import Run
+
+Floats = npt.NDArray[np.float64]
+
+CUT = 0.5
+"""Default cut: half the map's maximum, fixed in advance."""
+
+CUTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""What tuning chooses from."""
+
+FRAME = 512
+"""Longer side of the frame that maps are scored in, pixels."""
+
+KINDS = ("map", "random map", "centre prior", "mean box")
+REPLICATES = 2000
+
+
+@dataclass(frozen=True)
+class Found:
+    """The scores of every box.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame
+        One row per box and kind of map: `image_id`, `patient_id`, `label`, `kind`, and the columns of
+        `detection.NAMES`.
+    left_out : dict
+        Reason -> number of boxes that were not scored.
+    failed : dict
+        Image id -> the sentence why it was not scored.
+    """
+
+    rows: pd.DataFrame
+    left_out: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def localize(
+    run: Run,
+    boxes: pd.DataFrame,
+    explainer: Explainer,
+    split: str = "test",
+    cut: float = CUT,
+    tune_on: str | None = None,
+    tolerance: float = 0.0,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Score the maps of a run on the boxed images of a split.
+
+    Parameters
+    ----------
+    run : Run
+        Its study says which images are in the split, and whose they are.
+    boxes : pandas.DataFrame
+        From `datasets.boxes.read`.
+    explainer : Explainer
+        Opened for the run.
+    split : str
+        Whose images are scored.
+    cut : float
+        Fraction of a map's maximum above which a pixel belongs to a found box.
+    tune_on : str, optional
+        A split whose boxes choose the cut from `CUTS`; not the one that is scored.
+    tolerance : float
+        Pixels of the 1024 x 1024 original by which the maximum may miss a box in the pointing game.
+    seed : int
+        Of the random maps and the bootstrap.
+    progress : Progress
+        Told after every image.
+
+    Returns
+    -------
+    dict
+        What was scored and how, the `note` on the grid's resolution, and `rows`: one per label and kind of map, and
+        one over all boxes, each measure with its 95 % interval.
+
+    Raises
+    ------
+    ExplainError
+        If no box can be scored, or the cut would be tuned on what is scored.
+    """
+    if not 0 < cut < 1:
+        raise ExplainError(f"the cut is a fraction of the map's maximum between 0 and 1, not {cut}.")
+    if tune_on == split:
+        raise ExplainError(f"the cut cannot be tuned on split {split!r}, which is scored; name another, such as val.")
+    how = "fixed in advance"
+    if tune_on:
+        cut = tune(run, boxes, explainer, tune_on)
+        how = f"tuned on the boxes of split {tune_on!r}"
+    found = score_split(run, boxes, explainer, split, [cut], tolerance, seed, progress)[cut]
+    if found.rows.empty:
+        said = "; ".join(f"{count}: {reason}" for reason, count in found.left_out.items()) or "the list is empty"
+        failed = f" The first failure: {next(iter(found.failed.values()))}" if found.failed else ""
+        raise ExplainError(f"no box can be scored on split {split!r} of study {run.study().name!r} ({said}).{failed}")
+    maps = found.rows[found.rows["kind"] == KINDS[0]]
+    return {
+        "run": run.name,
+        "about": run.describe(),
+        "random": run.random,
+        "method": explainer.method.name,
+        "split": split,
+        "cut": cut,
+        "cut_how": how,
+        "tolerance": tolerance,
+        "boxes": len(maps),
+        "images": int(maps["image_id"].nunique()),
+        "patients": int(maps["patient_id"].nunique()),
+        "empty_maps": int(maps["energy"].isna().sum()),
+        "left_out": found.left_out,
+        "failed": found.failed,
+        "note": resolution(run, boxes),
+        "rows": summarise(found.rows, run.labels, seed),
+    }
+
+
+def tune(run: Run, boxes: pd.DataFrame, explainer: Explainer, split: str) -> float:
+    """The cut of `CUTS` with the most boxes found at IoU 0.1 and 0.25 together, on the boxes of a split.
+
+    Raises
+    ------
+    ExplainError
+        If the split has no box.
+    """
+    tried = score_split(run, boxes, explainer, split, CUTS, baseline=False)
+    values = {c: found.rows[["iou@0.1", "iou@0.25"]].to_numpy().mean() for c, found in tried.items() if len(found.rows)}
+    if not values:
+        raise ExplainError(f"split {split!r} has no box to tune the cut on; fix it with --cut, as by default.")
+    return max(values, key=lambda c: values[c])
+
+
+def score_split(
+    run: Run,
+    boxes: pd.DataFrame,
+    explainer: Explainer,
+    split: str,
+    cuts: Sequence[float],
+    tolerance: float = 0.0,
+    seed: int = 0,
+    progress: Progress = silent,
+    baseline: bool = True,
+) -> dict[float, Found]:
+    """Score the boxed images of a split at every cut; see `localize`."""
+    study = run.study()
+    patients = dict(zip(study.ids, study.patients, strict=True))
+    owners = [patients.get(i, i.partition("_")[0]) for i in boxes["image_id"]]
+    chosen, left_out = choose_boxed(run, boxes, split)
+    tables: dict[float, list[pd.DataFrame]] = {c: [] for c in cuts}
+    failed: dict[str, str] = {}
+    for done, result in enumerate(explainer.explain(chosen), start=1):
+        if isinstance(result, Failure):
+            failed[result.target.image_id] = str(result.error)
+            continue
+        patient = patients[result.image_id]
+        for label in dict.fromkeys(box[0] for box in result.boxes):
+            frame = _frame(result)
+            heats = {KINDS[0]: result.on_image(label, frame)[None]}
+            if baseline:
+                rows = boxes[baselines.others(label, patient, boxes["label"].tolist(), owners)]
+                heats |= _baselines(result, frame, rows, seed)
+            for c in cuts:
+                tables[c].append(_rows(result, patient, label, heats, frame, c, tolerance))
+        progress(done, len(chosen), result.image_id)
+    empty = pd.DataFrame(columns=["image_id", "patient_id", "label", "kind", *NAMES])
+    return {c: Found(pd.concat(t, ignore_index=True) if t else empty, left_out, failed) for c, t in tables.items()}
+
+
+def choose_boxed(run: Run, boxes: pd.DataFrame, split: str) -> tuple[list[Target], dict[str, int]]:
+    """Targets with at least one box of a label that the head knows, and how many boxes were left out and why."""
+    known = boxes["label"].isin(run.labels)
+    targets = [t for t in of_study(run, split, boxes[known]) if t.boxes]
+    there = boxes["image_id"].isin([t.image_id for t in targets])
+    left_out = {
+        f"label {label} is not in the head": int(n) for label, n in boxes["label"][~known].value_counts().items()
+    }
+    if elsewhere := int((known & ~there).sum()):
+        left_out[f"image is not in split {split!r} of the run's study"] = elsewhere
+    return targets, left_out
+
+
+def summarise(rows: pd.DataFrame, labels: Iterable[str], seed: int = 0) -> list[dict[str, Any]]:
+    """Means over boxes with percentile intervals of a bootstrap over patients, per label and over all boxes."""
+    groups: list[tuple[str, pd.DataFrame]] = [(label, rows[rows["label"] == label]) for label in labels]
+    groups = [(label, part) for label, part in groups if len(part)] + [("all boxes", rows)]
+    out = []
+    for label, part in groups:
+        for kind in KINDS:
+            mine = part[part["kind"] == kind]
+            if mine.empty:
+                continue
+            values = mine[list(NAMES)].to_numpy(dtype=float)
+            mean, low, high = intervals(values, mine["patient_id"].to_numpy(), seed)
+            row: dict[str, Any] = {"label": label, "kind": kind, "boxes": len(mine)}
+            row |= {"images": int(mine["image_id"].nunique()), "patients": int(mine["patient_id"].nunique())}
+            for name, *three in zip(NAMES, mean, low, high, strict=True):
+                row[name] = {"value": three[0], "low": three[1], "high": three[2]}
+            out.append(row)
+    return out
+
+
+def intervals(values: Floats, patients: npt.NDArray[Any], seed: int = 0) -> tuple[Floats, Floats, Floats]:
+    """Column means of values (boxes, columns) without NaN, and 95 % intervals resampling whole patients.
+
+    With fewer than 2 patients there is nothing to resample, and the interval is NaN.
+    """
+    _, owner = np.unique(patients, return_inverse=True)
+    known = np.isfinite(values)
+    sums, counts = np.zeros((owner.max() + 1, values.shape[1])), np.zeros((owner.max() + 1, values.shape[1]))
+    np.add.at(sums, owner, np.where(known, values, 0.0))
+    np.add.at(counts, owner, known)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = sums.sum(axis=0) / counts.sum(axis=0)
+        if len(sums) < 2:
+            return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+        n = len(sums)
+        draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=REPLICATES)
+        replicates = (draws @ sums) / (draws @ counts)
+    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    some = np.isfinite(replicates).any(axis=0)
+    low[some], high[some] = np.nanpercentile(replicates[:, some], [2.5, 97.5], axis=0)
+    return mean, low, high
+
+
+def resolution(run: Run, boxes: pd.DataFrame) -> str:
+    """One sentence on what the map's grid cannot show."""
+    size = run.recipes[0].size
+    cell = STRIDE / size * SIDE
+    small = (boxes["width"] < cell) & (boxes["height"] < cell)
+    label = ""
+    if small.any():
+        worst = str(small.groupby(boxes["label"]).mean().idxmax())
+        mine = boxes["label"] == worst
+        label = f", with {int((small & mine).sum())} of {int(mine.sum())} of {worst} among them"
+    return (
+        f"One cell of the map covers {cell:.0f}x{cell:.0f} pixels of the {SIDE}x{SIDE} original (input {size} px, "
+        f"stride {STRIDE}): {int(small.sum())} of the list's {len(boxes)} boxes are smaller than one cell{label}, "
+        "and no map on this grid can outline them."
+    )
+
+
+def _frame(result: Explanation) -> tuple[int, int]:
+    h, w = result.image_shape
+    factor = min(1.0, FRAME / max(h, w))
+    return round(h * factor), round(w * factor)
+
+
+def _baselines(result: Explanation, frame: tuple[int, int], rows: pd.DataFrame, seed: int) -> Mapping[str, Floats]:
+    affine = compose(resized(result.image_shape, frame), result.to_image)
+    # A seed of the image's own, so that a baseline does not depend on which images are scored beside it.
+    own = int.from_bytes(result.image_id.encode()[-8:], "little") ^ seed
+    grid = result.grids[0].maps.shape[1], result.grids[0].maps.shape[2]
+    fractions = rows[["x", "y", "width", "height"]].to_numpy(dtype=float) / SIDE
+    return {
+        KINDS[1]: baselines.random_maps(grid, affine, frame, own),
+        KINDS[2]: baselines.centre_prior(frame)[None],
+        KINDS[3]: baselines.mean_box(fractions, frame)[None],
+    }
+
+
+def _rows(
+    result: Explanation,
+    patient: str,
+    label: str,
+    heats: Mapping[str, Floats],
+    frame: tuple[int, int],
+    cut: float,
+    tolerance: float,
+) -> pd.DataFrame:
+    """Scores of every kind of map on the boxes of one label in one image; random maps are averaged."""
+    fx, fy = frame[1] / result.image_shape[1], frame[0] / result.image_shape[0]
+    boxes = [(x * fx, y * fy, w * fx, h * fy) for name, x, y, w, h in result.boxes if name == label]
+    tables = []
+    for kind, several in heats.items():
+        if np.isnan(several).any():  # an unlearnt label, or no other patient's box: there is no such map
+            continue
+        values = np.mean([score(heat, boxes, cut, tolerance * frame[1] / SIDE) for heat in several], axis=0)
+        table = pd.DataFrame(values, columns=list(NAMES))
+        tables.append(table.assign(image_id=result.image_id, patient_id=patient, label=label, kind=kind))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
