@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from cxrfeat.heads.files import load_head
     from cxrfeat.heads.fit import fit_head
     from cxrfeat.heads.head import Head
+    from cxrfeat.heads.logistic import MultiLabelLogistic
     from cxrfeat.heads.predict import predict
 
-_HOME = {"fit_head": "fit", "load_head": "files", "predict": "predict", "Head": "head"}
+_HOME = {
+    "fit_head": "fit",
+    "load_head": "files",
+    "predict": "predict",
+    "Head": "head",
+    "MultiLabelLogistic": "logistic",
+}
 
-__all__ = ["Head", "fit_head", "load_head", "predict"]
+__all__ = ["Head", "MultiLabelLogistic", "fit_head", "load_head", "predict"]
 
 
 def __getattr__(name: str) -> Any:
