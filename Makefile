@@ -32,10 +32,10 @@ features: $(STAMP)  ## Embeddings of a study: BACKBONE=densenet121|resnet50 [STU
 	$(BIN)/cxrfeat extract $(STUDY) --backbone $(BACKBONE) --passes $(PASSES) --size $(SIZE) --weights $(WEIGHTS) $(ARGS)
 
 head: $(STAMP)  ## A head on the newest embeddings: WEIGHTED=1 [HEAD=logistic|keras STUDY=]
-	$(BIN)/cxrfeat fit-head $(STUDY) --head $(HEAD) $(if $(filter-out 0 no,$(WEIGHTED)),--weighted) $(ARGS)
+	$(BIN)/cxrfeat fit-head --study $(STUDY) --head $(HEAD) $(if $(filter-out 0 no,$(WEIGHTED)),--weighted) $(ARGS)
 
 roc: $(STAMP)  ## ROC curves of the newest head [RUN=]
-	$(BIN)/cxrfeat roc $(RUN) $(ARGS)
+	$(BIN)/cxrfeat roc $(if $(RUN),--run $(RUN)) $(ARGS)
 
 gradcam: $(STAMP)  ## Where the evidence lies, for the newest head [RUN=]
 	$(BIN)/cxrfeat gradcam $(if $(RUN),--run $(RUN)) $(ARGS)

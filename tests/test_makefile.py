@@ -94,8 +94,8 @@ def test_no_interpreter_is_a_sentence(project):
     [
         (["features", "BACKBONE=resnet50", "PASSES=0", "WEIGHTS=random:0"],
          "extract sample --backbone resnet50 --passes 0 --size 224 --weights random:0"),
-        (["head", "WEIGHTED=1"], "fit-head sample --head logistic --weighted"),
-        (["head", "WEIGHTED=0", "HEAD=keras"], "fit-head sample --head keras"),
+        (["head", "WEIGHTED=1"], "fit-head --study sample --head logistic --weighted"),
+        (["head", "WEIGHTED=0", "HEAD=keras"], "fit-head --study sample --head keras"),
         (["demo"], "demo"),
     ],
 )  # fmt: skip
