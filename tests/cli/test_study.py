@@ -49,6 +49,12 @@ def test_describe_says_that_no_patient_stands_in_two_splits(typed):
     assert "Pleural_Thickening" in result.stdout
 
 
+def test_describe_draws_the_class_frequencies(typed, tmp_path):
+    result = typed("study", "describe", "sample", "--figure", "f.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
