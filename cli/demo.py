@@ -14,9 +14,10 @@ from .output import json_option, print_json, print_table, progress_bar, say
     "-o", "--out", type=click.Path(file_okay=False), default="cxrfeat-demo", show_default=True, help="Folder."
 )
 @click.option("-w", "--weights", default="auto", show_default=True, help="imagenet, random:SEED, a .h5 file, or auto.")
+@click.option("-p", "--passes", default=2, show_default=True, type=click.IntRange(0), help="Augmented passes.")
 @click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
 @json_option
-def command(out: str, weights: str, engine: str, as_json: bool) -> None:
+def command(out: str, as_json: bool, **options) -> None:
     """Run the whole job on 150 real chest X-rays: study, embeddings, head, ROC curves, accuracy, Grad-CAM.
 
     An interrupted demo goes on where it stopped. The folder is laid out as a project of your own would be: go there
@@ -31,7 +32,7 @@ def command(out: str, weights: str, engine: str, as_json: bool) -> None:
     from cxrfeat.report.tables import flat
 
     started = time.monotonic()
-    demo = run_demo(out, weights=weights, engine=engine, tell=say, progress=progress_bar)
+    demo = run_demo(out, **options, tell=say, progress=progress_bar)
     seconds = time.monotonic() - started
     if as_json:
         print_json({**vars(demo), "seconds": round(seconds, 1)})

@@ -55,6 +55,7 @@ def run_demo(
     out: str | Path = "cxrfeat-demo",
     *,
     weights: str = "auto",
+    passes: int = PASSES,
     engine: str = "auto",
     tell: Callable[[str], None] = lambda text: None,
     progress: Callable[[str], AbstractContextManager[Progress]] = lambda title: nullcontext(silent),
@@ -65,7 +66,7 @@ def run_demo(
     ----------
     out : path
         The folder that everything lands in; what an earlier, even an interrupted demo left there is used.
-    weights, engine : str
+    weights, passes, engine
         See `extract.extract`. With `auto`, random weights stand in where ImageNet's cannot be had.
     tell : callable
         Given a line on each step.
@@ -79,7 +80,7 @@ def run_demo(
     """
     demo = Demo(Path(out))
     _table(demo, tell)
-    embeddings = _embeddings(demo, weights, engine, tell, progress)
+    embeddings = _embeddings(demo, weights, passes, engine, tell, progress)
     run = _head(demo, embeddings, tell, progress)
     _evaluation(demo, run, tell, progress)
     _maps(demo, run, engine, tell, progress)
@@ -98,14 +99,14 @@ def _table(demo: Demo, tell: Callable[[str], None]) -> None:
 
 
 def _embeddings(
-    demo: Demo, weights: str, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
+    demo: Demo, weights: str, passes: int, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
 ) -> Path:
     from cxrfeat.extract import extract
 
-    tell(f"2/5 embeddings: {BACKBONE}, pass 0 and {PASSES} augmented passes.")
+    tell(f"2/5 embeddings: {BACKBONE}, pass 0 and {passes} augmented passes.")
     with progress("extract") as bar:
         done = extract(
-            sample.study(), cache=demo.folder / "cache", backbone=BACKBONE, weights=weights, passes=PASSES,
+            sample.study(), cache=demo.folder / "cache", backbone=BACKBONE, weights=weights, passes=passes,
             engine=engine, progress=bar, tell=tell,
         )  # fmt: skip
     if done.extracted:
@@ -122,20 +123,37 @@ def _head(demo: Demo, embeddings: Path, tell: Callable[[str], None], progress: C
 
     tell("3/5 head: logistic, with the class weights of the reference paper.")
     out = demo.folder / "runs" / f"{sample.NAME}-{BACKBONE}-logistic-weighted"
+    demo.made["run"] = out
+    if (run := _fitted(out, embeddings)) is not None:
+        tell("    it is there already.")
+        return run
     with progress("fit head") as bar:
-        run = fit_head(sample.study(), embeddings, "logistic", weighting="paper", out=out, overwrite=True, progress=bar)
-    demo.made["run"] = run.path
-    return run
+        return fit_head(
+            sample.study(), embeddings, "logistic", weighting="paper", out=out, overwrite=True, progress=bar
+        )
+
+
+def _fitted(out: Path, embeddings: Path) -> Run | None:
+    """The run of an earlier demo, if it was fitted on these embeddings and this sample."""
+    from cxrfeat.store import EmbeddingFile
+
+    if not (out / "head.json").is_file():
+        return None
+    run = Run.open(out)
+    with EmbeddingFile.open(embeddings) as file:
+        same = run.recipes == (file.recipe,)
+    return run if same and run.info["study"]["sha256"] == sample.study().sha256 else None
 
 
 def _evaluation(demo: Demo, run: Run, tell: Callable[[str], None], progress: Callable[..., Any]) -> None:
     from cxrfeat.evaluate import evaluate_run
-    from cxrfeat.report import evaluation, tables
+    from cxrfeat.report import evaluation, figures, tables
 
     tell("4/5 evaluation on the test split.")
     with progress("bootstrap") as bar:
         found = evaluate_run(run, replicates=REPLICATES, progress=bar)
-    evaluation.write(found, run)
+    evaluation.write(found, run, draw=False)
+    figures.roc(found.scored, run.path / "figures" / "roc.png")
     demo.rows = tables.auroc_rows(found.scored)
     demo.macro_auroc = float(found.macro["auroc"])
     demo.accuracy = found.accuracy["at_half"]
