@@ -112,12 +112,15 @@ class Run:
         NotFoundError
             If there is no `predictions.csv`.
         HeadError
-            If a label's column is missing or the split has no rows.
+            If it is no table of numbers, a label's column is missing, or the split has no rows.
         """
         file = self.path / "predictions.csv"
         if not file.is_file():
             raise NotFoundError(f"{file} is missing; `cxrfeat predict --run {self.path}` makes it.")
-        table = pd.read_csv(file, dtype={"image_id": str, "split": str}, keep_default_na=True)
+        try:
+            table = pd.read_csv(file, dtype={"image_id": str, "split": str}, keep_default_na=True)
+        except ValueError as error:  # pandas' ParserError and EmptyDataError among them
+            raise HeadError(f"{file} is not a CSV table: {str(error).strip().splitlines()[0]}.") from error
         missing = [c for c in ("image_id", "split", *self.labels) if c not in table.columns]
         if missing:
             raise HeadError(f"{file} has no column {missing[0]!r}.")
@@ -125,4 +128,7 @@ class Run:
             table = table[table["split"] == split]
             if table.empty:
                 raise HeadError(f"{file} has no predictions for split {split!r}.")
-        return table.set_index("image_id")[list(self.labels)].astype(float)
+        try:
+            return table.set_index("image_id")[list(self.labels)].astype(float)
+        except ValueError as error:
+            raise HeadError(f"{file} holds something else than probabilities: {error}. Predict again.") from error

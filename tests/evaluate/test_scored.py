@@ -56,6 +56,16 @@ def test_a_missing_label_column_is_named(make_run):
         scored_run(Run.open(run))
 
 
+def test_predictions_that_are_no_numbers_are_refused(make_run):
+    run = make_run("a")
+    edit(run, lambda t: t.assign(Mass="high"))
+    with pytest.raises(HeadError, match=r"something else than probabilities: .*'high'"):
+        scored_run(Run.open(run))
+    (run / "predictions.csv").write_text("")
+    with pytest.raises(HeadError, match="not a CSV table"):
+        scored_run(Run.open(run))
+
+
 def test_an_empty_split_is_refused(make_run):
     with pytest.raises(StudyError, match="no images in split 'holdout'"):
         scored_run(Run.open(make_run("a")), "holdout")
