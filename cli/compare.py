@@ -7,25 +7,19 @@ from pathlib import Path
 import click
 
 from .defaults import run_path
+from .options import anyway_option, format_option, replicates_option, seed_option, split_option
 from .output import json_option, print_table, progress_bar, say
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN_A RUN_B [RUN_C]...")
-@click.option("--split", default="test", show_default=True, help="Which images.")
+@split_option
 @click.option("--intersection", is_flag=True, help="Take the images and labels that all runs share, where they differ.")
-@click.option("--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(1), help="Replicates.")
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
-    default="table",
-    show_default=True,
-    help="What is printed.",
-)
+@replicates_option
+@seed_option
+@format_option
 @click.option("--out", type=click.Path(path_type=Path), help="Forest plot to write. Default: compare-A-B.png by RUN_A.")
-@click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so.")
+@anyway_option
 @json_option
 def command(runs, split, intersection, replicates, seed, kind, out, anyway, as_json) -> None:
     """Compare runs with the first of them on the same images: is the difference more than noise?

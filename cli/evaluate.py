@@ -5,30 +5,24 @@ from __future__ import annotations
 import click
 
 from .defaults import run_path
+from .options import anyway_option, format_option, replicates_option, run_option, seed_option, split_option
 from .output import json_option, print_table, progress_bar, say
 
 
 @click.command()
-@click.option("--run", "run", metavar="RUN", help="Run folder. Default: the newest under runs/.")
-@click.option("--split", default="test", show_default=True, help="Which images.")
+@run_option
+@split_option
 @click.option(
     "--by",
     multiple=True,
     metavar="COLUMN",
     help="Group by view, sex, age, images_per_patient or any column of the study; may be repeated. Default: view.",
 )
-@click.option("--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0), help="Replicates.")
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
-    default="table",
-    show_default=True,
-    help="What is printed.",
-)
+@replicates_option
+@seed_option
+@format_option
 @click.option("--figures/--no-figures", default=True, show_default=True, help="Draw into RUN/figures.")
-@click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so.")
+@anyway_option
 @json_option
 def command(run, split, by, replicates, seed, kind, figures, anyway, as_json) -> None:
     """Evaluate a run: AUROC, average precision, thresholded metrics and calibration, with 95 % intervals.

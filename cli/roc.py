@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from .defaults import run_path
+from .options import anyway_option, run_option, split_option
 from .output import json_option, print_json, print_table, say
 
 
 @click.command()
-@click.option("--run", "run", metavar="RUN", help="Run folder. Default: the newest under runs/.")
-@click.option("--split", default="test", show_default=True, help="Which images.")
+@run_option
+@split_option
 @click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only this label; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Picture to write. Default: RUN/figures/roc.png.")
-@click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so.")
+@anyway_option
 @json_option
 def command(run, split, labels, out, anyway, as_json) -> None:
     """Draw the ROC curves of a run, one per label, with AUROC and 95 % DeLong interval.

@@ -245,8 +245,13 @@ def _conclusion(found: Comparison, scored: Scored) -> str:
     size = f"{abs(macro['difference']):.3f} (95 % interval over patients {ends[0]:+.3f} to {ends[1]:+.3f})"
     images = f"On these {len(scored):,} images of {len(np.unique(scored.patients)):,} patients"
     over = f"macro AUROC over {len(macro['over'])} labels"
-    if np.isnan(low) or np.isnan(macro["difference"]):
-        said = f"{images}, {a} and {b} cannot be compared: no label has both classes often enough"
+    if np.isnan(macro["difference"]):
+        said = f"{images}, {a} and {b} cannot be compared: no label has both classes"
+    elif np.isnan(low):
+        said = (
+            f"{images}, the {over} of {better} was {abs(macro['difference']):.3f} higher than that of {worse}, without "
+        )
+        said += "an interval, since no bootstrap was asked for"
     elif ends[0] > 0:
         said = f"{images}, {better} ranked better than {worse}: its {over} was {size} higher"
     else:

@@ -48,7 +48,7 @@ def forest(comparison: Comparison, path: str | Path, title: str = "") -> list[Pa
         where = at + 0.36 - step * (k + 0.5) if len(others) > 1 else at
         colour = style.COLOURS[k % len(style.COLOURS)]
         for y, row in zip(where, by_run[name], strict=True):
-            low, high = row["difference_bootstrap"]
+            low, high = _bar(row, comparison)
             macro, holds = row["label"] == "macro", row["p_patients_holm"] < ALPHA
             axes.hlines(y, low, high, color=colour, linewidth=1.1)
             axes.plot(
@@ -56,7 +56,12 @@ def forest(comparison: Comparison, path: str | Path, title: str = "") -> list[Pa
                 markerfacecolor=colour if holds or macro else "white", markeredgewidth=0.9,
             )  # fmt: skip
             axes.annotate(
-                _numbers(row), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=6.0, color="0.2"
+                _numbers(row, low, high),
+                (1.02, y),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=6.0,
+                color="0.2",
             )
         handles.append(axes.plot([], [], "o-", color=colour, markersize=3.8)[0])
     axes.axvline(0, color="0.4", linewidth=0.8)
@@ -65,7 +70,8 @@ def forest(comparison: Comparison, path: str | Path, title: str = "") -> list[Pa
     axes.grid(axis="x", color="0.92", linewidth=0.6)
     if len(others) > 1:
         style.legend_below(figure, handles, others, columns=min(len(others), 3))
-    caption = f"{comparison.caption()}. Bars: 95 % paired bootstrap over patients; p: paired DeLong test with patients "
+    bars = "paired bootstrap over patients" if comparison.replicates else "DeLong with patients as clusters"
+    caption = f"{comparison.caption()}. Bars: 95 %, {bars}; p: paired DeLong test with patients "
     caption += "as clusters, after Holm's correction; filled: p < 0.05. Diamond: macro, without a test."
     what = title or f"{' and '.join(others)} against {comparison.baseline.name}"
     style.annotate(figure, what, caption, comparison.random)
@@ -112,9 +118,16 @@ def p_text(p: float) -> str:
     return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _numbers(row: dict[str, Any]) -> str:
+def _bar(row: dict[str, Any], comparison: Comparison) -> tuple[float, float]:
+    """Ends of the interval that is drawn: the bootstrap's, or without one DeLong's over patients."""
+    nothing = (math.nan, math.nan)
+    low, high = row["difference_bootstrap"] if comparison.replicates else row.get("difference_delong_patients", nothing)
+    return low, high
+
+
+def _numbers(row: dict[str, Any], low: float, high: float) -> str:
     if math.isnan(row["difference"]):
         return "not defined"
-    low, high = row["difference_bootstrap"]
+    span = "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
     p = "" if row["label"] == "macro" else f"  p {p_text(row['p_patients_holm'])}"
-    return f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]{p}"
+    return f"{row['difference']:+.3f}{span}{p}"

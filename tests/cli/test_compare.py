@@ -48,3 +48,8 @@ def test_too_few_runs_or_none_is_a_sentence_and_exit_2(make_run, tmp_path, names
     make_run("a")
     result = call(*(tmp_path / name for name in names))
     assert result.exit_code == 2 and result.stderr.startswith("error: ")
+
+
+def test_without_a_bootstrap_the_bars_are_delongs(make_run):
+    result = call(make_run("a"), make_run("b", strength=1.5), "--bootstrap", 0)
+    assert result.exit_code == 0 and "no bootstrap was asked for" in result.stdout

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+run_option = click.option("--run", "run", metavar="RUN", help="Run folder. Default: the newest under runs/.")
+split_option = click.option("--split", default="test", show_default=True, help="Which images.")
+anyway_option = click.option(
+    "--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so."
+)
+replicates_option = click.option(
+    "--bootstrap",
+    "replicates",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Replicates of the bootstrap over patients; 0 leaves it out.",
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+format_option = click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
+    default="table",
+    show_default=True,
+    help="What is printed.",
+)
