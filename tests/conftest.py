@@ -182,3 +182,15 @@ def _films(folder: Path, n: int) -> Study:
     for k, label in enumerate(labels):
         table[label] = [float((i + k) % 2) for i in range(n)]
     return Study(table, labels, "films", folder)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what the fault tests tried and what was lost."""
+    reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
+    told = [
+        text for report in reports if report.when == "call" for key, text in report.user_properties if key == "told"
+    ]
+    if told:
+        terminalreporter.section("faults tried")
+        for text in told:
+            terminalreporter.write_line(text)
