@@ -94,7 +94,8 @@ def publish(path: Path, plan: Plan, lock: Lock, progress: Progress = silent) -> 
 
 def _write(part: Path, plan: Plan, progress: Progress) -> None:
     with disk.DiskFile(part) as raw:
-        with h5py.File(raw, "w", libver=layout.LIBVER) as file:
+        # No chunk cache: chunks are written whole and once, and lie on the disk in the order of writing.
+        with h5py.File(raw, "w", libver=layout.LIBVER, rdcc_nbytes=0) as file:
             sheet = layout.Sheet(file, plan.card)
             done = 0
             for embeddings in _gather(plan):

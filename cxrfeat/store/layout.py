@@ -190,12 +190,12 @@ class Sheet:
     def write(self, embeddings: npt.NDArray[np.float32]) -> None:
         """Add embeddings (passes, rows, dim) after those there are: whole blocks, but for the last."""
         embeddings = embeddings.astype("<f4", copy=False)
-        first = self._at // BLOCK
+        first, start = self._at // BLOCK, self._at
+        # All passes of a block lie together on the disk: what stands before a cut is whole rows.
         for block, part in blocks(embeddings.shape[1]):
             for pass_, rendering in enumerate(embeddings):
+                self._embeddings[pass_, start + part.start : start + part.stop] = rendering[part]
                 self._table[1 + pass_, first + block] = digest(rendering[part])
-        for pass_, rendering in enumerate(embeddings):
-            self._embeddings[pass_, self._at : self._at + embeddings.shape[1]] = rendering
         self._at += embeddings.shape[1]
 
     def finish(self) -> None:

@@ -98,16 +98,8 @@ class EmbeddingFile:
         if not path.is_file():
             raise NotFoundError(f"no embedding file at {path}; `cxrfeat extract` makes one.")
         file = schema.open_file(path, padded)
-        try:
+        with schema.closing_on_error(file, path):
             return cls(path, file, tolerant, limit)
-        except schema.HDF5_ERRORS as error:
-            file.close()
-            if isinstance(error, EmbeddingFileError):
-                raise
-            raise schema.damaged(path, error) from error
-        except BaseException:
-            file.close()
-            raise
 
     def __enter__(self) -> EmbeddingFile:
         return self

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from cxrfeat.errors import EmbeddingFileError
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError
 from cxrfeat.store import layout
 
 # What h5py raises on a damaged file, by the call and the damage.
@@ -36,12 +38,21 @@ def open_file(path: Path, raw: io.RawIOBase | None = None) -> h5py.File:
                 f"{path} is not an embedding file: it is no HDF5 at all. `cxrfeat extract` makes one."
             ) from error
         raise damaged(path, error) from error
-    try:
+    with closing_on_error(file, path):
         _check_format(file, path)
-    except BaseException:
-        file.close()
-        raise
     return file
+
+
+@contextmanager
+def closing_on_error(file: h5py.File, path: Path) -> Iterator[None]:
+    """Close the file if anything goes wrong, and turn what HDF5 raises on damage into a sentence."""
+    try:
+        yield
+    except BaseException as error:
+        file.close()
+        if isinstance(error, HDF5_ERRORS) and not isinstance(error, CxrfeatError):
+            raise damaged(path, error) from error
+        raise
 
 
 def damaged(path: Path, error: BaseException, where: str = "") -> EmbeddingFileError:
