@@ -153,6 +153,11 @@ def read_ids(path: str | Path) -> list[str]:
     return [line for line in lines if line]
 
 
+def ids_of(source: str | Path) -> list[str]:
+    """Return the ids that a NumPy file brings along; none if it brings no array `image_id`."""
+    return _load(Path(source), None)[1] or []
+
+
 def _load(source: Path, array: str | None) -> tuple[npt.NDArray[Any], list[str] | None, Recipe | None]:
     if not source.is_file():
         raise NotFoundError(f"no embeddings at {source}.")

@@ -143,6 +143,7 @@ def remove(rows: Sequence[Unneeded]) -> list[Unneeded]:
                         parts.remove(_file_of(row.path), list(row.path.iterdir()))
                     else:
                         disk.remove(row.path)
+                        disk.remove(row.path.with_name(row.path.name + ".seen"))  # an extraction's notes on its images
             except LockedError:
                 continue
             disk.system.sync_folder(row.path.parent)
