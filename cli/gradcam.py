@@ -53,6 +53,11 @@ from .output import json_option, print_json, print_table, progress_bar, say
 @click.option("--boxes", metavar="CSV", help="Box list to draw; by default the one beside the study's images, if any.")
 @click.option("--grid", is_flag=True, help="Also draw all images together, six to a page.")
 @click.option(
+    "--sanity",
+    is_flag=True,
+    help="Randomise head and backbone step by step, and tell how far the maps change (Adebayo et al. 2018).",
+)
+@click.option(
     "--weights",
     multiple=True,
     metavar="PATH",
@@ -61,7 +66,7 @@ from .output import json_option, print_json, print_table, progress_bar, say
 @click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
 @click.option("--out", metavar="FOLDER", help="Where to; by default figures/gradcam in the run.")
 @json_option
-def command(images, run_name, labels, show, whole, boxes, as_json, **options) -> None:  # fmt: skip
+def command(images, run_name, labels, show, whole, sanity, boxes, as_json, **options) -> None:  # fmt: skip
     """Draw where in the image the evidence for a finding lies, as panels (PNG) and raw maps (.npz).
 
     IMAGES are files, of any study or none, or image ids of the run's study. Without any, the clearest true positives
@@ -79,6 +84,8 @@ def command(images, run_name, labels, show, whole, boxes, as_json, **options) ->
     run = Run.open(run_path(run_name))
     named = tuple(name.strip() for name in (labels or "").split(",") if name.strip())
     targets = gallery.choose_targets(run, images, show, whole, named, options["split"], options["limit"], boxes)
+    if sanity:
+        return _sanity(run, targets, named, as_json, options)
     style = gallery.Style(named, options["top"], options["per"], options["grid"])
     made = {key: options[key] for key in ("method", "weights", "engine", "smooth")}
     with progress_bar("explaining") as progress:
@@ -116,3 +123,15 @@ def _print(done, as_json: bool) -> None:
         f"{len(done.rows)} images in {done.folder}" + (f" ({resumed} were there already)" if resumed else "")
         + f"; {done.empty} of {done.maps} maps have no positive cell."
     )  # fmt: skip
+
+
+def _sanity(run, targets, labels, as_json: bool, options) -> None:
+    from cxrfeat.report.sanity_plot import sanity_figure
+
+    with progress_bar("randomising", unit="steps") as progress:
+        result = sanity_figure(run, targets, labels, options["method"], options["weights"], options["out"], progress)
+    if as_json:
+        return print_json(result)
+    print_table(result["steps"], title=f"Similarity of the maps to the trained ones, {result['images']} images")
+    say(result["verdict"])
+    say(f"figure: {result['figure']}")

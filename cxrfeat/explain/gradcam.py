@@ -84,6 +84,8 @@ class Gradients:
     ----------
     model : keras.Model
         The full graph, flat: the images -> [features of each backbone, embedding, logits].
+    after : keras.Model
+        The part of it, with the same layers, that stands after the features: pooling and head.
     """
 
     def __init__(self, name: str, graphs: Sequence[Any], join: Callable[[Any], Any]) -> None:
@@ -101,7 +103,7 @@ class Gradients:
         logits = join(embedding)
         self.model = keras.Model(inputs, [*features, embedding, logits], name="full_graph")
         # The same layers cut at the mapped one: what comes after it is all that a gradient has to pass.
-        self._tail = keras.Model(list(features), [embedding, logits], name="after_features")
+        self.after = keras.Model(list(features), [embedding, logits], name="after_features")
         self._features = tf.function(
             keras.Model(inputs, list(features), name="features"), reduce_retracing=True, autograph=False
         )
@@ -115,7 +117,7 @@ class Gradients:
         features = list(features) if isinstance(features, list | tuple) else [features]
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(features)
-            embedding, logits = self._tail(features, training=False)
+            embedding, logits = self.after(features, training=False)
             columns = tf.unstack(logits, axis=1)
         parts: list[list[Floats]] = [[] for _ in features]
         arrays = [feature.numpy().astype(np.float64) for feature in features]

@@ -8,6 +8,10 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
+from cxrfeat.explain.sanity import Sanity
+from cxrfeat.explain.targets import Target
+from cxrfeat.report import sanity_plot
+
 
 def call(*args):
     return CliRunner().invoke(cli, ["gradcam", *map(str, args)])
@@ -65,3 +69,18 @@ def test_a_bad_image_exits_with_2_and_the_others_go_on(trained, out, tmp_path):
 def test_bad_input_is_one_sentence(trained, out, args, sentence):
     result = call("--run", trained.run.path, "--out", out, *args)
     assert result.exit_code == 2 and sentence in result.stderr and "Traceback" not in result.output
+
+
+def test_the_sanity_check_gives_steps_a_verdict_and_a_figure(trained, out, monkeypatch):
+    """The check itself is tested in tests/explain/test_sanity.py; here stands what the command makes of it."""
+    rank = np.concatenate([np.ones((1, 4)), np.random.default_rng(0).normal(0, 0.1, (6, 4))])
+    steps = ("trained", "head", "conv5", "conv4", "conv3", "conv2", "conv1")
+    example_of = ("Mass", Target("film20.png", out), np.zeros((9, 9), np.uint8))
+    canned = Sanity(steps, rank, rank, np.random.default_rng(0).normal(size=(7, 3, 3)), example_of, 2, "gradcam")
+    monkeypatch.setattr(sanity_plot, "sanity_check", lambda *args, **kwargs: canned)
+    result = call("film20.png", "film21.png", "--run", trained.run.path, "--out", out, "--sanity", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [step["step"] for step in found["steps"]][:2] == ["trained", "head random"]
+    assert found["steps"][0]["rank correlation"] == 1 and found["images"] == 2 and "depend" in found["verdict"]
+    assert cv2.imread(found["figure"]) is not None

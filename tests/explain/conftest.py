@@ -30,3 +30,11 @@ def graph(trained):
     from cxrfeat.backbones.graph import keras_graph
 
     return keras_graph("densenet121", trained.weights, "torch", trained.recipe.size)
+
+
+@pytest.fixture(scope="session")
+def keras():
+    """Keras, imported when a test wants it and not when tests are collected."""
+    import keras
+
+    return keras

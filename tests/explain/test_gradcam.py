@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 
-keras = pytest.importorskip("keras")
-
-from cxrfeat.errors import ExplainError  # noqa: E402
-from cxrfeat.explain.cam import class_maps  # noqa: E402
-from cxrfeat.explain.gradcam import FORMULAS, Gradients, dense, flat  # noqa: E402
+from cxrfeat.errors import ExplainError
+from cxrfeat.explain.cam import class_maps
+from cxrfeat.explain.gradcam import FORMULAS, Gradients, dense, flat
 
 
 @pytest.fixture(scope="module")
-def small():
+def small(keras):
     """A tiny convolutional network with a hidden layer in its head, everything a few numbers wide."""
     keras.utils.set_random_seed(3)
     image = keras.Input((12, 12, 1), dtype="uint8")
@@ -76,7 +74,7 @@ def test_every_method_against_finite_differences_and_its_formula(small, name):
             np.testing.assert_allclose(found.parts[0][i, label], expected, rtol=2e-4, atol=1e-6)
 
 
-def test_the_full_graph_holds_no_model_and_no_sigmoid(small):
+def test_the_full_graph_holds_no_model_and_no_sigmoid(small, keras):
     graph, head, _ = small
     model = Gradients("gradcam", [graph], flat(head)).model
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
@@ -104,7 +102,7 @@ def test_an_unlearnt_label_does_not_poison_the_others(small):
     assert np.isfinite(found.parts[0][:, 0]).all() and found.parts[0][:, 0].any()
 
 
-def test_two_backbones_of_one_kind_stand_side_by_side(small):
+def test_two_backbones_of_one_kind_stand_side_by_side(small, keras):
     _, _, images = small
     graphs = []
     for seed in (1, 2):

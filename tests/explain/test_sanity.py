@@ -1,0 +1,88 @@
+"""Sanity checks: similarity against independent oracles, and a cascade that forgets from the top down."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from cxrfeat.errors import ExplainError
+from cxrfeat.explain import sanity
+from cxrfeat.explain.gradcam import Gradients, dense
+from cxrfeat.explain.gradcam_random import cascade, stages_of
+from cxrfeat.explain.targets import Target, of_study
+
+
+def test_rank_correlation_is_spearmans():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(7, 7)), rng.integers(0, 5, (7, 7)).astype(float)  # with ties
+    assert sanity.rank_correlation(a, b) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic)
+    assert np.isnan(sanity.rank_correlation(a, np.ones((7, 7))))
+
+
+def test_similarity_is_one_for_equals_and_blind_to_scale():
+    a = np.random.default_rng(0).normal(size=(7, 7))
+    assert sanity.similarity(a, a) == pytest.approx(1)
+    assert sanity.similarity(3 * a, a) == pytest.approx(1)
+    assert sanity.similarity(a, -a) < 0
+
+
+@pytest.fixture(scope="module")
+def checked(trained):
+    steps = []
+    found = sanity.sanity_check(
+        trained.run, of_study(trained.run, "test")[:3], progress=lambda done, total, note: steps.append((done, total))
+    )
+    return found, steps
+
+
+def test_every_stage_is_randomised_once_from_the_head_down(checked):
+    found, steps = checked
+    assert found.steps == ("trained", "head", "conv5", "conv4", "conv3", "conv2", "conv1")
+    assert steps == [(k, 7) for k in range(1, 8)]
+
+
+def test_maps_of_a_network_that_forgot_are_others(checked):
+    found, _ = checked
+    assert found.rank.shape == (7, 9)  # 3 images, 3 labels
+    np.testing.assert_allclose(found.rank[0], 1)
+    assert np.abs(found.rank[1:].mean(axis=1)).max() < 0.6
+    assert "depend" in found.verdict
+
+
+def test_the_cascade_touches_a_stage_only_when_its_turn_comes(keras):
+    image = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Conv2D(2, 2, name="conv1_conv")(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.Conv2D(3, 2, name="conv2_block1_1_conv")(x)
+    features = keras.layers.BatchNormalization(name="bn")(keras.layers.Conv2D(4, 2, name="pool4_conv")(x))
+    graph = keras.Model(image, [keras.layers.GlobalAveragePooling2D()(features), features])
+    method = Gradients("gradcam", [graph], dense(np.arange(8.0).reshape(2, 4), np.zeros(2)))
+    stages = stages_of(method)
+    assert {name: [layer.name for layer in layers] for name, layers in stages.items()} == {
+        "conv1": ["conv1_conv"],
+        "conv2": ["conv2_block1_1_conv"],
+        "conv4": ["pool4_conv"],
+        "conv5": ["bn"],
+        "head": ["linear_head"],
+    }
+    kernels = {name: layers[0].get_weights()[0] for name, layers in stages.items() if name != "conv5"}
+    done = []
+    for name in cascade(method):
+        done.append(name)
+        for stage, kernel in kernels.items():
+            assert np.array_equal(stages[stage][0].get_weights()[0], kernel) == (stage not in done)
+    assert done == ["head", "conv5", "conv4", "conv2", "conv1"]
+    # A shuffled head keeps each label's weights, in another order.
+    shuffled = stages["head"][0].get_weights()[0]
+    np.testing.assert_array_equal(np.sort(shuffled, axis=0), np.sort(kernels["head"], axis=0))
+
+
+def test_maps_that_never_change_are_called_out():
+    same = np.ones((7, 4))
+    found = sanity.Sanity(
+        ("trained", *"abcdef"), same, same, np.zeros((7, 3, 3)), ("Mass", Target("x", None), np.zeros((2, 2))), 1, "cam"
+    )
+    assert "hardly depend" in found.verdict
+
+
+def test_without_a_readable_image_there_is_a_sentence(trained, tmp_path):
+    with pytest.raises(ExplainError, match="none of the images"):
+        sanity.sanity_check(trained.run, [Target("gone.png", tmp_path / "gone.png")])
