@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from cxrfeat.heads.fit import fit_head
     from cxrfeat.heads.head import Head
     from cxrfeat.heads.logistic import MultiLabelLogistic
-    from cxrfeat.heads.predict import predict
+    from cxrfeat.heads.prediction import predict
 
 _HOME = {
     "fit_head": "fit",
     "load_head": "files",
-    "predict": "predict",
+    "predict": "prediction",
     "Head": "head",
     "MultiLabelLogistic": "logistic",
 }

@@ -16,7 +16,7 @@ from cxrfeat.heads import calibration, kinds, thresholds
 from cxrfeat.heads.features import Features
 from cxrfeat.heads.files import prediction_table, save_run
 from cxrfeat.heads.head import Head
-from cxrfeat.heads.predict import raw_logits
+from cxrfeat.heads.prediction import raw_logits
 from cxrfeat.heads.task import Fitted, Task
 from cxrfeat.heads.thresholds import Rule
 from cxrfeat.heads.validation import Sides, settle

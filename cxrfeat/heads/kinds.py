@@ -17,11 +17,15 @@ from cxrfeat.progress import Progress, silent
 FITTERS = {
     "logistic": "logistic_fit",
     "keras": "keras_training",
+    **dict.fromkeys(("svm", "mlp", "random-forest", "hist-gradient-boosting", "knn", "lda"), "estimators"),
 }
 # Kind -> module and class that read it back.
 LOADERS = {
     "logistic": ("linear", "LinearHead"),
     "keras": ("keras_head", "KerasHead"),
+    "svm": ("linear", "LinearHead"),
+    "lda": ("linear", "LinearHead"),
+    **dict.fromkeys(("mlp", "random-forest", "hist-gradient-boosting", "knn"), ("estimator_head", "EstimatorHead")),
 }
 
 
@@ -48,6 +52,10 @@ def fit(
 
 def load(kind: str, folder: Path, info: Mapping[str, Any]) -> Head:
     """Read a head of a kind from a run folder."""
+    if ":" in kind:
+        from cxrfeat.heads.estimator_head import EstimatorHead
+
+        return EstimatorHead.load(folder, info)
     if kind not in LOADERS:
         raise HeadError(f"{folder / 'head.json'} is of a kind {kind!r} that this cxrfeat does not know; upgrade it.")
     module, name = LOADERS[kind]
@@ -58,6 +66,8 @@ def load(kind: str, folder: Path, info: Mapping[str, Any]) -> Head:
 def _module(kind: str) -> str:
     if kind in FITTERS:
         return FITTERS[kind]
+    if ":" in kind:
+        return "estimators"
     raise HeadError(
         f"unknown head {kind!r}; choose one of {', '.join(FITTERS)}, or module:Class of scikit-learn's kind."
     )

@@ -202,7 +202,7 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
 
     def _keep(self, solution: Solution) -> None:
         def spread(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            out = np.full((len(self._fittable), *values.shape[1:]), np.nan)
+            out = np.full((self._fittable.size, *values.shape[1:]), np.nan)
             out[self._fittable] = values
             return out
 

@@ -135,7 +135,8 @@ def path(
 
 
 class _Search(Protocol):
-    sweeps: int
+    @property
+    def sweeps(self) -> int: ...
 
     def run(
         self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
@@ -147,7 +148,10 @@ class _Dense:
 
     def __init__(self, x: Floats, y: Floats, weight: Floats, intercept: bool) -> None:
         self.span, self.y, self.weight, self.intercept = dense.Span.of(x), y, weight, intercept
-        self.sweeps = 1
+
+    @property
+    def sweeps(self) -> int:
+        return 1
 
     def run(
         self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
@@ -173,7 +177,7 @@ class _Large:
         self.weight = weight
 
     @property
-    def sweeps(self) -> int:  # type: ignore[override]  # counted where they happen
+    def sweeps(self) -> int:
         return self.sweeper.sweeps
 
     def run(
