@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,6 @@ import pandas as pd
 
 from cxrfeat.errors import EvaluationError
 from cxrfeat.evaluate import metrics
-from cxrfeat.evaluate.scored import Scored
 
 DEFAULT = ("view",)
 """Reported without being asked for, where the column is there: AP films are of sicker patients, and a model can live
@@ -25,7 +25,23 @@ AGES = (0, 18, 40, 60, 80, 200)
 COUNTS = (1, 2, 5, 10, 10**9)
 
 
-def group(scored: Scored, column: str) -> dict[str, npt.NDArray[np.bool_]]:
+class Table(Protocol):
+    """What can be grouped: a `Scored`, or a `Study`."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Rows of a study."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns of it that are labels."""
+
+    @property
+    def patients(self) -> npt.NDArray[np.str_]:
+        """Patient of each row."""
+
+
+def group(scored: Table, column: str) -> dict[str, npt.NDArray[np.bool_]]:
     """Masks (n,) of the groups of one column, by name; empty values are the group `unknown`.
 
     Raises
@@ -42,25 +58,47 @@ def group(scored: Scored, column: str) -> dict[str, npt.NDArray[np.bool_]]:
     return {name: names == name for name in found}
 
 
-def default(scored: Scored) -> tuple[str, ...]:
+def default(scored: Table) -> tuple[str, ...]:
     """The columns reported without being asked for: those of `DEFAULT` with at least two groups."""
     return tuple(c for c in DEFAULT if c in scored.table and len(group(scored, c)) > 1)
 
 
-def auroc_alone(y: npt.NDArray[np.float64], masks: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
-    """AUROC (labels,) of knowing the group and nothing else: each image's score is its group's prevalence."""
+def auroc_alone(
+    y: npt.NDArray[np.float64],
+    masks: Mapping[str, npt.NDArray[np.bool_]],
+    training_y: npt.NDArray[np.float64] | None = None,
+    training_masks: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+) -> npt.NDArray[np.float64]:
+    """AUROC (labels,) of knowing the group and nothing else: each image's score is its group's prevalence.
+
+    Parameters
+    ----------
+    y : float64 (n, labels)
+    masks : mapping of bool (n,)
+    training_y, training_masks : optional
+        Where prevalences are taken from; a group that is not there has the prevalence of all. By default the images
+        themselves, which flatters small groups.
+    """
+    if training_y is None or training_masks is None:
+        training_y, training_masks = y, masks
     found = np.full(y.shape[1], np.nan)
     for j in range(y.shape[1]):
-        score = np.full(len(y), np.nan)
-        for mask in masks.values():
-            inside = y[mask, j]
-            if not np.isnan(inside).all():
-                score[mask] = np.nanmean(inside)
+        score = np.full(len(y), _prevalence(training_y[:, j]))
+        for name, mask in masks.items():
+            inside = training_masks.get(name)
+            share = _prevalence(training_y[inside, j]) if inside is not None else np.nan
+            if not np.isnan(share):
+                score[mask] = share
         found[j] = metrics.auroc(y[:, j], score)
     return found
 
 
-def _values(scored: Scored, column: str) -> npt.NDArray[np.str_]:
+def _prevalence(y: npt.NDArray[np.float64]) -> float:
+    known = y[~np.isnan(y)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _values(scored: Table, column: str) -> npt.NDArray[np.str_]:
     if column == IMAGES:
         _, of, count = np.unique(scored.patients, return_inverse=True, return_counts=True)
         return _bands(count[of].astype(float), COUNTS)

@@ -13,6 +13,7 @@ from cxrfeat.evaluate.bootstrap import METRICS, REPLICATES, Replicates, bootstra
 from cxrfeat.evaluate.scored import Scored, scored_run
 from cxrfeat.progress import Progress, silent
 from cxrfeat.run import Run
+from cxrfeat.study import Study
 
 Row = dict[str, Any]
 
@@ -50,7 +51,7 @@ class Evaluation:
         `auroc_delong_patients` (images of one patient as one cluster). Macro has `over`, the labels it runs over.
     groups : list of Group
     alone : dict
-        For each column grouped by: AUROC of every label from knowing the group alone.
+        For each column grouped by: AUROC of every label from its prevalence in the group in training, and nothing else.
     warnings : list of Warning
     replicates : int
     seed : int
@@ -116,8 +117,7 @@ def evaluate_run(
     scored = scored_run(run, split, anyway)
     study = run.study()
     fitted = [s for s in run.info.get("fitted_on", {}).get("splits", []) if s in study.splits]
-    training_y = study.split(*fitted).y if fitted else None
-    return evaluate(scored, by, replicates, seed, training_y, progress)
+    return evaluate(scored, by, replicates, seed, study.split(*fitted) if fitted else None, progress)
 
 
 def evaluate(
@@ -125,7 +125,7 @@ def evaluate(
     by: Iterable[str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
-    training_y: np.ndarray | None = None,
+    training: Study | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate predictions.
@@ -138,8 +138,8 @@ def evaluate(
     replicates : int
         Bootstrap replicates; 0 leaves the bootstrap intervals out.
     seed : int
-    training_y : float64 (images, labels), optional
-        Labels the head was fitted on, to compare prevalences with.
+    training : Study, optional
+        What the head was fitted on, with the same labels, to compare prevalences with.
     progress : Progress
         Told of replicates, over all images and all groups.
 
@@ -165,13 +165,14 @@ def evaluate(
         return rows_of(part, draws)
 
     rows = summarise(scored, "all images")
-    found, alone, told = [], {}, warnings.of_scores(scored, training_y)
+    found, alone, told = [], {}, warnings.of_scores(scored, training.y if training else None)
     for column, parts in masks.items():
         mine = []
         for name, mask in parts.items():
             part = scored.take(mask)
             mine.append(Group(column, name, part, summarise(part, f"{column} {name}")))
-        values = groups.auroc_alone(scored.y, parts)
+        seen = (training.y, groups.group(training, column)) if training else (None, None)
+        values = groups.auroc_alone(scored.y, parts, *seen)
         alone[column] = dict(zip(scored.labels, values.tolist(), strict=True))
         small = {g.name: warnings.small_labels(g.scored) for g in mine}
         told += warnings.of_groups(column, *_comparable(rows, mine), small)

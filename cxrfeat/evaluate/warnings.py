@@ -172,15 +172,17 @@ def of_groups(
     column: str, pooled: float, macros: Mapping[str, float], small: Mapping[str, Sequence[str]]
 ) -> list[Warning]:
     """What the groups of one column give away: groups too small, and a pooled AUROC above every group's own."""
-    found = [
-        Warning(
-            "small_group",
-            f"{column} {name}: fewer than {FEW} positives or negatives for {_list(labels)}; too few for a conclusion.",
-            tuple(labels),
+    found = []
+    counts = {name: labels for name, labels in small.items() if labels}
+    if counts:
+        parts = "; ".join(f"{name} for {_list(labels, 2)}" for name, labels in counts.items())
+        found.append(
+            Warning(
+                "small_group",
+                f"{column}: fewer than {FEW} positives or negatives in {parts}. Too few for a conclusion there.",
+                tuple(dict.fromkeys(label for labels in counts.values() for label in labels)),
+            )
         )
-        for name, labels in small.items()
-        if labels
-    ]
     values = [value for value in macros.values() if not np.isnan(value)]
     if len(values) > 1 and pooled > max(values) + APART:
         apart = ", ".join(f"{name} {value:.3f}" for name, value in macros.items())
@@ -219,4 +221,6 @@ def _named(scored: Scored, mask: npt.ArrayLike) -> tuple[str, ...]:
 
 
 def _list(labels: Sequence[str], most: int = 5) -> str:
-    return ", ".join(labels) if len(labels) <= most else f"{len(labels)} labels ({', '.join(labels[:3])}, ...)"
+    if len(labels) <= most:
+        return ", ".join(labels)
+    return f"{len(labels)} labels" + (f" ({', '.join(labels[:3])}, ...)" if most > 2 else "")

@@ -63,3 +63,18 @@ def test_auroc_of_the_group_alone_by_hand():
     # Pairs (positive, negative): (ap, ap) 2 ties, (ap, pa) 4 won, (pa, ap) 1 lost, (pa, pa) 2 ties.
     found = groups.auroc_alone(y, {"AP": ap, "PA": ~ap})
     assert found[0] == pytest.approx((4 + 0.5 * 4) / 9)
+
+
+def test_auroc_of_the_group_alone_goes_by_the_prevalence_in_training():
+    y = np.array([[1.0], [0.0], [1.0], [0.0]])
+    a = np.array([True, True, False, False])
+    training_y, training_a = (
+        np.array([[0.0], [0.0], [1.0], [0.0], [np.nan]]),
+        np.array([True, True, False, False, True]),
+    )
+    masks, training = {"A": a, "B": ~a}, {"A": training_a, "B": ~training_a}
+    assert groups.auroc_alone(y, masks, training_y, training)[0] == pytest.approx(0.5)
+    y[0], y[2:] = 0, 1  # all the ill are where training had them
+    assert groups.auroc_alone(y, masks, training_y, training)[0] == 1
+    # A group that training did not have is scored by the prevalence of all, between the others'.
+    assert groups.auroc_alone(y, {"A": a, "new": ~a}, training_y, training)[0] == 1
