@@ -51,14 +51,14 @@ class Stamps:
 
 def look(image_ids: npt.NDArray[np.str_], root: Path, paths: Sequence[str]) -> Stamps:
     """Read the stamps of files; `paths` are relative to `root` or absolute."""
-    base = os.fspath(root)
-    stamps = np.empty((len(paths), 2), np.int64)
+    base = os.path.join(root, "")  # noqa: PTH118  a Path for each file would take longer than looking at it
+    stamps = np.full((len(paths), 2), MISSING, np.int64)
     for i, path in enumerate(paths):
         try:
-            found = os.stat(os.path.join(base, path))  # noqa: PTH116, PTH118  a Path each would double the time
-            stamps[i] = found.st_size, found.st_mtime_ns
-        except OSError:
-            stamps[i] = MISSING
+            found = os.stat(path if os.path.isabs(path) else base + path)  # noqa: PTH116, PTH117
+        except (OSError, ValueError):  # ValueError: a NUL in the path
+            continue
+        stamps[i] = found.st_size, found.st_mtime_ns
     return Stamps(np.asarray(image_ids), stamps)
 
 

@@ -1,0 +1,50 @@
+"""Peak memory of an extraction: the same for 500 images as for 50,000 (small ones, at 32 pixels)."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import harness
+import numpy as np
+
+CODE = """
+import json, resource, sys
+from cxrfeat.extract import extract
+from cxrfeat.study import read_study
+study = read_study(sys.argv[1])
+extract(study, sys.argv[2], weights="random:0", size=32)
+print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def main() -> None:
+    options = harness.parser(__doc__)
+    options.add_argument("--numbers", type=int, nargs="+", default=[500, 5000, 50000])
+    given = options.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rng = np.random.default_rng(0)
+        for i in range(max(given.numbers)):
+            coarse = rng.integers(0, 256, (4, 4), dtype=np.uint8)
+            cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC))
+        for number in [min(given.numbers), *given.numbers]:  # the first run makes the export
+            lines = [f"{i},{i}.png,p{i},train,{i % 2}" for i in range(number)]
+            study = folder / f"study{number}.csv"
+            study.write_text("image_id,path,patient_id,split,Mass\n" + "\n".join(lines) + "\n")
+            (folder / "out.h5").unlink(missing_ok=True)
+            (folder / "out.h5.seen").unlink(missing_ok=True)
+            peak = harness.run_json([sys.executable, "-c", CODE, study, folder / "out.h5"])["peak"]
+            rows.append({"images": number, "peak MiB": round(peak, 1)})
+    rows = rows[1:]
+    for row in rows:
+        row["times the smallest"] = round(row["peak MiB"] / rows[0]["peak MiB"], 3)
+        row["embedding file MiB"] = round(row["images"] * 1024 * 4 / 2**20, 1)
+    harness.save("memory", "Peak memory is flat in the number of images: 500 against 50,000 within 5 %", rows)
+
+
+if __name__ == "__main__":
+    main()
