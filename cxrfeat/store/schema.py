@@ -58,7 +58,9 @@ def closing_on_error(file: h5py.File, path: Path) -> Iterator[None]:
 def damaged(path: Path, error: BaseException, where: str = "") -> EmbeddingFileError:
     """Return the error for what HDF5 could not read."""
     text = " ".join(str(error).split())
-    kind = "a checksum does not match" if "checksum" in text.lower() else f"HDF5 cannot read it ({text[:160]})"
+    # The only filter is Fletcher-32: where it fails, the checksum of the data does not match.
+    checksum = "checksum" in text.lower() or "filter returned failure" in text
+    kind = "a checksum does not match" if checksum else f"HDF5 cannot read it ({text[:160]})"
     if "truncated" in text:
         kind = "it is cut short"
     return EmbeddingFileError(

@@ -1,0 +1,146 @@
+"""Protects: one writer at a time, a dead one's lock taken over and a living one's never, without any file lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cxrfeat.errors import LockedError
+from cxrfeat.store import disk, lock
+from cxrfeat.store.lock import STALE, Lock
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "a.h5"
+
+
+def left_by(file, seconds_ago=0.0, **changes):
+    """Leave a lock behind as another holder would have."""
+    held = Lock(file)
+    held.acquire()
+    path = held.path
+    text = json.dumps(json.loads(path.read_text()) | {"token": "theirs"} | changes)
+    held.release()
+    path.write_text(text)
+    now = path.stat().st_mtime
+    os.utime(path, (now - seconds_ago, now - seconds_ago))
+    return path
+
+
+def test_held_and_released(file):
+    with Lock(file):
+        with pytest.raises(LockedError, match=rf"process {os.getpid()} on .+, since \d{{4}}-"):
+            Lock(file).acquire()
+        assert file.with_name("a.h5.lock").exists()
+    assert not list(file.parent.iterdir())
+
+
+def test_a_dead_process_on_this_machine_is_taken_over_at_once(file):
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    left_by(file, pid=process.pid)
+    with Lock(file) as mine:
+        assert mine.taken_over.pid == process.pid
+        mine.check()
+    assert not list(file.parent.iterdir())
+
+
+def test_a_process_number_given_away_again_is_not_the_holder(file):
+    left_by(file, pid=os.getpid(), started="1")
+    with Lock(file) as mine:
+        assert mine.taken_over is not None
+
+
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"space": "another boot"}, {"space": "", "started": ""}])
+def test_a_holder_elsewhere_counts_as_long_as_it_is_heard_of(file, change):
+    path = left_by(file, pid=1, seconds_ago=STALE / 2, **change)
+    with pytest.raises(LockedError, match="process 1 on"):
+        Lock(file).acquire()
+    assert path.exists()
+    path.unlink()
+    left_by(file, pid=1, seconds_ago=STALE + 5, **change)
+    with Lock(file) as mine:
+        assert mine.taken_over.pid == 1
+
+
+def test_a_lock_that_says_nothing_counts_for_a_while(file):
+    path = file.with_name("a.h5.lock")
+    path.write_bytes(b"")
+    with pytest.raises(LockedError, match="does not say by whom"):
+        Lock(file).acquire()
+    os.utime(path, (0, 0))
+    Lock(file).acquire()
+
+
+def test_a_holder_that_was_thought_dead_stops(file):
+    mine = Lock(file)
+    mine.acquire()
+    path = left_by_another(file)
+    with pytest.raises(LockedError, match=r"taken from this process.*held by process 7 on"):
+        mine.check()
+    mine.release()
+    assert path.exists()  # it is the other's now
+
+
+def left_by_another(file):
+    path = file.with_name("a.h5.lock")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "theirs", "pid": 7}))
+    return path
+
+
+def test_without_hard_links(file, monkeypatch):
+    class NoLinks(disk.System):
+        def link(self, source, target):
+            raise PermissionError(1, "no hard links here")
+
+    monkeypatch.setattr(disk, "system", NoLinks())
+    with Lock(file), pytest.raises(LockedError, match="process"):
+        Lock(file).acquire()
+    assert not list(file.parent.iterdir())
+
+
+def test_the_holder_is_heard_of(file, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    with Lock(file) as mine:
+        os.utime(mine.path, (0, 0))
+        for _ in range(500):
+            if mine.path.stat().st_mtime > 1:
+                return
+            mine._stop.wait(0.01)
+        pytest.fail("the lock's time was never refreshed")
+
+
+def test_many_at_once_one_gets_it(file, tmp_path):
+    """Processes race for the lock of a dead holder."""
+    left_by(file, pid=os.getpid(), started="1")
+    code = f"""
+import sys, time
+from pathlib import Path
+from cxrfeat.store.lock import Lock
+from cxrfeat.errors import LockedError
+print("ready", flush=True)
+sys.stdin.readline()
+lock = Lock(Path({str(file)!r}))
+try:
+    lock.acquire()
+except LockedError:
+    sys.exit(3)
+time.sleep(1)
+lock.check()
+lock.release()
+"""
+    racers = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(5)
+    ]
+    for racer in racers:
+        racer.stdout.readline()
+    for racer in racers:
+        racer.stdin.write(b"go\n")
+        racer.stdin.flush()
+    codes = sorted(racer.wait() for racer in racers)
+    assert codes == [0, 3, 3, 3, 3]
