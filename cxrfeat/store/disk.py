@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cxrfeat.errors import EmbeddingFileError
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends without it
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY
@@ -196,7 +196,7 @@ def telling(path: Path, safe: str = "") -> Iterator[None]:
     """Turn an OSError into a sentence that says what could not be written and what is safe."""
     try:
         yield
-    except EmbeddingFileError:
+    except CxrfeatError:  # some are OSErrors, and have their sentence already
         raise
     except OSError as error:
         what = os.strerror(error.errno) if error.errno else str(error)

@@ -1,0 +1,108 @@
+"""Protects: what goes out to other tools comes back bit for bit, and what comes in is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrfeat.errors import EmbeddingFileError, NotFoundError, RecipeError
+from cxrfeat.store import EmbeddingFile
+from cxrfeat.store.exchange import export, import_, read_ids
+
+
+@pytest.fixture
+def made(make_file):
+    return make_file(n=600)
+
+
+def test_npz_is_plain_numpy_and_comes_back(made, tmp_path):
+    export(made.path, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert (found["embeddings"] == made.embeddings).all()
+        assert found["image_id"].tolist() == made.ids
+        assert (found["image_sha256"] == made.image_sha256).all()
+        assert json.loads(str(found["recipe"]))["backbone"] == "densenet121"
+    assert import_(tmp_path / "a.npz", tmp_path / "b.h5") == 600
+    with EmbeddingFile.open(tmp_path / "b.h5") as file:
+        assert file.recipe == made.recipe
+        assert (file.read(made.ids, (0, 1)) == made.embeddings).all()
+
+
+def test_parquet(made, tmp_path):
+    export(made.path, tmp_path / "a.parquet", passes=[1])
+    table = pd.read_parquet(tmp_path / "a.parquet")
+    assert table["image_id"].tolist() == made.ids
+    assert set(table["pass"]) == {1}
+    assert (np.stack(table["embedding"]) == made.embeddings[1]).all()
+
+
+def test_csv_gives_back_each_float(made, tmp_path):
+    export(made.path, tmp_path / "a.csv")
+    table = pd.read_csv(tmp_path / "a.csv", float_precision="round_trip")
+    values = table[table["pass"] == 1].set_index("image_id").loc[made.ids, [f"e{k}" for k in range(8)]]
+    assert (values.to_numpy(np.float32) == made.embeddings[1]).all()
+
+
+def test_unknown_formats_and_passes(made, tmp_path):
+    with pytest.raises(EmbeddingFileError, match="npz, parquet and csv"):
+        export(made.path, tmp_path / "a.mat")
+    with pytest.raises(EmbeddingFileError, match="pass 5"):
+        export(made.path, tmp_path / "a.npz", passes=[5])
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_another_tools_matrix_with_a_list_of_ids(tmp_path, recipe):
+    made_by = recipe(passes=0)
+    values = np.random.default_rng(0).standard_normal((5, 3))
+    np.savez(tmp_path / "their.npz", feats=values, y=np.arange(5))
+    images = {}
+    for k in range(5):
+        images[f"i{k}"] = tmp_path / f"i{k}.png"
+        images[f"i{k}"].write_bytes(bytes([k]))
+    with pytest.raises(RecipeError, match="does not say what made it"):
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", image_ids=list(images))
+    with pytest.raises(EmbeddingFileError, match="no array 'image_id'"):
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by)
+    with pytest.raises(EmbeddingFileError, match="4 ids for 5"):
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by, list(images)[:4])
+    import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by, list(images), images)
+    with EmbeddingFile.open(tmp_path / "a.h5") as file:
+        assert (file.read(list(images))[0] == values.astype(np.float32)).all()
+        assert file.image_sha256()[3].tobytes() == hashlib.sha256(bytes([3])).digest()
+    with pytest.raises(EmbeddingFileError, match="exists already"):
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by, list(images))
+
+
+def test_what_is_refused(tmp_path, recipe):
+    made_by = recipe(passes=0)
+    with pytest.raises(NotFoundError):
+        import_(tmp_path / "none.npz", tmp_path / "a.h5", made_by)
+    np.save(tmp_path / "nan.npy", np.full((3, 2), np.nan))
+    with pytest.raises(EmbeddingFileError, match="NaN or infinity: a, b, c"):
+        import_(tmp_path / "nan.npy", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+    assert not list(tmp_path.glob("a.h5*"))
+    np.save(tmp_path / "ints.npy", np.ones((3, 2), int))
+    with pytest.raises(EmbeddingFileError, match="floats of"):
+        import_(tmp_path / "ints.npy", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+    np.savez(tmp_path / "two.npz", a=np.ones((3, 2)), b=np.ones((3, 2)))
+    with pytest.raises(EmbeddingFileError, match="name one of a, b"):
+        import_(tmp_path / "two.npz", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+    np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(EmbeddingFileError, match="not a plain NumPy file"):
+        import_(tmp_path / "pickled.npy", tmp_path / "a.h5", made_by, ["a"])
+    np.save(tmp_path / "passes.npy", np.ones((2, 3, 2)))
+    with pytest.raises(RecipeError, match="2 renderings"):
+        import_(tmp_path / "passes.npy", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+
+
+def test_lists_of_ids(tmp_path):
+    (tmp_path / "ids.txt").write_text("a.png\nb c.png\n")
+    (tmp_path / "ids.csv").write_text('path,image_id\nx,"a, b"\ny,c\n')
+    assert read_ids(tmp_path / "ids.txt") == ["a.png", "b c.png"]
+    assert read_ids(tmp_path / "ids.csv") == ["a, b", "c"]
+    with pytest.raises(NotFoundError):
+        read_ids(tmp_path / "none")

@@ -1,0 +1,101 @@
+"""Protects: version 1 stays readable for ever, and docs/embedding-file.md suffices to write a reader.
+
+`read_by_the_book` is written from that page alone, with h5py, hashlib and NumPy and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cxrfeat.store import EmbeddingFile, Writer
+from cxrfeat.store.verify import verify
+
+FROZEN = Path(__file__).parents[1] / "data" / "embeddings-v1.h5"
+IDS = [f"{i:08d}_{i % 3:03d}.png" for i in range(259)] + ["Übung/胸部.dcm"]
+EMBEDDINGS = np.arange(3 * 260 * 4, dtype=np.float32).reshape(3, 260, 4) / 8 - 100
+
+
+def read_by_the_book(path):
+    with h5py.File(path, "r") as file:
+        about = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in file.attrs.items()}
+        assert (about["format"], about["format_version"]) == ("cxrfeat-embeddings", 1)
+        ids, hashes = file["image_id"][...], file["image_sha256"][...]
+        embeddings, table = file["embeddings"][...], file["block_sha256"][...]
+        failures = [[text.decode() for text in row] for row in file["failures"][...].tolist()]
+        for name in ("image_id", "image_sha256", "embeddings", "block_sha256", "failures"):
+            assert file[name].fletcher32
+    passes, n, dim = embeddings.shape
+    assert hashlib.sha256(about["recipe"].encode()).hexdigest() == about["recipe_sha256"]
+    assert hashlib.sha256(about["provenance"].encode()).hexdigest() == about["provenance_sha256"]
+    for block in range(-(-n // 256)):
+        rows = slice(256 * block, 256 * (block + 1))
+        assert hashlib.sha256(ids[rows].tobytes() + hashes[rows].tobytes()).digest() == table[0, block].tobytes()
+        for k in range(passes):
+            found = hashlib.sha256(embeddings[k, rows].astype("<f4").tobytes()).digest()
+            assert found == table[1 + k, block].tobytes()
+    compact = json.dumps(failures, separators=(",", ":"))  # non-ASCII escaped, as Python does by default
+    text = f"cxrfeat-embeddings\n1\n{about['recipe']}\n{passes} {n} {dim}\n{compact}\n"
+    assert hashlib.sha256(text.encode() + table.tobytes()).hexdigest() == about["content_sha256"]
+    return about, [i.decode() for i in ids.tolist()], hashes, embeddings, failures
+
+
+def test_a_reader_written_from_the_page_reads_the_frozen_file():
+    about, ids, hashes, embeddings, failures = read_by_the_book(FROZEN)
+    assert ids == IDS
+    assert hashes.tobytes() == b"".join(hashlib.sha256(i.encode()).digest() for i in IDS)
+    assert (embeddings == EMBEDDINGS).all()
+    assert failures == [["dark.png", "images/dark.png", "not an image"], ["ü.png", "images/ü.png", "cut short"]]
+    assert json.loads(about["recipe"])["augmentation"] == {"name": "mild"}
+    assert json.loads(about["provenance"])["engine"] == "none"
+
+
+def test_the_frozen_file_is_read_for_ever():
+    assert verify(FROZEN).ok
+    with EmbeddingFile.open(FROZEN) as file:
+        assert file.image_ids.tolist() == IDS
+        assert (file.read(IDS[::-1], (2, 0)) == EMBEDDINGS[[2, 0]][:, ::-1]).all()
+        assert file.recipe.seed == 7 and file.recipe.passes == 2
+        assert file.content_sha256 == "a24e392150e4c365b7dcb5947e016550277562a99dad0eaacb49a8e315c3fbb5"
+        assert file.failures()["image_id"].tolist() == ["dark.png", "ü.png"]
+
+
+def test_what_is_written_today_is_the_frozen_content(tmp_path):
+    """A new version of this code writes what the frozen file holds, unless the format's number changes."""
+    with EmbeddingFile.open(FROZEN) as frozen, Writer.open(tmp_path / "a.h5", frozen.recipe, 4, {}) as writer:
+        writer.append(frozen.image_ids, frozen.image_sha256(), frozen.read(passes=range(3)))
+        for failure in frozen.failed:
+            writer.fail(*failure)
+        writer.publish([*IDS, "dark.png", "ü.png"])
+        wanted = frozen.content_sha256
+    with EmbeddingFile.open(tmp_path / "a.h5") as file:
+        assert file.content_sha256 == wanted
+    read_by_the_book(tmp_path / "a.h5")
+
+
+def test_the_recovery_index_is_as_the_page_says():
+    data = FROZEN.read_bytes()
+    length, magic = struct.unpack("<Q8s", data[-16:])
+    assert magic == b"CXRFINDX"
+    text = data[-48 - length : -48]
+    assert hashlib.sha256(text).digest() == data[-48:-16]
+    about = json.loads(text)["datasets"]["embeddings"]
+    first = np.frombuffer(data, "<f4", 256 * 4, about["offsets"][0]).reshape(256, 4)
+    assert (first == EMBEDDINGS[0, :256]).all()
+    # C order of the chunk grid: (pass 0, block 0), (pass 0, block 1), (pass 1, block 0), ...
+    third = np.frombuffer(data, "<f4", 256 * 4, about["offsets"][2]).reshape(256, 4)
+    assert (third == EMBEDDINGS[1, :256]).all()
+
+
+@pytest.mark.skipif(shutil.which("h5dump") is None, reason="h5dump is not installed")
+def test_h5dump_reads_it():
+    done = subprocess.run(["h5dump", "-d", "/image_id", str(FROZEN)], capture_output=True, text=True, check=True)
+    assert "00000000_000.png" in done.stdout
