@@ -32,6 +32,7 @@ TRUSTED = (
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.metrics._dist_metrics.EuclideanDistance",
     "sklearn.metrics._dist_metrics.EuclideanDistance32",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neighbors._kd_tree.KDTree64",
     "sklearn.neighbors._kd_tree.newObj",

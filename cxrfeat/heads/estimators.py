@@ -66,7 +66,7 @@ SPECS = {
     ),
     "random-forest": Spec(
         "sklearn.ensemble:RandomForestClassifier",
-        {"n_estimators": 300, "min_samples_leaf": 3, "max_features": "sqrt", "n_jobs": -1}, shared=True, parallel=False,
+        {"n_estimators": 100, "min_samples_leaf": 3, "max_features": "sqrt", "n_jobs": -1}, shared=True, parallel=False,
     ),
     "hist-gradient-boosting": Spec(
         "sklearn.ensemble:HistGradientBoostingClassifier",

@@ -1,0 +1,125 @@
+"""The Keras head: its loss by hand, exact resumption, and a file that cannot carry code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cxrfeat.errors import HeadError
+from cxrfeat.files import sha256
+from cxrfeat.heads import fit_head, load_head
+
+keras = pytest.importorskip("keras")
+
+
+@pytest.fixture(scope="module")
+def fitted(study, embeddings, tmp_path_factory):
+    """Six epochs in one go, with dropout and a hidden layer: everything that draws at random."""
+    out = tmp_path_factory.mktemp("keras") / "run"
+    return fit_head(study, embeddings, "keras", out=out, weighting="paper", settings=SETTINGS)
+
+
+SETTINGS = {"epochs": 6, "hidden": 5, "dropout": 0.3, "patience": 100}
+
+
+def test_history_and_head_are_there(fitted):
+    history = np.genfromtxt(fitted.path / "history.csv", delimiter=",", names=True)
+    assert history.dtype.names == ("epoch", "loss", "val_loss")
+    assert len(history) == 6
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_the_loss_is_the_papers_computed_by_hand(study, embeddings, tmp_path):
+    """One step over all rows: the first epoch's loss is that of the untrained head."""
+    from cxrfeat.heads.keras_head import build
+
+    table = {"epochs": 1, "batch": 10_000}
+    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", weighting="paper", settings=table, passes="0")
+    untrained = build(12, 3, (), 0.0, "sigmoid", 0)
+    from cxrfeat.heads.features import Features
+
+    train = study.split("train")
+    with Features([embeddings]) as features:
+        p = np.asarray(untrained(features.matrix(train.ids)), dtype=float)
+    share = train.y.mean(axis=0)  # w_p is the share of negatives, w_n that of positives
+    loss = -(1 - share) * train.y * np.log(p) - share * (1 - train.y) * np.log(1 - p)
+    history = np.genfromtxt(run.path / "history.csv", delimiter=",", names=True)
+    assert float(history["loss"]) == pytest.approx(loss.mean(), rel=1e-4)
+
+
+def test_stopped_and_resumed_is_the_same_to_the_last_bit(fitted, study, embeddings, tmp_path):
+    options = {"out": tmp_path / "run", "weighting": "paper"}
+    fit_head(study, embeddings, "keras", settings={**SETTINGS, "epochs": 2}, **options)
+    (tmp_path / "run" / "head.json").unlink()  # as if it had been killed after the second epoch
+    resumed = fit_head(study, embeddings, "keras", settings=SETTINGS, resume=True, **options)
+    assert (resumed.path / "history.csv").read_bytes() == (fitted.path / "history.csv").read_bytes()
+    assert (resumed.path / "predictions.csv").read_bytes() == (fitted.path / "predictions.csv").read_bytes()
+
+
+def test_a_checkpoint_of_other_settings_is_refused(fitted, study, embeddings, tmp_path):
+    shutil.copytree(fitted.path, tmp_path / "run")
+    with pytest.raises(HeadError, match="other data or settings"):
+        fit_head(
+            study, embeddings, "keras", out=tmp_path / "run", weighting="paper",
+            settings={**SETTINGS, "dropout": 0.1}, resume=True,
+        )  # fmt: skip
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(study, embeddings, tmp_path):
+    settings = {"epochs": 60, "patience": 2, "learning_rate": 0.3}
+    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings=settings, calibration="none")
+    history = np.genfromtxt(run.path / "history.csv", delimiter=",", names=True)
+    best = int(history["val_loss"].argmin())
+    assert len(history) == best + 3 < 60
+    val = run.study().split("val")
+    p = run.predictions().loc[val.ids].to_numpy()
+    loss = -(val.y * np.log(p) + (1 - val.y) * np.log(1 - p)).mean()
+    assert loss == pytest.approx(history["val_loss"][best], rel=1e-4)
+
+
+def test_a_head_without_hidden_layers_is_linear(study, embeddings, tmp_path):
+    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings={"epochs": 1})
+    head = load_head(shutil.move(run.path, tmp_path / "moved"))
+    coef, intercept = head.linear
+    x = np.random.default_rng(0).random((9, 12), dtype=np.float32)
+    assert head.logits(x) == pytest.approx(x @ coef.T + intercept, abs=1e-5)
+    assert np.asarray(head.model(x)) == pytest.approx(1 / (1 + np.exp(-head.logits(x))), abs=1e-6)
+
+
+def test_softmax_outputs_share_one(study, embeddings, tmp_path):
+    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings={"epochs": 2, "activation": "softmax"})
+    p = run.predictions().to_numpy()
+    assert p.sum(axis=1) == pytest.approx(1.0)
+    assert run.info["calibration"]["method"] == "none"
+
+
+def test_a_lambda_layer_is_refused_and_not_run(fitted, tmp_path):
+    witness = tmp_path / "payload-was-run"
+    shutil.copytree(fitted.path, tmp_path / "run")
+    path = tmp_path / "run" / "head.keras"
+    inputs = keras.Input((12,), name="embedding")
+    logits = keras.layers.Dense(3, name="logits")(inputs)
+    evil = keras.layers.Lambda(lambda z, w=str(witness): (__import__("os").mkdir(w), z)[1])(logits)
+    keras.Model(inputs, keras.layers.Activation("sigmoid", name="probability")(evil)).save(path)
+    witness.rmdir()  # building the model has run it once
+    info = json.loads((tmp_path / "run" / "head.json").read_text())
+    info["files"] = {"head.keras": sha256(path)}
+    (tmp_path / "run" / "head.json").write_text(json.dumps(info))
+    with pytest.raises(HeadError, match="not loaded"):
+        load_head(tmp_path / "run")
+    assert not witness.exists()
+
+
+def test_a_model_that_is_no_head_is_refused(fitted, tmp_path):
+    shutil.copytree(fitted.path, tmp_path / "run")
+    path = tmp_path / "run" / "head.keras"
+    inputs = keras.Input((12,))
+    keras.Model(inputs, keras.layers.BatchNormalization()(inputs)).save(path)
+    info = json.loads((tmp_path / "run" / "head.json").read_text())
+    info["files"] = {"head.keras": sha256(path)}
+    (tmp_path / "run" / "head.json").write_text(json.dumps(info))
+    with pytest.raises(HeadError, match="BatchNormalization"):
+        load_head(tmp_path / "run")
