@@ -16,9 +16,12 @@ from .output import json_option, print_json, print_table, say
 @split_option
 @click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only this label; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Picture to write. Default: RUN/figures/roc.png.")
+@click.option(
+    "--width", default=5.2, show_default=True, type=click.FloatRange(3, 12), help="Inches; 3.5 is a paper's column."
+)
 @anyway_option
 @json_option
-def command(run, split, labels, out, anyway, as_json) -> None:
+def command(run, split, labels, out, width, anyway, as_json) -> None:
     """Draw the ROC curves of a run, one per label, with AUROC and 95 % DeLong interval.
 
     Writes PNG and SVG and, beside them, the points as CSV; prints the AUROCs.
@@ -38,7 +41,7 @@ def command(run, split, labels, out, anyway, as_json) -> None:
     if labels:
         scored = scored.with_labels(choose(labels, scored.labels))
     path = out or opened.path / "figures" / "roc.png"
-    written = figures.roc(scored, path)
+    written = figures.roc(scored, path, width=width)
     rows = tables.auroc_rows(scored)
     if as_json:
         print_json({**scored.stands_on(), "labels": rows, "files": written})

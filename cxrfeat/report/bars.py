@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import StrMethodFormatter
 
 from cxrfeat.evaluate import Evaluation, metrics
 from cxrfeat.evaluate.scored import Scored
@@ -73,7 +74,7 @@ def confusions(scored: Scored, path: str | Path, title: str = "Confusion at the 
         for (row, column), count in np.ndenumerate(counts):
             axes.text(
                 column, row, f"{count:,}", ha="center", va="center", fontsize=7,
-                color="white" if share[row, column] > 0.7 else "black",
+                color="white" if share[row, column] > 0.65 else "black",
             )  # fmt: skip
         style.panel_title(axes, label, f"p >= {threshold:.3g}")
         data.append({"label": label, "threshold": threshold, "tp": tp, "fp": fp, "fn": fn, "tn": tn})
@@ -113,6 +114,7 @@ def class_frequencies(study: Study, path: str | Path, title: str = "Class freque
         data.append(pd.DataFrame({"split": split, "label": study.labels, "positives": positives, "known": known}))
     axes.set_yticks(at, [style.pretty(label) for label in study.labels])
     axes.set(xlabel="positive images", xlim=(0, most * 1.2), ylim=(-0.6, len(at) - 0.4))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(axis="x", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     handles, names = axes.get_legend_handles_labels()

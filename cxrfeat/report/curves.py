@@ -47,7 +47,9 @@ def roc(scored: Scored, path: str | Path, title: str = "ROC curves", width: floa
         data.append(pd.DataFrame({"label": label, "fpr": fpr[keep], "tpr": tpr[keep], "threshold": thresholds[keep]}))
     _unit_square(axes, "1 - specificity (false positive rate)", "sensitivity (true positive rate)")
     if handles:
-        style.legend_below(figure, handles, names, _mean("macro AUROC", [at.value for at in intervals]))
+        style.legend_below(
+            figure, handles, names, _mean("macro AUROC", [at.value for at in intervals]), _columns(width)
+        )
     caption = f"{scored.caption()}. AUROC with 95 % DeLong interval.{_left_out(scored, names)}"
     style.annotate(figure, title, caption, scored.random)
     return style.save(figure, path, _stacked(data, ["label", "fpr", "tpr", "threshold"]))
@@ -83,7 +85,7 @@ def precision_recall(
         )
     _unit_square(axes, "recall (sensitivity)", "precision (PPV)")
     if handles:
-        style.legend_below(figure, handles, names, _mean("macro AP", values))
+        style.legend_below(figure, handles, names, _mean("macro AP", values), _columns(width))
     caption = f"{scored.caption()}. A score that knows nothing has its prevalence as AP.{_left_out(scored, names)}"
     style.annotate(figure, title, caption, scored.random)
     return style.save(figure, path, _stacked(data, ["label", "recall", "precision", "threshold"]))
@@ -207,6 +209,11 @@ def _unit_square(axes: Axes, across: str = "", up: str = "") -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=across, ylabel=up)
     axes.set_aspect("equal")
     axes.grid(color="0.92", linewidth=0.6)
+
+
+def _columns(width: float) -> int:
+    """Columns of a legend of names with numbers: two need 4.8 inches."""
+    return 2 if width >= 4.8 else 1
 
 
 def _mean(what: str, values: list[float]) -> str:

@@ -184,8 +184,8 @@ def _drawn(figure: Figure) -> Bbox:
 
 def _wrapped(text: str, width: float, size: float) -> str:
     """Break lines so that text of this size (points) fits a figure of this width (inches)."""
-    # 0.55 em is the mean width of a DejaVu letter, a little rounded up.
-    return "\n".join(textwrap.wrap(text, max(20, int(width * 72 / (size * 0.55))), break_on_hyphens=False))
+    # 0.58 em is the mean width of a DejaVu letter, a little rounded up.
+    return "\n".join(textwrap.wrap(text, max(20, int(width * 72 / (size * 0.58))), break_on_hyphens=False))
 
 
 def _undated(kind: str) -> dict | None:

@@ -21,6 +21,7 @@ Row = dict[str, Any]
 RANDOM = "RANDOM WEIGHTS: NOT A RESULT."
 HEADINGS = {
     "label": "label",
+    "n": "n",
     "positives": "n+",
     "auroc": "AUROC",
     "auroc_delong": "DeLong 95 %",
@@ -35,7 +36,7 @@ HEADINGS = {
     "brier": "Brier",
     "ece": "ECE",
 }
-"""Columns of the tables that people read, in order."""
+"""Columns of the tables that people read, in order; `n` where it is not the same for all labels."""
 
 
 def auroc_rows(scored: Scored) -> list[Row]:
@@ -54,10 +55,14 @@ def auroc_rows(scored: Scored) -> list[Row]:
 
 def rows_to_read(evaluation: Evaluation, rows: Sequence[Row] | None = None) -> list[Row]:
     """The columns of `HEADINGS`, with intervals as text, for the rows of an evaluation or of one of its groups."""
+    rows = rows if rows is not None else evaluation.rows
+    # The title has n where it is the same for all; without a bootstrap there is nothing to show.
+    left_out = set() if len({row["n"] for row in rows[:-2]}) > 1 else {"n"}
+    left_out |= set() if evaluation.replicates else {"auroc_bootstrap"}
     found = []
-    for row in rows if rows is not None else evaluation.rows:
+    for row in rows:
         name = row["label"] + (f" over {len(row['over'])}" if "over" in row else "")
-        short = {key: row.get(key) for key in HEADINGS if evaluation.replicates or key != "auroc_bootstrap"}
+        short = {key: row.get(key) for key in HEADINGS if key not in left_out}
         found.append(heads(flat({**short, "label": name}, 3)))
     return found
 

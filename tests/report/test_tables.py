@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import pandas as pd
 import pytest
 
 from cxrfeat.errors import EvaluationError
@@ -53,6 +54,16 @@ def test_markdown_is_one_table_wide_throughout(found):
 def test_the_accuracy_stands_beside_its_baseline(found):
     line = tables.accuracy_line(found)
     assert f"{found.accuracy['at_half']:.3f} at 0.5" in line and "calling everything absent" in line
+
+
+def test_n_has_a_column_where_labels_are_not_all_known(make_run, found):
+    assert "n" not in tables.rows_to_read(found)[0]
+    run = make_run("b")
+    study = pd.read_csv(run / "study.csv", dtype=str)
+    study.loc[study.index % 3 == 0, "Mass"] = ""
+    study.to_csv(run / "study.csv", index=False)
+    rows = tables.rows_to_read(evaluate_run(Run.open(run), replicates=0))
+    assert rows[4]["n"] < rows[0]["n"] == rows[-2]["n"]
 
 
 def test_an_unknown_format_is_refused(found):
