@@ -40,6 +40,10 @@ CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
     "--threshold", default="youden", show_default=True, metavar="RULE",
     help="youden, f1, sensitivity=0.9, precision=0.5, or a probability.",
 )  # fmt: skip
+@click.option("--preset", type=click.Choice(["paper"]), help="paper: Keras head with softmax, weighted, uncalibrated.")
+@click.option("--ensemble", type=click.Choice(["mean", "stacked"]), help="One head per file and kind, joined.")
+@click.option("--search", is_flag=True, help="Choose settings by patient-wise cross-validation on train.")
+@click.option("--grid", "grid_pairs", multiple=True, metavar="KEY=V1,V2", help="Values to search. Implies --search.")
 @click.option("--labels", metavar="A,B,…", help="Fit these labels only.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--memory", metavar="SIZE", help="Read embeddings from the file when they exceed this, e.g. 2GB.")
@@ -48,7 +52,8 @@ CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted Keras head in --out.")
 @json_option
 def command(
-    study_file, files, heads, pairs, weighted, weighting, passes, tta, calibration, threshold, labels, seed, memory,
+    study_file, files, heads, pairs, weighted, weighting, passes, tta, calibration, threshold, preset,
+    ensemble, search, grid_pairs, labels, seed, memory,
     out, overwrite, resume, as_json,
 ) -> None:  # fmt: skip
     """Train a multi-label head on cached embeddings.
@@ -60,10 +65,11 @@ def command(
     """
     from cxrfeat.heads.files import default_folder
     from cxrfeat.heads.fit import fit_head
-    from cxrfeat.heads.settings import parse, parse_size
+    from cxrfeat.heads.settings import parse, parse_grid, parse_size
     from cxrfeat.store import EmbeddingFile
     from cxrfeat.study import read_study
 
+    heads, weighting, calibration, pairs = _preset(preset, heads, weighting, calibration, pairs)
     if weighted and weighting not in (None, "paper"):
         raise click.UsageError("--weighted means --weighting paper; give one of them.")
     scheme = "paper" if weighted else weighting or "none"
@@ -81,9 +87,24 @@ def command(
         run = fit_head(
             study, paths, kinds, out=out, memory=parse_size(memory), resume=resume, overwrite=overwrite,
             progress=progress, settings=parse(pairs), weighting=scheme, passes=passes, tta=tta,
-            calibration=calibration, threshold=threshold, seed=seed,
+            calibration=calibration, threshold=threshold, seed=seed, ensemble=ensemble or "",
+            search=search or bool(grid_pairs), grid=parse_grid(grid_pairs),
+            tell=lambda weighting: None if as_json else _weights(weighting),
         )  # fmt: skip
     _tell(run, as_json)
+
+
+def _preset(preset, heads, weighting, calibration, pairs):
+    """The reference paper's head: one softmax over the labels, class-weighted, its outputs left as they are."""
+    if preset is None:
+        return heads, weighting, calibration, pairs
+    if heads not in ((), ("keras",)) or weighting not in (None, "paper"):
+        raise click.UsageError("--preset paper is a Keras head with --weighting paper; leave those out.")
+    return ("keras",), "paper", "none", ("activation=softmax", *pairs)
+
+
+def _weights(weighting) -> None:
+    print_table(weighting.rows(), title=f"Class weights: {weighting.scheme}", digits=4)
 
 
 def _tell(run, as_json: bool) -> None:
@@ -91,8 +112,12 @@ def _tell(run, as_json: bool) -> None:
     if as_json:
         print_json({"run": str(run.path), **info})
         return
-    rows = [{**row, "threshold": run.thresholds[row["label"]]} for row in info["weighting"]]
-    print_table(rows, title=f"{run.describe()}; weighting {info['options']['weighting']}", digits=4)
+    if table := info["fit"].get("search"):
+        scores = ("macro_auroc", "sd", "labels")
+        table = [{key: v if key in scores else f"{v}" for key, v in row.items()} for row in table]
+        print_table(table, title="Cross-validation on train, whole patients in a fold", digits=4)
+    rows = [{"label": label, "threshold": value} for label, value in run.thresholds.items()]
+    print_table(rows, title=f"{run.describe()}; threshold {info['thresholds']['method']}", digits=4)
     if run.random:
         say("RANDOM backbone weights: no number of this run is a result.")
     if info["unfitted"]:

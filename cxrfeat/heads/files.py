@@ -38,6 +38,7 @@ def save_run(
         "labels": list(head.labels),
         "dim": head.dim,
         **info,
+        **head.describe(),
         "unfitted": [label for label, fitted in zip(head.labels, head.fitted, strict=True) if not fitted],
         "calibration": head.calibration.to_dict(),
         "files": {name: sha256(out / name) for name in names},

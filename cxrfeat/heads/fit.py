@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from cxrfeat.errors import HeadError
 from cxrfeat.heads import calibration, kinds, thresholds
+from cxrfeat.heads.ensemble import METHODS, join
 from cxrfeat.heads.features import Features
 from cxrfeat.heads.files import prediction_table, save_run
 from cxrfeat.heads.head import Head
@@ -37,7 +39,13 @@ class Plan:
     heads : tuple of str
         Kind of head, or several for an ensemble.
     settings : mapping
-        Settings of the head.
+        Settings of the head; in an ensemble of several kinds, `kind.key` goes to one of them.
+    ensemble : str
+        `mean` or `stacked`: one head for each file and kind, joined; empty: one head on the files side by side.
+    search : bool
+        Choose settings by cross-validation on train.
+    grid : mapping
+        Values for the search; empty: those of `search.GRIDS`.
     weighting : str
         Scheme of class weights.
     passes : str
@@ -54,6 +62,9 @@ class Plan:
 
     heads: tuple[str, ...] = ("logistic",)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    ensemble: str = ""
+    search: bool = False
+    grid: Mapping[str, Any] = field(default_factory=dict)
     weighting: str = "none"
     passes: str = "all"
     tta: bool = False
@@ -65,6 +76,10 @@ class Plan:
         if self.passes not in ("all", "0"):
             raise HeadError(f"passes {self.passes!r} is neither 'all' nor '0'.")
         Rule.parse(self.threshold)
+        if self.ensemble not in ("", *METHODS):
+            raise HeadError(f"unknown ensemble {self.ensemble!r}; choose one of {', '.join(METHODS)}.")
+        if len(self.heads) > 1 and not self.ensemble:
+            raise HeadError(f"{len(self.heads)} heads make one run as an ensemble only; add --ensemble.")
 
 
 def fit_head(
@@ -77,6 +92,7 @@ def fit_head(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
+    tell: Callable[[Weighting], None] = lambda weighting: None,
     **options: Any,
 ) -> Run:
     """Fit a head on the training split, tune it on validation, and write a run folder.
@@ -103,6 +119,8 @@ def fit_head(
         Replace the run that is in `out`.
     progress : Progress
         Told of epochs, labels or steps.
+    tell : callable
+        Given the class weights before anything is fitted.
     **options
         Fields of `Plan`.
 
@@ -123,14 +141,65 @@ def fit_head(
         raise HeadError(f"{out} holds a run already; name another folder, or replace it with --overwrite.")
     with Features(paths) as features:
         sides = settle(features.usable(study), plan.seed)
-        task = prepare(features, sides, plan, memory, out)
         out.mkdir(parents=True, exist_ok=True)
-        fitted = kinds.fit(plan.heads[0], task, plan.settings, resume=resume, progress=progress)
-        fitted.head.fitted = task.weighting.fittable
-        return _finish(features, sides, plan, task.weighting, fitted, study, out, memory)
+        if plan.ensemble:
+            fitted, weighting = _fit_members(features, sides, plan, memory, progress)
+        else:
+            task = prepare(features, sides, plan, memory, out, plan.heads[0])
+            tell(task.weighting)
+            fitted, weighting = _fit_one(plan.heads[0], task, plan, resume, progress), task.weighting
+        return _finish(features, sides, plan, weighting, fitted, study, out, memory)
 
 
-def prepare(features: Features, sides: Sides, plan: Plan, memory: int | None, out: Path | None) -> Task:
+def _fit_one(kind: str, task: Task, plan: Plan, resume: bool, progress: Progress) -> Fitted:
+    """Fit a head, with settings searched for if asked."""
+    settings = settings_of(plan.settings, kind)
+    table = None
+    if plan.search:
+        # Imported here: scoring needs scipy.stats, which takes as long to import as a small head to fit.
+        from cxrfeat.heads.search import search
+
+        settings, table = search(kind, task, settings, plan.grid, progress=progress)
+    fitted = kinds.fit(kind, task, settings, resume=resume, progress=progress)
+    fitted.head.fitted = task.weighting.fittable
+    if table is None:
+        return fitted
+    notes = {**fitted.notes, "search": json.loads(table.to_json(orient="records", double_precision=6))}
+    return replace(fitted, notes=notes)
+
+
+def _fit_members(
+    features: Features, sides: Sides, plan: Plan, memory: int | None, progress: Progress
+) -> tuple[Fitted, Weighting]:
+    """One head for each file and kind, joined."""
+    members: list[Fitted] = []
+    places: list[tuple[int, int]] = []
+    held_out, start = [], 0
+    for number, dim in enumerate(features.dims):
+        for kind in plan.heads:
+            task = prepare(features.only(number), sides, plan, memory, None, kind)
+            members.append(_fit_one(kind, task, plan, False, progress))
+            places.append((start, start + dim))
+            if plan.ensemble == "stacked":
+                from cxrfeat.heads.search import out_of_fold
+
+                held_out.append(out_of_fold(kind, task, settings_of(plan.settings, kind)))
+        start += dim
+    y, weights = task.y[: task.images], task.weights[: task.images]
+    stacked = np.stack(held_out, axis=1) if held_out else None
+    head = join([m.head for m in members], places, plan.ensemble, stacked, y, weights)
+    notes = {"members": [dict(m.notes) for m in members]}
+    return Fitted(head, all(m.converged for m in members), None, notes), task.weighting
+
+
+def settings_of(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Settings for one kind: the plain ones, and those written `kind.key` for it."""
+    plain = {key: value for key, value in settings.items() if "." not in key}
+    own = {key.rpartition(".")[2]: value for key, value in settings.items() if key.rpartition(".")[0] == kind}
+    return {**plain, **own}
+
+
+def prepare(features: Features, sides: Sides, plan: Plan, memory: int | None, out: Path | None, kind: str) -> Task:
     """Join training labels to training rows: all images of one pass, then of the next."""
     train = features.in_file_order(sides.train)
     passes = features.passes if plan.passes == "all" else (0,)
@@ -138,13 +207,14 @@ def prepare(features: Features, sides: Sides, plan: Plan, memory: int | None, ou
     if not weighting.fittable.any():
         raise HeadError(f"no label of study {train.name!r} has both positives and negatives in train; nothing to fit.")
     held = None
-    if sides.validation is not None and plan.heads[0] == "keras":
+    if sides.validation is not None and kind == "keras":
         held = (features.matrix(sides.validation.ids), sides.validation.y)
     return Task(
         rows=features.rows(train.ids, passes, memory),
         y=np.tile(train.y, (len(passes), 1)),
         groups=np.tile(train.patients, len(passes)),
         weighting=weighting,
+        images=len(train),
         seed=plan.seed,
         validation=held,
         folder=out,

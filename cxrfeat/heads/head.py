@@ -67,6 +67,10 @@ class Head(ABC):
         """Coefficients (labels, dim) and intercepts (labels,) on raw embeddings; None if the head is not linear."""
         return None
 
+    def describe(self) -> dict[str, Any]:
+        """What `head.json` needs to hold beside the files for the head to be loaded; nothing by default."""
+        return {}
+
     @abstractmethod
     def _logits(self, x: npt.NDArray[np.float32]) -> Floats: ...
 

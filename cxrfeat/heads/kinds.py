@@ -23,6 +23,7 @@ FITTERS = {
 LOADERS = {
     "logistic": ("linear", "LinearHead"),
     "keras": ("keras_head", "KerasHead"),
+    "ensemble": ("ensemble", "EnsembleHead"),
     "svm": ("linear", "LinearHead"),
     "lda": ("linear", "LinearHead"),
     **dict.fromkeys(("mlp", "random-forest", "hist-gradient-boosting", "knn"), ("estimator_head", "EstimatorHead")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from cxrfeat.heads.linear import LinearHead
 from cxrfeat.heads.settings import read as read_settings
-from cxrfeat.heads.solver import Solution, solve
+from cxrfeat.heads.solver import Solution, path, solve
 from cxrfeat.heads.task import Fitted, Task
 from cxrfeat.progress import Progress, silent
+
+SEARCH_TOL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,25 @@ class Settings:
     steps: int = 200
 
 
+def fit_path(task: Task, settings: Mapping[str, Any], strengths: Sequence[float]) -> Iterator[LinearHead]:
+    """Fit at several C, rising, each warm-started; for model choice, where a coarse tolerance does."""
+    chosen = read_settings(Settings, {k: v for k, v in settings.items() if k != "C"}, "logistic")
+    there = task.weighting.fittable
+    Cs = np.repeat(np.asarray(strengths, dtype=float)[:, None], int(there.sum()), axis=1)
+    truth, weight = np.nan_to_num(task.y[:, there]), task.weights[:, there]
+    for solution in path(task.rows, truth, weight, Cs, tol=max(chosen.tol, SEARCH_TOL), steps=chosen.steps):
+        yield _head(task, solution, "logistic")
+
+
+def _head(task: Task, solution: Solution, kind: str) -> LinearHead:
+    there = task.weighting.fittable
+    coef, intercept = np.full((len(there), task.rows.shape[1]), np.nan), np.full(len(there), np.nan)
+    coef[there], intercept[there] = solution.coef, solution.intercept
+    head = LinearHead(task.labels, coef, intercept, kind)
+    head.fitted = there
+    return head
+
+
 def fit(task: Task, settings: Mapping[str, Any], kind: str = "logistic", progress: Progress = silent) -> Fitted:
     """Fit all labels together; a label with one class in training is left out."""
     chosen = read_settings(Settings, settings, kind)
@@ -49,13 +70,11 @@ def fit(task: Task, settings: Mapping[str, Any], kind: str = "logistic", progres
         steps=chosen.steps,
         progress=progress,
     )
-    coef, intercept = np.full((len(there), task.rows.shape[1]), np.nan), np.full(len(there), np.nan)
-    coef[there], intercept[there] = solution.coef, solution.intercept
     names = [label for label, known in zip(task.labels, there, strict=True) if known]
     tell_if_unconverged(solution, names, chosen.tol)
     gap = dict(zip(names, solution.gap.tolist(), strict=True))
     notes = {"C": chosen.C, "tol": chosen.tol, "sweeps": solution.sweeps, "relative_gap": gap}
-    return Fitted(LinearHead(task.labels, coef, intercept, kind), bool(solution.converged.all()), None, notes)
+    return Fitted(_head(task, solution, kind), bool(solution.converged.all()), None, notes)
 
 
 def tell_if_unconverged(solution: Solution, labels: list[str], tol: float) -> None:

@@ -30,6 +30,20 @@ def parse(pairs: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def parse_grid(pairs: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """Read `key=value,value` texts.
+
+    >>> parse_grid(["C=0.1,1", "kernel=rbf,linear"])
+    {'C': (0.1, 1), 'kernel': ('rbf', 'linear')}
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for key, value in parse(pairs).items():
+        if isinstance(value, str):
+            value = tuple(parse([f"{key}={item}"])[key] for item in value.split(","))
+        found[key] = value if isinstance(value, tuple) else (value,)
+    return found
+
+
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from cxrfeat.heads import dense
 from cxrfeat.heads.curvature import Factors
@@ -158,13 +159,15 @@ class _Dense:
     ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
         w, count = start.copy(), len(C)
         value, gap, converged = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
-        for k in range(count):
-            begin = self.span.down(start[:, k])
-            found, value[k], gap[k], converged[k] = dense.newton(
-                self.span.design, self.y[:, k], C[k] * self.weight[:, k], begin, self.intercept, tol, steps
-            )
-            w[:, k] = self.span.up(found)
-            progress(k + 1, count)
+        # Systems this small lose more to threads that wait for each other than they gain.
+        with threadpool_limits(1, "blas"):
+            for k in range(count):
+                begin = self.span.down(start[:, k])
+                found, value[k], gap[k], converged[k] = dense.newton(
+                    self.span.design, self.y[:, k], C[k] * self.weight[:, k], begin, self.intercept, tol, steps
+                )
+                w[:, k] = self.span.up(found)
+                progress(k + 1, count)
         return w, value, gap, converged
 
 

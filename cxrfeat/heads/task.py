@@ -32,6 +32,8 @@ class Task:
         Patient of every row, str (rows,).
     weighting : Weighting
         Class weights.
+    images : int
+        Images; the first so many rows are their pass 0.
     seed : int
         Of everything drawn.
     validation : tuple of numpy.ndarray, optional
@@ -44,6 +46,7 @@ class Task:
     y: Floats
     groups: npt.NDArray[np.str_]
     weighting: Weighting
+    images: int
     seed: int = 0
     validation: tuple[npt.NDArray[np.float32], Floats] | None = None
     folder: Path | None = None
@@ -66,13 +69,14 @@ class Task:
         return self.weighting.of(self.y)
 
     def part(self, rows: npt.NDArray[np.int64]) -> Task:
-        """Some of the rows, with class weights of their own."""
+        """Some of the rows, in rising order, with class weights of their own."""
         y = self.y[rows]
         return replace(
             self,
             rows=MatrixRows(self.rows.take(rows)),
             y=y,
             groups=self.groups[rows],
+            images=int((rows < self.images).sum()),
             weighting=weigh(y, self.labels, self.weighting.scheme),
             validation=None,
             folder=None,

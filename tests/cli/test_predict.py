@@ -1,0 +1,80 @@
+"""`cxrfeat predict` for studies and for single images."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from cxrfeat_cli.main import cli
+
+from cxrfeat import extract, sample
+from cxrfeat.heads import fit_head, load_head
+from cxrfeat.store import Recipe, Writer
+
+
+def call(*args):
+    return CliRunner().invoke(cli, ["predict", *map(str, args)])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    study, rng = sample.study(), np.random.default_rng(0)
+    x = np.abs(rng.standard_normal((1, len(study), 16))).astype(np.float32)
+    for name, size in (("e", 224), ("other", 320)):
+        recipe = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", size)
+        with Writer.open(folder / f"{name}.h5", recipe, 16, {}) as writer:
+            writer.append(study.ids.tolist(), np.zeros((len(study), 32), np.uint8), x)
+            writer.publish(study.ids.tolist())
+    fit_head(study, folder / "e.h5", out=folder / "run", weighting="paper")
+    return folder
+
+
+def test_the_runs_own_study_gives_the_predictions_it_has(workspace):
+    before = (workspace / "run" / "predictions.csv").read_bytes()
+    (workspace / "run" / "predictions.csv").unlink()
+    result = call("--run", workspace / "run", "--embeddings", workspace / "e.h5")
+    assert result.exit_code == 0, result.output
+    assert (workspace / "run" / "predictions.csv").read_bytes() == before
+    assert "RANDOM" in result.stderr
+
+
+def test_another_study_goes_to_a_file_of_its_own(workspace, tmp_path):
+    part = sample.study().split("test")
+    part.save(tmp_path / "part.csv")
+    args = ("--run", workspace / "run", "--study", tmp_path / "part.csv", "--embeddings", workspace / "e.h5")
+    result = call(*args, "--json")
+    assert json.loads(result.stdout)["images"] == 57
+    assert len(pd.read_csv(workspace / "run" / "predictions-part.csv")) == 57
+
+
+def test_single_images_go_through_the_runs_own_recipe(workspace, monkeypatch):
+    asked = []
+
+    def recompute(recipe, paths, weights=None, engine="auto"):
+        asked.append((recipe, [path.name for path in paths]))
+        return np.full((len(paths), 16), 0.5, dtype=np.float32)
+
+    monkeypatch.setattr(extract, "recompute", recompute)
+    result = call("a.png", "b.png", "--run", workspace / "run", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["predictions"]
+    head = load_head(workspace / "run")
+    expected = head.probabilities(np.full((2, 16), 0.5, dtype=np.float32))
+    assert [row["probability"] for row in found] == pytest.approx(expected.ravel().tolist())
+    assert asked[0][1] == ["a.png", "b.png"]
+    assert asked[0][0].backbone == "densenet121"
+
+
+def test_another_recipe_is_a_sentence_and_exit_2(workspace):
+    result = call("--run", workspace / "run", "--embeddings", workspace / "other.h5")
+    assert result.exit_code == 2
+    assert "size: 224 against 320" in result.stderr
+
+
+def test_no_run_is_a_sentence_and_exit_2(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call()
+    assert result.exit_code == 2
+    assert "fit-head" in result.stderr
