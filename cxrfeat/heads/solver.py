@@ -148,7 +148,9 @@ class _Dense:
     """Label by label, with whole Hessians."""
 
     def __init__(self, x: Floats, y: Floats, weight: Floats, intercept: bool) -> None:
-        self.span, self.y, self.weight, self.intercept = dense.Span.of(x), y, weight, intercept
+        with _one_thread():
+            self.span = dense.Span.of(x)
+        self.y, self.weight, self.intercept = y, weight, intercept
 
     @property
     def sweeps(self) -> int:
@@ -159,8 +161,7 @@ class _Dense:
     ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
         w, count = start.copy(), len(C)
         value, gap, converged = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
-        # Systems this small lose more to threads that wait for each other than they gain.
-        with threadpool_limits(1, "blas"):
+        with _one_thread():
             for k in range(count):
                 begin = self.span.down(start[:, k])
                 found, value[k], gap[k], converged[k] = dense.newton(
@@ -190,6 +191,11 @@ class _Large:
         self.sweeper.weight = weight.astype(self.sweeper.rows.dtype)
         self.factors.weight = weight
         return minimise(self.sweeper, self.factors, start, tol, steps, progress)
+
+
+def _one_thread() -> threadpool_limits:
+    """Systems this small lose more to threads that wait for each other, on a busy machine above all, than they gain."""
+    return threadpool_limits(1, "blas")
 
 
 def _intercepts(y: Floats, weight: Floats, features: int, intercept: bool) -> Floats:
