@@ -15,8 +15,8 @@ import json, resource, sys
 from cxrfeat.extract import extract
 from cxrfeat.study import read_study
 study = read_study(sys.argv[1])
-extract(study, sys.argv[2], weights="random:0", size=32)
-print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+result = extract(study, sys.argv[2], weights="random:0", size=32)
+print(json.dumps({"wall": result.wall, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 """
 
 
@@ -37,8 +37,9 @@ def main() -> None:
             study.write_text("image_id,path,patient_id,split,Mass\n" + "\n".join(lines) + "\n")
             (folder / "out.h5").unlink(missing_ok=True)
             (folder / "out.h5.seen").unlink(missing_ok=True)
-            peak = harness.run_json([sys.executable, "-c", CODE, study, folder / "out.h5"])["peak"]
-            rows.append({"images": number, "peak MiB": round(peak, 1)})
+            found = harness.run_json([sys.executable, "-c", CODE, study, folder / "out.h5"])
+            cost = round(1000 * found["wall"] / number, 2)
+            rows.append({"images": number, "peak MiB": round(found["peak"], 1), "ms an image": cost})
     rows = rows[1:]
     for row in rows:
         row["times the smallest"] = round(row["peak MiB"] / rows[0]["peak MiB"], 3)
