@@ -1,4 +1,4 @@
-"""The network alone, at 224 pixels: one stream a core, as we run it, beside one stream over all cores and TensorFlow."""
+"""The network alone at 224 pixels: one stream a core, as we run it, beside one stream over all cores and TensorFlow."""
 
 from __future__ import annotations
 
