@@ -155,7 +155,7 @@ def scored_run(run: Run, split: str = "test", anyway: bool = False) -> Scored:
     problems = unfair(run, split)
     if problems and not anyway:
         raise EvaluationError(f"{' '.join(problems)} `--anyway` goes on and says so in every output.")
-    part, p = _joined(part, predictions, f"{run.path / 'predictions.csv'}, split {split!r}")
+    part, p, missing = _joined(part, predictions, f"{run.path / 'predictions.csv'}, split {split!r}")
     return Scored(
         run.labels,
         part.y,
@@ -173,6 +173,7 @@ def scored_run(run: Run, split: str = "test", anyway: bool = False) -> Scored:
             "weights": sorted({recipe.weights for recipe in run.recipes}),
             "thresholds": _threshold_words(run),
             **({"not_fair": problems} if problems else {}),
+            **({"without_prediction": missing} if missing else {}),
         },
         run.random,
         part.table,
@@ -216,8 +217,8 @@ def check_arrays(y: Array, p: Array, labels: Sequence[str], ids: Iterable[str]) 
         )
 
 
-def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, Array]:
-    """The study's rows and the probabilities in one order; every image on either side must be on the other."""
+def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, Array, int]:
+    """The study's rows and the probabilities in one order, and how many of the rows have no prediction."""
     ids = predictions.index
     if ids.has_duplicates:
         raise EvaluationError(f"{where}: image {ids[ids.duplicated()][0]!r} stands there twice.")
@@ -227,9 +228,8 @@ def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, 
             f"{where}: {len(unknown)} of {len(ids)} images are not in that split of study {part.name!r}, the first is "
             f"{unknown[0]!r}. Predict again with this run's study."
         )
-    # Images that could not be read have no embedding and no prediction; the counts show that they are gone.
     kept = part.take(np.isin(part.ids, ids.to_numpy(dtype=str)))
-    return kept, predictions.reindex(index=kept.ids).to_numpy(dtype=np.float64)
+    return kept, predictions.reindex(index=kept.ids).to_numpy(dtype=np.float64), len(part) - len(kept)
 
 
 def _threshold_words(run: Run) -> str:

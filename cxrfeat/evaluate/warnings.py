@@ -53,6 +53,7 @@ def of_scores(scored: Scored, training_y: Array | None = None) -> list[Warning]:
     """
     aurocs, errors = _against_chance(scored)
     found = [Warning("not_fair", message) for message in scored.standing.get("not_fair", [])]
+    found += missing(scored)
     found += one_class(scored)
     found += chance(scored, aurocs, errors)
     found += inverted(scored, aurocs, errors)
@@ -62,6 +63,14 @@ def of_scores(scored: Scored, training_y: Array | None = None) -> list[Warning]:
     if training_y is not None:
         found += prevalence(scored, training_y)
     return found
+
+
+def missing(scored: Scored) -> list[Warning]:
+    """Images of the split without a prediction, mostly since they could not be read."""
+    count = scored.standing.get("without_prediction", 0)
+    if not count:
+        return []
+    return [Warning("missing", f"{count:,} images of the split have no prediction and are left out of every number.")]
 
 
 def one_class(scored: Scored) -> list[Warning]:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from cxrfeat.errors import EvaluationError, HeadError, LeakageError, StudyError
+from cxrfeat.evaluate import warnings
 from cxrfeat.evaluate.scored import Scored, scored_run
 from cxrfeat.run import Run
 
@@ -47,6 +48,16 @@ def test_bad_predictions_are_refused_in_a_sentence(make_run, change, sentence):
     edit(run, change)
     with pytest.raises(EvaluationError, match=sentence):
         scored_run(Run.open(run))
+
+
+def test_images_without_a_prediction_are_left_out_and_counted(make_run):
+    run = make_run("a")
+    n = len(scored_run(Run.open(run)))
+    edit(run, lambda t: t.drop(index=t.index[t["split"] == "test"][3:5]))
+    scored = scored_run(Run.open(run))
+    assert len(scored) == n - 2 and scored.stands_on()["without_prediction"] == 2
+    (found,) = [w for w in warnings.of_scores(scored) if w.kind == "missing"]
+    assert found.message.startswith("2 images of the split have no prediction")
 
 
 def test_a_missing_label_column_is_named(make_run):
