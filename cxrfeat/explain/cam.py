@@ -104,7 +104,7 @@ class ClosedForm:
 
     def __call__(self, inputs: Sequence[npt.NDArray[np.uint8]]) -> Evidence:
         """See `Method`. With several backbones the intercept is shared evenly among them."""
-        passes = [_forward(engine, batch) for engine, batch in zip(self.engines, inputs, strict=True)]
+        passes = [forward(engine, batch) for engine, batch in zip(self.engines, inputs, strict=True)]
         embedding = np.concatenate([vector for vector, _ in passes], axis=1)
         if embedding.shape[1] != self.coef.shape[1]:
             raise ExplainError(
@@ -119,7 +119,7 @@ class ClosedForm:
         return Evidence(embedding, np.asarray(logits), tuple(parts))
 
 
-def _forward(engine: Any, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def forward(engine: Any, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Embedding and features, with as many threads as the engine has seats."""
     pieces = max(1, min(engine.seats, -(-len(images) // engine.batch)))
     if pieces == 1:

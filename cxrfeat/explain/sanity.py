@@ -108,9 +108,8 @@ def sanity_check(
     """
     from cxrfeat.explain.gradcam_random import cascade, stages_of
 
-    head = load_head(run)
-    gradients: Any = open_method(run, head, "gradcam" if method in ("auto", "cam") else method, weights)
     used, greys = _readable(targets)
+    gradients: Any = open_method(run, load_head(run), "gradcam" if method in ("auto", "cam") else method, weights)
     inputs = [
         np.stack([renderings(recipe, t.image_id, g, 0, 0)[0] for t, g in zip(used, greys, strict=True)])
         for recipe in run.recipes
