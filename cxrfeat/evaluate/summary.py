@@ -185,6 +185,8 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     names = [*scored.labels, "macro", "micro"]
     values = point(scored.y, scored.p, scored.thresholds)
     spans = _spans(draws, values) if draws is not None else {}
+    plain = delong.intervals(scored.y, scored.p)
+    clustered = delong.intervals(scored.y, scored.p, scored.patients)
     known = ~np.isnan(scored.y)
     counts = [*known.sum(axis=0).tolist(), len(scored), int(known.sum())]
     positives = [*scored.positives.tolist(), int(scored.positives.sum()), int(scored.positives.sum())]
@@ -204,9 +206,7 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
             if spans:
                 row[f"{metric}_bootstrap"] = spans[metric][j].tolist()
         if j < len(scored.labels):
-            row["auroc_delong"] = list(delong.interval(scored.y[:, j], scored.p[:, j])[1:])
-            clustered = delong.interval(scored.y[:, j], scored.p[:, j], scored.patients)
-            row["auroc_delong_patients"] = list(clustered[1:])
+            row["auroc_delong"], row["auroc_delong_patients"] = list(plain[j][1:]), list(clustered[j][1:])
         if draws is not None:
             row["bootstrap_undefined"] = int(draws.undefined("auroc")[j])
         rows.append(row)
