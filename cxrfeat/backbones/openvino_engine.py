@@ -191,4 +191,8 @@ def _ov() -> Any:
         import openvino
     except ImportError as error:
         raise EngineError("OpenVINO is not installed: pip install openvino, or use --engine tensorflow.") from error
+    # OpenVINO's tables of types are filled when they are first asked, and give up the interpreter's lock midway: two
+    # workers that ask first and at once wait for each other for ever. So they are filled here, by one thread.
+    openvino.Type.u8.to_dtype()
+    _ = openvino.Tensor(np.zeros(1, np.uint8)).data
     return openvino

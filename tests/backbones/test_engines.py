@@ -164,3 +164,17 @@ def test_weights_of_another_hash_are_refused(recipe_for):
 def test_what_an_engine_cannot_do_is_said(recipe_for, wrong):
     with pytest.raises(EngineError):
         open_engine(recipe_for("densenet121"), RANDOM, **wrong)
+
+
+def test_workers_that_are_the_first_to_run_do_not_wait_for_each_other():
+    """OpenVINO fills its table of types on first use; done by two threads at once, the process hung for ever."""
+    code = (
+        "import os, sys, threading\n"
+        "from cxrfeat.backbones.openvino_engine import _ov\n"
+        "ov, together = _ov(), threading.Barrier(16)\n"
+        "sys.setswitchinterval(1e-7)\n"
+        "first = lambda: (together.wait(), ov.Type.u8.to_dtype())\n"
+        "threads = [threading.Thread(target=first, daemon=True) for _ in range(16)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]; os._exit(0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
