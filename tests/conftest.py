@@ -126,6 +126,12 @@ def write_run(folder: Path, strength: float = 1.0, weights: str = "imagenet", se
     return folder
 
 
+@pytest.fixture(scope="session")
+def run_writer():
+    """Give `write_run` itself, for fixtures that live longer than a test."""
+    return write_run
+
+
 @pytest.fixture
 def make_run(tmp_path):
     """Give `write_run` under the test's own folder: make_run("a", strength=1.3) -> path."""

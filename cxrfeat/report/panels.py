@@ -109,12 +109,12 @@ def _figure(explanations: Sequence[Explanation], chosen: Sequence[Sequence[str]]
 
 
 def _row(figure: Figure, cells: Sequence[Any], explanation: Explanation, labels: Sequence[str], per: Per) -> None:
-    grey = _reduced(explanation)
+    grey = reduced(explanation)
     maps = np.stack([explanation.maps[explanation.index(label)] for label in labels])
     scaled = scale(maps, per)
     axes = figure.add_subplot(cells[0])
     _show(axes, explanation, grey)
-    _name(axes, _short(explanation.image_id), explanation.note or _truth(explanation))
+    _name(axes, _short(explanation.image_id), explanation.note or truth(explanation))
     _draw_boxes(axes, explanation, grey.shape, [box[0] for box in explanation.boxes], named=True)
     for k, label in enumerate(labels):
         axes = figure.add_subplot(cells[k + 1])
@@ -144,15 +144,29 @@ def _show(axes: Axes, explanation: Explanation, grey: npt.NDArray[np.uint8]) -> 
 
 
 def _overlay(axes: Axes, explanation: Explanation, scaled_map: npt.NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    rgba = heat(explanation, scaled_map, (shape[0], shape[1]))
+    rgba[..., 3] *= OPACITY
+    axes.imshow(rgba, interpolation="nearest")
+
+
+def heat(
+    explanation: Explanation, scaled_map: npt.NDArray[np.float64], shape: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """One map, scaled to [0, 1] on its grid, as colours on a copy of the image of `shape` (h, w).
+
+    Returns
+    -------
+    float64 (h, w, 4)
+        Red, green, blue and opacity within [0, 1]; opacity is the map itself, so that no evidence is no colour.
+    """
     from matplotlib import colormaps
 
     from cxrfeat.explain.geometry import compose, on_pixels, resized
 
-    size = (shape[0], shape[1])
-    heat = on_pixels(scaled_map, compose(resized(explanation.image_shape, size), explanation.to_image), size)
-    rgba = colormaps[COLOURS](_ramp(heat))
-    rgba[..., 3] = OPACITY * heat
-    axes.imshow(rgba, interpolation="nearest")
+    on_copy = on_pixels(scaled_map, compose(resized(explanation.image_shape, shape), explanation.to_image), shape)
+    rgba = np.array(colormaps[COLOURS](_ramp(on_copy)), dtype=np.float64)
+    rgba[..., 3] = on_copy
+    return rgba
 
 
 def _ramp(heat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -205,7 +219,8 @@ def _name(axes: Axes, name: str, below: str) -> None:
     axes.text(0.5, 1.018, below, transform=axes.transAxes, ha="center", va="bottom", fontsize=size, color="#444444")
 
 
-def _truth(explanation: Explanation) -> str:
+def truth(explanation: Explanation) -> str:
+    """What the image is labelled with, in a few words."""
     if not explanation.truth:
         return "in no study"
     present = [pretty(label) for label, value in explanation.truth.items() if value == 1]
@@ -231,7 +246,8 @@ def _footer(explanations: Sequence[Explanation], per: Per) -> str:
     )
 
 
-def _reduced(explanation: Explanation) -> npt.NDArray[np.uint8]:
+def reduced(explanation: Explanation) -> npt.NDArray[np.uint8]:
+    """The image with its longer side at most `SIDE` pixels, uint8 (h, w)."""
     if explanation.grey is None:
         raise ExplainError(f"{explanation.image_id}: the explanation carries no pixels to draw on.")
     h, w = explanation.grey.shape

@@ -1,0 +1,57 @@
+"""`cxrfeat report`: one self-contained HTML page on one or several runs."""
+
+from __future__ import annotations
+
+import click
+
+from .defaults import run_path
+from .output import json_option, print_json, progress_bar, say
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False), default="report.html", show_default=True, help="The page."
+)
+@click.option("--split", default="test", show_default=True, help="Which images.")
+@click.option("--by", multiple=True, metavar="COLUMN", help="Group by this column; may be repeated. Default: view.")
+@click.option("--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0), help="Replicates.")
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--images", default=12, show_default=True, type=click.IntRange(0),
+    help="Pictures with maps, for each run; 0 opens no network.",
+)  # fmt: skip
+@click.option("--card/--no-card", "cards", default=True, show_default=True, help="Model card as README.md in each run.")
+@click.option("--intersection", is_flag=True, help="Compare on the images and labels that all runs share.")
+@click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; the page says so.")
+@click.option("--weights", multiple=True, metavar="PATH", help="Where a backbone's weights file lies now, in order.")
+@click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
+@json_option
+def command(runs, out, by, as_json, **options) -> None:
+    """Write one self-contained HTML report on runs: warnings, what was done, metrics, curves, groups, maps.
+
+    The page opens from disk and asks no network for anything. RUN is a run folder or a name under runs/; by default
+    the newest. Several are compared with the first. Each run also gets a model card, README.md in its folder.
+
+    \b
+    Example:
+      cxrfeat report
+      cxrfeat report runs/sample-densenet121-logistic runs/sample-densenet121-keras -o report.html --images 30
+    """
+    from cxrfeat.report import html
+    from cxrfeat.run import Run
+
+    opened = [Run.open(run_path(run)) for run in runs or (None,)]
+    with progress_bar("report", "steps") as progress:
+        report = html.write(opened, out, by=by or None, progress=progress, **options)
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    if report.random:
+        say("RANDOM WEIGHTS: NOT A RESULT. The page says so too.")
+    for card in report.cards:
+        say(f"model card: {card}")
+    if as_json:
+        print_json(vars(report))
+    else:
+        say(f"{report.size / 1e6:.1f} MB, {report.pictures} images with maps:")
+        click.echo(report.path)
