@@ -17,6 +17,8 @@ HEAD ?= logistic
 WEIGHTED ?=
 RUN ?=
 ARGS ?=
+# Test files that run side by side. Each that needs TensorFlow takes about a gigabyte.
+JOBS ?= 2
 
 ##@ Look
 
@@ -54,7 +56,7 @@ lint: $(STAMP)  ## Style, formatting, types, and who may import whom
 	$(BIN)/lint-imports
 
 test: $(STAMP)  ## The tests [ARGS="tests/test_study.py -k leak"]
-	$(BIN)/pytest -m "not soak" $(ARGS)
+	$(BIN)/pytest -m "not soak" -n $(JOBS) --dist loadfile $(ARGS)
 
 soak: $(STAMP)  ## The long form of the fault tests
 	$(BIN)/pytest -m soak $(ARGS)
