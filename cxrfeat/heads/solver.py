@@ -58,8 +58,8 @@ class Solution:
     sweeps: int
 
 
-# Up to this many bytes of float64, and so many unknowns, whole Hessians are cheaper than many sweeps.
-DENSE_BYTES, DENSE_UNKNOWNS = 64 << 20, 512
+# Up to this many bytes of float64, and products for one Hessian, whole Hessians are cheaper than many sweeps.
+DENSE_BYTES, DENSE_PRODUCTS = 64 << 20, 200_000_000
 
 
 def solve(
@@ -120,7 +120,7 @@ def path(
     """
     mean, scale = moments(rows, row_weight)
     n, d = rows.shape
-    if n * d * 8 <= DENSE_BYTES and min(n, d) <= DENSE_UNKNOWNS:
+    if n * d * 8 <= DENSE_BYTES and n * min(n, d) ** 2 <= DENSE_PRODUCTS:
         x = np.concatenate([block for _, block in rows.blocks()]).astype(np.float64)
         search: _Search = _Dense((x - mean) / scale, y, weight, intercept)
     else:
