@@ -41,6 +41,7 @@ class Factors:
         self.rows, self.weight, self.intercept = rows, weight, intercept
         self.mean, self.scale = mean.astype(np.float32), scale.astype(np.float32)
         self.factors: dict[int, npt.NDArray[np.float32]] = {}
+        self.stretch: dict[int, float] = {}
         self.made = 0
 
     def renew(self, labels: list[int], z: npt.NDArray[Any]) -> None:
@@ -71,9 +72,14 @@ class Factors:
             if buffers[i]:
                 flush(i)
             # One turns into the other: there are never two sets of them.
-            self.factors[k] = _cholesky(grams[i], self.intercept)
+            self.factors[k], self.stretch[k] = _cholesky(grams[i], self.intercept), 1.0
             grams[i] = np.empty((0, 0), dtype=np.float32)
         self.made += len(labels)
+
+    def transport(self, ratio: Floats) -> None:
+        """Carry the factors over to C so many times as large, (labels,): exact but where the penalty rules."""
+        for label in self.stretch:
+            self.stretch[label] *= float(ratio[label])
 
     def solve(self, label: int, gradient: Floats) -> Floats:
         """The factor's system solved for one gradient, (features + 1,)."""
@@ -82,7 +88,7 @@ class Factors:
         answer, _ = lapack.spotrs(self.factors[label], gradient.astype(np.float32), lower=True)
         if not self.intercept:
             answer[-1] = 0.0
-        return answer.ravel().astype(np.float64)
+        return answer.ravel().astype(np.float64) / self.stretch[label]
 
     def _draw(self, label: int, z: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Rows drawn for a label, and the root of what each stands for."""

@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 MEMORY = 20
 SLOW = 0.3  # a decrement above this share of the last one calls for a new Hessian,
 PATIENCE = 2  # if the old one is at least so many iterations old
+WORTH = 3  # and if tol is more than so many iterations away at the old pace
 GIVE_UP = 12  # iterations without a better decrement: rounding has the last word
 
 
@@ -56,6 +57,16 @@ class Course:
             self.pairs.append((step.copy(), change.copy(), 1 / product))
         self.age += 1
 
+    def transport(self, ratio: float) -> None:
+        """Carry what is known over to a C that is `ratio` times as large: the loss scales with it, the penalty not."""
+        for place, (s, y, _) in enumerate(self.pairs):
+            changed = ratio * y
+            changed[:-1] += (1 - ratio) * s[:-1]
+            product = float(s @ changed)
+            self.pairs[place] = (s, changed, 1 / product if product > 0 else 0.0)
+        self.last = self.best = np.inf
+        self.idle = 0
+
     def judge(self, gap: float) -> None:
         """Note the relative decrement at a new point."""
         self.idle = 0 if gap < 0.9 * self.best else self.idle + 1
@@ -64,7 +75,13 @@ class Course:
 
 
 def minimise(
-    sweeper: Sweeper, factors: Factors, start: Floats, tol: float, steps: int, progress: Progress = silent
+    sweeper: Sweeper,
+    factors: Factors,
+    courses: list[Course],
+    start: Floats,
+    tol: float,
+    steps: int,
+    progress: Progress = silent,
 ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
     """Minimise the objective of every label.
 
@@ -74,6 +91,8 @@ def minimise(
         The objective.
     factors : Factors
         Preconditioners; made where they are missing, kept where they are there.
+    courses : list of Course
+        What is known of each label's curvature from searches before; empty at first.
     start : numpy.ndarray
         Coefficients to begin with, (features + 1, labels).
     tol : float
@@ -90,7 +109,6 @@ def minimise(
     """
     count = start.shape[1]
     active = np.arange(count)
-    courses = [Course() for _ in range(count)]
     point = sweeper.begin(start)
     factors.renew([k for k in range(count) if k not in factors.factors], point.z[:, [
         k for k in range(count) if k not in factors.factors
@@ -124,7 +142,9 @@ def _directions(
     for i, k in enumerate(active):
         step[:, i] = courses[k].direction(factors, k, point.gradient[:, i])
         gap = float(point.gradient[:, i] @ step[:, i]) / (2 * max(float(point.value[i]), 1e-300))
-        if gap > max(tol, SLOW * courses[k].last) and courses[k].age >= PATIENCE:
+        ratio = gap / courses[k].last
+        # A new Hessian costs as much as some sweeps: it must have that many to save.
+        if ratio > SLOW and gap * min(ratio, 1.0) ** WORTH > tol and courses[k].age >= PATIENCE:
             stale.append(i)
     if stale:
         factors.renew([int(active[i]) for i in stale], point.z[:, stale])

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from cxrfeat.heads import dense
 from cxrfeat.heads.curvature import Factors
-from cxrfeat.heads.newton import minimise
+from cxrfeat.heads.newton import Course, minimise
 from cxrfeat.heads.rows import Rows
 from cxrfeat.heads.scaling import moments
 from cxrfeat.heads.sweeps import Sweeper
@@ -116,7 +116,7 @@ def path(
     """Fit every label at several strengths, (strengths, labels), each from where the ones before point to.
 
     Parameters are those of `solve`. Go from small C to large. The next start is extrapolated in log C from the last
-    two solutions, and a label's preconditioner is kept as long as it serves.
+    three solutions; what was learnt of a label's curvature is carried over, and renewed only where it fails.
     """
     mean, scale = moments(rows, row_weight)
     n, d = rows.shape
@@ -129,7 +129,7 @@ def path(
     for C in Cs:
         start = _extrapolated(done, C) if done else _intercepts(y, weight, d, intercept)
         w, value, gap, converged = search.run(C, start, tol, steps, progress)
-        done = [*done[-1:], (C, w)]
+        done = [*done[-2:], (C, w)]
         coef = (w[:-1] / scale[:, None]).T
         free = w[-1] - coef @ mean
         yield Solution(coef, free, mean, scale, value, gap, converged, search.sweeps)
@@ -178,7 +178,8 @@ class _Large:
     def __init__(self, rows: Rows, y: Floats, weight: Floats, mean: Floats, scale: Floats, intercept: bool) -> None:
         self.sweeper = Sweeper(rows, y, weight, mean, scale, intercept)
         self.factors = Factors(rows, weight, mean, scale, intercept)
-        self.weight = weight
+        self.weight, self.courses = weight, [Course() for _ in range(y.shape[1])]
+        self.last: Floats | None = None
 
     @property
     def sweeps(self) -> int:
@@ -190,7 +191,13 @@ class _Large:
         weight = self.weight * C
         self.sweeper.weight = weight.astype(self.sweeper.rows.dtype)
         self.factors.weight = weight
-        return minimise(self.sweeper, self.factors, start, tol, steps, progress)
+        if self.last is not None:
+            ratio = C / self.last
+            self.factors.transport(ratio)
+            for course, change in zip(self.courses, ratio, strict=True):
+                course.transport(float(change))
+        self.last = C
+        return minimise(self.sweeper, self.factors, self.courses, start, tol, steps, progress)
 
 
 def _one_thread() -> threadpool_limits:
@@ -208,10 +215,20 @@ def _intercepts(y: Floats, weight: Floats, features: int, intercept: bool) -> Fl
 
 
 def _extrapolated(done: list[tuple[Floats, Floats]], C: Floats) -> Floats:
-    """Continue a line in log C through the last two solutions."""
-    if len(done) < 2:
-        return done[-1][1].copy()
-    (C0, w0), (C1, w1) = done
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ahead = np.nan_to_num(np.log(C / C1) / np.log(C1 / C0), nan=0.0, posinf=0.0, neginf=0.0)
-    return w1 + np.clip(ahead, 0, 1) * (w1 - w0)
+    """Continue the curve in log C through the last solutions, at most three: Lagrange's polynomial, label by label."""
+    places = np.log(np.stack([strength for strength, _ in done]))
+    at = np.log(C)
+    start = np.zeros_like(done[0][1])
+    for i, (_, w) in enumerate(done):
+        share = np.ones(len(C))
+        for j in range(len(done)):
+            if j != i:
+                apart = places[i] - places[j]
+                share *= np.where(apart == 0, np.nan, (at - places[j]) / np.where(apart == 0, 1, apart))
+        start += share * w
+    # Strengths that repeat, or leap, give no curve to follow: begin at the last solution.
+    last = done[-1][1]
+    leap = ~np.isfinite(start).all(axis=0)
+    if len(done) > 1:
+        leap |= np.abs(at - places[-1]) > 2 * np.abs(places[-1] - places[-2])
+    return np.where(leap, last, start)
