@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 SIDE = 512
 """Longer side of an X-ray in a panel, pixels; more does not show in print."""
 OPACITY = 0.7
+WIDTH, BETWEEN = 2.75, 0.82
+"""Inches: a column, and what stands between two rows of pictures (colour bar, title)."""
 COLOURS = "inferno"
 BOX_COLOUR = "#35e0ff"
-UNITS = {"cam": "evidence (logit)"}
 
 
 def draw(
@@ -79,12 +80,11 @@ def _figure(explanations: Sequence[Explanation], chosen: Sequence[Sequence[str]]
     from matplotlib.figure import Figure as NewFigure
 
     columns = 1 + max(map(len, chosen))
-    row_height = 2.75 * float(np.clip(np.median([e.image_shape[0] / e.image_shape[1] for e in explanations]), 0.5, 2.0))
-    row_height += 0.82
+    heights = [WIDTH * float(np.clip(e.image_shape[0] / e.image_shape[1], 0.4, 2.0)) for e in explanations]
     random = any(e.random for e in explanations)
     top, bottom = (0.42 if title else 0.08) + 0.3 * random, 0.62
-    height = row_height * len(explanations) + top + bottom
-    figure = NewFigure(figsize=(2.75 * columns + 0.15, height))
+    height = sum(heights) + BETWEEN * len(heights) + top + bottom
+    figure = NewFigure(figsize=(WIDTH * columns + 0.15, height))
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         len(explanations),
@@ -94,7 +94,8 @@ def _figure(explanations: Sequence[Explanation], chosen: Sequence[Sequence[str]]
         top=1 - (top + 0.42) / height,
         bottom=bottom / height,
         wspace=0.06,
-        hspace=0.82 / (row_height - 0.82),
+        hspace=BETWEEN / float(np.mean(heights)),
+        height_ratios=heights,
     )
     for row, (explanation, labels) in enumerate(zip(explanations, chosen, strict=True)):
         _row(figure, [grid[row, column] for column in range(columns)], explanation, labels, per)
@@ -122,7 +123,12 @@ def _row(figure: Figure, cells: Sequence[Any], explanation: Explanation, labels:
         _overlay(axes, explanation, scaled.maps[k], grey.shape)
         _name(axes, *_heading(explanation, label, scaled, k))
         _draw_boxes(axes, explanation, grey.shape, [label], named=False)
-        _colour_bar(figure, axes, scaled, k, UNITS.get(explanation.method, "evidence"))
+        _colour_bar(axes, scaled, k, _unit(explanation))
+
+
+def _unit(explanation: Explanation) -> str:
+    # The closed form of one backbone averages to the logit; other maps have no unit of their own.
+    return "evidence (logit)" if explanation.method == "cam" and len(explanation.grids) == 1 else "evidence"
 
 
 def _heading(explanation: Explanation, label: str, scaled: Scaled, k: int) -> tuple[str, str]:
@@ -174,7 +180,7 @@ def _ramp(heat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 0.2 + 0.8 * heat
 
 
-def _colour_bar(figure: Figure, axes: Axes, scaled: Scaled, k: int, unit: str) -> None:
+def _colour_bar(axes: Axes, scaled: Scaled, k: int, unit: str) -> None:
     bar = axes.inset_axes((0.0, -0.075, 1.0, 0.035))
     if scaled.top[k] <= 0:
         bar.set_axis_off()
@@ -216,7 +222,9 @@ def _draw_boxes(
 def _name(axes: Axes, name: str, below: str) -> None:
     axes.set_title(name, fontsize=10.5, weight="bold", pad=17)
     size = 7.5 if len(below) <= 46 else 7.5 * 46 / len(below)
-    axes.text(0.5, 1.018, below, transform=axes.transAxes, ha="center", va="bottom", fontsize=size, color="#444444")
+    # Offset in points, so that it stands as near to a tall picture as to a wide one.
+    axes.annotate(below, (0.5, 1.0), (0, 4), "axes fraction", "offset points", ha="center", va="bottom", fontsize=size,
+                  color="#444444")  # fmt: skip
 
 
 def truth(explanation: Explanation) -> str:
