@@ -61,7 +61,7 @@ def build(source: str, out: str | None, as_json: bool, **options) -> None:
     keys = ("image_id", "path", "patient", "labels", "findings_column", "separator", "split")
     columns = {key: value for key in keys if (value := options.pop(key))}
     place = sample.folder() if source == sample.NAME else Path(source)
-    study = datasets.read(place, columns=columns, **options)
+    study = datasets.read(place, columns=columns, tell=say, **options)
     target = Path(out) if out else STUDIES / f"{study.name}.csv"
     if target.resolve() == place.resolve():
         raise StudyError(f"{target} is the table the study is made from; give another name with -o.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +35,17 @@ def missing(paths: Iterable[Path]) -> np.ndarray:
     return np.array(absent, dtype=bool)
 
 
-def without_missing(table: pd.DataFrame, absent: np.ndarray, names: pd.Series, where: str, skip: bool) -> pd.DataFrame:
-    """Return the rows whose image is there; `absent` rows are left out if `skip`, and an error otherwise.
+def without_missing(
+    table: pd.DataFrame, absent: np.ndarray, names: pd.Series, where: str, tell: Callable[[str], None] | None
+) -> pd.DataFrame:
+    """Return the rows whose image is there; `absent` ones are left out and told to `tell`, or without it an error.
 
     `names` are the files' names and `where` is the place they are not at, for the message.
 
     Raises
     ------
     NotFoundError
-        If an image is absent and `skip` is false.
+        If an image is absent and there is no `tell`.
     StudyError
         If all are.
     """
@@ -54,9 +56,8 @@ def without_missing(table: pd.DataFrame, absent: np.ndarray, names: pd.Series, w
         raise StudyError(
             f"none of the {len(table)} images is {where}, the first is {first!r}; say where the images are."
         )
-    if not skip:
-        raise NotFoundError(
-            f"{int(absent.sum())} of {len(table)} images are not {where}, the first is {first!r}. "
-            "Put them there, or leave their rows out with --skip-missing."
-        )
+    found = f"{int(absent.sum())} of {len(table)} images are not {where}, the first is {first!r}"
+    if tell is None:
+        raise NotFoundError(f"{found}. Put them there, or leave their rows out with --skip-missing.")
+    tell(f"{found}; their rows are left out.")
     return table[~absent].reset_index(drop=True)

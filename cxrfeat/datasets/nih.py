@@ -6,6 +6,7 @@ Images and tables: https://nihcc.app.box.com/v/ChestXray-NIHCC.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +46,7 @@ def read(
     test: float = 0.2,
     seed: int = 0,
     skip_missing: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
     name: str | None = None,
 ) -> Study:
     """Read a release folder, or its table, into a study with the 14 labels.
@@ -66,6 +68,8 @@ def read(
         Of the split.
     skip_missing : bool
         Leave out rows whose image is not on disk instead of raising.
+    tell : callable
+        Given a line on the rows left out.
     name : str, optional
         The study's name; by default the folder's.
 
@@ -95,7 +99,7 @@ def read(
         table["path"] = folders.locate(table["image_id"], [f.absolute() for f in where])
         shown = f"{where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "")
         absent = (table["path"] == "").to_numpy()
-        table = folders.without_missing(table, absent, table["image_id"], f"in {shown}", skip_missing)
+        table = folders.without_missing(table, absent, table["image_id"], f"in {shown}", tell if skip_missing else None)
     y = table[list(NIH_LABELS)].to_numpy()
     patients = table["patient_id"].to_numpy(dtype=str)
     listed = None if resplit else _read_lists(folder, table["image_id"])

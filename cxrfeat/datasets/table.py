@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +34,7 @@ def read(
     test: float = 0.2,
     seed: int = 0,
     skip_missing: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
     name: str | None = None,
 ) -> Study:
     """Read a CSV with one row per image into a study.
@@ -64,6 +65,8 @@ def read(
         Of the split.
     skip_missing : bool
         Leave out rows whose image is not on disk instead of raising.
+    tell : callable
+        Given a line on the rows left out.
     name : str, optional
         The study's name; by default the CSV's, without its ending.
 
@@ -98,7 +101,7 @@ def read(
         table[column] = numbers(table[column])
     table["split"] = raw[split].str.strip().map(_side) if split else ""
     absent = folders.missing(root / p for p in table["path"])
-    table = folders.without_missing(table, absent, table["path"], f"under {root}", skip_missing)
+    table = folders.without_missing(table, absent, table["path"], f"under {root}", tell if skip_missing else None)
     if table.empty:
         raise StudyError(f"{source} has no rows.")
     listed = table["split"].to_numpy(dtype=str) if split and not resplit else None

@@ -95,7 +95,10 @@ def test_a_missing_image_is_named_and_can_be_skipped(release):
     (folder / "images" / "00000004_000.png").unlink()
     with pytest.raises(NotFoundError, match=r"1 of 12 images are not in .*first is '00000004_000.png'.*--skip-missing"):
         nih.read(folder)
-    assert "00000004_000.png" not in nih.read(folder, skip_missing=True).ids
+    told: list[str] = []
+    assert "00000004_000.png" not in nih.read(folder, skip_missing=True, tell=told.append).ids
+    assert len(told) == 1
+    assert told[0].startswith("1 of 12 images are not in")
     shutil.rmtree(folder / "images")
     with pytest.raises(StudyError, match="none of the 12 images"):
         nih.read(folder, skip_missing=True)
