@@ -73,6 +73,8 @@ def command(
     if weighted and weighting not in (None, "paper"):
         raise click.UsageError("--weighted means --weighting paper; give one of them.")
     scheme = "paper" if weighted else weighting or "none"
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out: the run folder to go on with.")
     path = study_path(study_file)
     study = read_study(path, labels=[name.strip() for name in labels.split(",")] if labels else None)
     paths = [Path(file) for file in files] or [embedding_path(None, study.name)]

@@ -25,6 +25,9 @@ from cxrfeat.heads.scaling import moments
 from cxrfeat.heads.task import Fitted, Task
 from cxrfeat.progress import Progress, silent
 
+# Below this many bytes of features, starting processes takes longer than they save.
+PARALLEL_BYTES = 8 << 20
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -120,29 +123,34 @@ def _each(
 ) -> list[Any]:
     """One estimator a label, side by side in threads of processes that share the features."""
     weights = task.weights
-
-    def one(k: int) -> tuple[Any, list[Any]]:
-        known = ~np.isnan(task.y[:, k])
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            part = x if known.all() else x[known]
-            model = _call(kind, make, part, task.y[known, k].astype(int), weights[known, k] if weighted else None)
-        return model, [(w.message, w.category) for w in said]
-
     models = []
-    if spec.parallel and len(there) > 1 and x.nbytes > 8 << 20:
+    if spec.parallel and len(there) > 1 and x.nbytes > PARALLEL_BYTES:
         from joblib import Parallel, delayed
 
-        # joblib maps the features into every process once, instead of copying them.
-        results = Parallel(n_jobs=-1, max_nbytes="1M", return_as="generator")(delayed(one)(k) for k in there)
+        # Features go as an argument: joblib then maps them into every process once, instead of copying them.
+        results = Parallel(n_jobs=-1, max_nbytes="1M", return_as="generator")(
+            delayed(_one)(kind, make, x, task.y[:, k], weights[:, k] if weighted else None) for k in there
+        )
     else:
-        results = (one(k) for k in there)
+        results = (_one(kind, make, x, task.y[:, k], weights[:, k] if weighted else None) for k in there)
     for done, (model, said) in enumerate(results, start=1):
         models.append(model)
         for message, category in said:
             warnings.warn(str(message), category, stacklevel=2)
         progress(done, len(there), task.labels[there[done - 1]])
     return models
+
+
+def _one(
+    kind: str, make: Callable[[], Any], x: npt.NDArray[np.float32], y: Floats, weight: Floats | None
+) -> tuple[Any, list[Any]]:
+    """Fit one label on its known rows; its warnings come back with it, since processes do not share them."""
+    known = ~np.isnan(y)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        part = x if known.all() else x[known]
+        model = _call(kind, make, part, y[known].astype(int), None if weight is None else weight[known])
+    return model, [(w.message, w.category) for w in said]
 
 
 def _head(

@@ -141,7 +141,9 @@ def fit(task: Task, settings: Mapping[str, Any], resume: bool = False, progress:
     optimizer.build(model.trainable_variables)
     fingerprint = _fingerprint(task, chosen, x, weights)
     state = State()
-    if resume and task.folder is not None and (task.folder / CHECKPOINT).is_file():
+    if resume:
+        if task.folder is None or not (task.folder / CHECKPOINT).is_file():
+            raise HeadError(f"there is nothing to resume: {task.folder} has no {CHECKPOINT}. Start without --resume.")
         state = State.load(task.folder, fingerprint)
         _put(model.variables, state.weights)
         _put(optimizer.variables, state.optimizer)
@@ -271,7 +273,7 @@ def _on_cpu_if_large(x: npt.NDArray[np.float32]) -> Iterator[None]:
 
 
 def _get(variables: Any) -> list[npt.NDArray[Any]]:
-    return [np.array(v) for v in variables]
+    return [np.array(v.numpy()) for v in variables]
 
 
 def _put(variables: Any, values: list[npt.NDArray[Any]]) -> None:

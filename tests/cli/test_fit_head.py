@@ -67,7 +67,7 @@ def test_search_prints_what_it_tried(workspace):
         (("--memory", "lots"), "is no size"),
         (("--labels", "Scoliosis"), "unknown label 'Scoliosis'"),
         (("--embeddings", "nowhere.h5"), "nowhere.h5"),
-        (("--head", "logistic", "--resume"), "only the keras head is resumed"),
+        (("--head", "logistic", "--resume", "--out", "r"), "only the keras head is resumed"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_2(workspace, args, sentence):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
-from cxrfeat.heads import fit_head, load_head, predict, solver
+from cxrfeat.heads import estimators, fit_head, load_head, predict, solver
 from cxrfeat.heads.features import Features
 from cxrfeat.run import Run
 from cxrfeat.study import Study
@@ -201,3 +201,10 @@ def test_numbers_in_head_json_are_json(study, embeddings, tmp_path):
     text = (run.path / "head.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["thresholds"]["values"]["Hernia"] is None
     assert pd.read_csv(run.path / "predictions.csv").columns.tolist() == ["image_id", "split", *LABELS]
+
+
+def test_labels_fitted_side_by_side_are_the_same_as_one_after_the_other(study, embeddings, tmp_path, monkeypatch):
+    alone = fit_head(study, embeddings, "svm", out=tmp_path / "alone")
+    monkeypatch.setattr(estimators, "PARALLEL_BYTES", 0)
+    together = fit_head(study, embeddings, "svm", out=tmp_path / "together")
+    assert (load_head(alone).linear[0] == load_head(together).linear[0]).all()
