@@ -79,7 +79,6 @@ def main() -> None:
     """Entry point of the installed command."""
     # TensorFlow's chatter on stderr would bury our own lines; errors still come through.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         cli.main(prog_name="cxrfeat")
     except BrokenPipeError:  # `cxrfeat … | head`
