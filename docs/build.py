@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -44,11 +44,17 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def broken_links() -> list[str]:
-    """Relative links of the Markdown pages that lead to no file or heading, as `page: link`."""
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("cache/*.md"), *ROOT.glob("cxrfeat/**/*.md")]
+def pages() -> list[Path]:
+    """Every Markdown page of the project."""
+    return [
+        page for pattern in ("*.md", "docs/**/*.md", "cache/*.md", "cxrfeat/**/*.md") for page in ROOT.glob(pattern)
+    ]
+
+
+def broken_links(paths: Iterable[Path]) -> list[str]:
+    """Relative links of Markdown pages that lead to no file or heading, as `page: link`."""
     found = []
-    for path in pages:
+    for path in paths:
         text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
         for link in re.findall(r"\]\(([^)\s]+)\)|<img[^>]+src=\"([^\"]+)\"", text):
             target, _, heading = (link[0] or link[1]).partition("#")
@@ -69,7 +75,7 @@ def headings(path: Path) -> set[str]:
 def main() -> int:
     """Write the page; 1 if a link is broken."""
     (ROOT / "docs" / "commands.md").write_text(page(), encoding="utf-8")
-    broken = broken_links()
+    broken = broken_links(pages())
     for line in broken:
         print(f"broken link: {line}", file=sys.stderr)
     return 1 if broken else 0
