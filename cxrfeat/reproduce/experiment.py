@@ -1,0 +1,265 @@
+"""The experiment: three arms in two ways from one study, everything kept, nothing slow done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cxrfeat.errors import ExplainError, HeadError, WeightsError
+from cxrfeat.evaluate import Evaluation, evaluate, scored_run
+from cxrfeat.evaluate.comparison import Comparison, compare
+from cxrfeat.progress import Progress, silent
+from cxrfeat.reproduce.arms import ARMS, BATCH, EPOCHS, PATIENCE, SIZE, WAYS, Arm, Way
+from cxrfeat.run import Run
+from cxrfeat.study import Study
+
+PASSES, REPLICATES, PANELS = 2, 1000, 2
+RUNS = "runs"
+
+
+@dataclass
+class Result:
+    """One arm in one way.
+
+    Attributes
+    ----------
+    arm, way : Arm, Way
+    run : Run
+    training, test : Evaluation
+        On the training images, as table 1 of the paper has it, and on the test images.
+    """
+
+    arm: Arm
+    way: Way
+    run: Run
+    training: Evaluation
+    test: Evaluation
+
+    @property
+    def key(self) -> str:
+        """Its name in file names."""
+        return f"{self.way.key}-{self.arm.key}"
+
+
+@dataclass
+class Reproduction:
+    """What was done.
+
+    Attributes
+    ----------
+    folder, page : pathlib.Path
+        Where everything is, and the page to open.
+    study : Study
+    size, passes, replicates, seed : int
+        As in `reproduce_paper`.
+    results : list of Result
+        The three arms in the paper's way, then in the right way.
+    between_arms : dict of str to Comparison
+        By way: the other arms against DenseNet121 without augmentation.
+    between_ways : dict of str to Comparison
+        By arm: the right way against the paper's.
+    embedded, fitted : int
+        Images embedded and heads fitted now; 0 where an earlier go had done it.
+    """
+
+    folder: Path
+    page: Path
+    study: Study
+    size: int
+    passes: int
+    replicates: int = REPLICATES
+    seed: int = 0
+    results: list[Result] = field(default_factory=list)
+    between_arms: dict[str, Comparison] = field(default_factory=dict)
+    between_ways: dict[str, Comparison] = field(default_factory=dict)
+    embedded: int = 0
+    fitted: int = 0
+
+    @property
+    def random(self) -> bool:
+        """Whether a backbone had random weights, so that no number says anything about the paper."""
+        return any(result.run.random for result in self.results)
+
+    def of(self, way: Way) -> list[Result]:
+        """The three arms in one way."""
+        return [result for result in self.results if result.way == way]
+
+
+def reproduce_paper(
+    study: Study,
+    out: str | Path = "paper",
+    *,
+    weights: str = "auto",
+    size: int = SIZE,
+    passes: int = PASSES,
+    epochs: int = EPOCHS,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    engine: str = "auto",
+    tell: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], AbstractContextManager[Progress]] = lambda title: nullcontext(silent),
+) -> Reproduction:
+    """Repeat the paper's experiment, in its way and in the right one, and write a page about it.
+
+    Embeddings, heads and maps of an earlier, even an interrupted go in the same folder are taken over where they are
+    of the same images, labels and settings.
+
+    Parameters
+    ----------
+    study : Study
+        With splits train, val and test.
+    out : path
+        The folder: `index.html`, `figures/`, `tables/`, and what they stand on: `study/`, `cache/`, `runs/`.
+    weights : str
+        `imagenet`, `random:SEED` or `auto`; see `extract.extract`. Of both backbones, so no file.
+    size : int
+        Side of the networks' input, pixels; the paper's is 400.
+    passes : int
+        Augmented passes of the two arms with augmentation.
+    epochs : int
+        At most; early stopping as in the paper.
+    replicates : int
+        Of the bootstrap over patients.
+    seed : int
+        Of augmentation, heads and bootstrap.
+    engine : str
+        See `backbones.open_engine`.
+    tell, progress
+        Told of each step; see `demo.run_demo`.
+
+    Raises
+    ------
+    WeightsError
+        If `weights` names a file, or they cannot be had.
+    StudyError, LeakageError, CxrfeatError
+        If the study lacks a split or leaks, and as the steps do.
+    """
+    if not (weights in ("auto", "imagenet") or weights.startswith("random:")):
+        raise WeightsError(
+            f"weights {weights!r} are of one backbone, and this needs two: give imagenet or random:SEED."
+        )
+    if passes < 1:
+        raise HeadError("two of the three arms are trained with augmentation: give at least one pass.")
+    study.split("train", "val", "test")
+    folder = Path(out)
+    done = Reproduction(folder, folder / "index.html", study, size, passes, replicates, seed)
+    study.save(folder / "study" / f"{study.name}.csv")
+    files = _embeddings(done, weights, engine, tell, progress)
+    for way in WAYS:
+        for arm in ARMS:
+            tell(f"head: {way.title.lower()}, {arm.title}.")
+            run = _head(done, arm, way, files[arm.backbone, way.key], epochs, progress)
+            done.results.append(_evaluated(arm, way, run, replicates, seed))
+    tell("tests between the arms and between the ways.")
+    _compare(done)
+    for result in done.results:
+        if result.arm.figure == 5:
+            tell(f"maps: {result.way.title.lower()}, {result.arm.title}.")
+            _maps(done, result, engine, progress)
+    tell("figures, tables and the page.")
+    from cxrfeat.reproduce import page  # brings matplotlib, which the steps above do not need
+
+    page.write(done)
+    return done
+
+
+def _embeddings(
+    done: Reproduction, weights: str, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
+) -> Mapping[tuple[str, str], Path]:
+    """One file for each backbone in each way; the arms with and without augmentation share theirs."""
+    from cxrfeat.extract import extract
+
+    found = {}
+    for way in WAYS:
+        for backbone in dict.fromkeys(arm.backbone for arm in ARMS):
+            tell(f"embeddings: {way.title.lower()}, {backbone}, {done.size} px, pass 0 and {done.passes} augmented.")
+            with progress(f"extract {backbone}") as bar:
+                made = extract(
+                    done.study, cache=done.folder / "cache", backbone=backbone, weights=weights, size=done.size,
+                    preprocessing=way.preprocessing, policy=way.policy, passes=done.passes, seed=done.seed,
+                    engine=engine, progress=bar, tell=tell,
+                )  # fmt: skip
+            if made.extracted:
+                tell(f"    {made.extracted} images embedded, {made.rate:.1f} images/s with {made.engine}.")
+            else:
+                tell("    they are there already.")
+            done.embedded += made.extracted
+            found[backbone, way.key] = made.path
+    return found
+
+
+def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, epochs: int, progress: Callable[..., Any]) -> Run:
+    """The head of one arm in one way: that of an earlier go, one gone on with, or a new one."""
+    from cxrfeat.heads import fit_head
+    from cxrfeat.heads.keras_training import CHECKPOINT
+
+    out = done.folder / RUNS / f"{way.key}-{arm.key}"
+    options: dict[str, Any] = {
+        "settings": {"activation": way.activation, "epochs": epochs, "batch": BATCH, "patience": PATIENCE},
+        "weighting": "paper",
+        "passes": "all" if arm.augmented else "0",
+        "calibration": way.calibration,
+        "seed": done.seed,
+    }
+    if (run := _fitted(out, embeddings, done.study, options)) is not None:
+        return run
+    done.fitted += 1
+    with progress(f"fit {out.name}") as bar:
+        if (out / CHECKPOINT).is_file() and not (out / "head.json").exists():
+            try:
+                return fit_head(done.study, embeddings, "keras", out=out, resume=True, progress=bar, **options)
+            except HeadError:  # the checkpoint is of other images or settings: nothing of it can be used
+                (out / CHECKPOINT).unlink()
+        return fit_head(done.study, embeddings, "keras", out=out, overwrite=True, progress=bar, **options)
+
+
+def _fitted(out: Path, embeddings: Path, study: Study, options: Mapping[str, Any]) -> Run | None:
+    """The run of an earlier go, if it is of these embeddings, this study and these options."""
+    from cxrfeat.store import EmbeddingFile
+
+    if not (out / "head.json").is_file():
+        return None
+    run = Run.open(out)
+    with EmbeddingFile.open(embeddings) as file:
+        same = run.recipes == (file.recipe,)
+    before = {key: run.info["options"].get(key) for key in options}
+    return run if same and before == options and run.info["study"]["sha256"] == study.sha256 else None
+
+
+def _evaluated(arm: Arm, way: Way, run: Run, replicates: int, seed: int) -> Result:
+    from cxrfeat.report import evaluation
+
+    # Table 1 of the paper is of images that were trained on, so that this has to be asked for.
+    training = evaluate(scored_run(run, "train", anyway=True), (), replicates, seed)
+    test = evaluate(scored_run(run, "test"), None, replicates, seed)
+    evaluation.write(test, run, draw=False)
+    return Result(arm, way, run, training, test)
+
+
+def _compare(done: Reproduction) -> None:
+    for way in WAYS:
+        scored = [result.test.scored for result in done.of(way)]
+        done.between_arms[way.key] = compare(scored, replicates=done.replicates, seed=done.seed)
+    for arm in ARMS:
+        scored = [result.test.scored for result in done.results if result.arm == arm]
+        done.between_ways[arm.key] = compare(scored, replicates=done.replicates, seed=done.seed)
+
+
+def _maps(done: Reproduction, result: Result, engine: str, progress: Callable[..., Any]) -> None:
+    """Panels of the clearest true positives, or of the first test images where there is none."""
+    from cxrfeat.report import gallery
+
+    try:
+        targets = gallery.choose_targets(result.run, show="tp", limit=PANELS)
+    except ExplainError:  # no true positive: some images are shown all the same
+        targets = gallery.choose_targets(result.run, whole=True)[:PANELS]
+    with progress(f"explain {result.key}") as bar:
+        gallery.make(result.run, targets, maps_folder(done, result), engine=engine, progress=bar)
+
+
+def maps_folder(done: Reproduction, result: Result) -> Path:
+    """Where the panels of figures 7 and 8 are."""
+    return done.folder / "figures" / f"maps-{result.key}"

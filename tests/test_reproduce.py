@@ -1,0 +1,125 @@
+"""The paper's experiment on thirty films: what it leaves, whose numbers they are, and that nothing is repeated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from cxrfeat_cli.main import cli
+
+from cxrfeat.errors import CxrfeatError, StudyError, WeightsError
+from cxrfeat.reproduce import reproduce_paper
+from cxrfeat.run import Run
+from cxrfeat.store import EmbeddingFile
+
+OPTIONS = {"weights": "random:0", "size": 32, "passes": 1, "epochs": 3, "replicates": 50}
+ARMS = ("densenet121", "densenet121-augmented", "resnet50-augmented")
+
+
+@pytest.fixture(scope="module")
+def done(trained, tmp_path_factory) -> SimpleNamespace:
+    """The reproduction, and the page as it was before any test touched the folder."""
+    folder = tmp_path_factory.mktemp("paper") / "out"
+    result = reproduce_paper(trained.study, folder, **OPTIONS)
+    return SimpleNamespace(result=result, folder=folder, study=trained.study, page=result.page.read_text())
+
+
+def run_of(done, way: str, arm: str) -> Run:
+    return Run.open(done.folder / "runs" / f"{way}-{arm}")
+
+
+def test_four_embedding_files_serve_six_heads(done):
+    """The arms with and without augmentation share their file: the network sees no image twice."""
+    assert done.result.embedded == 4 * 30 and done.result.fitted == 6
+    recipes = []
+    for path in (done.folder / "cache").glob("*.h5"):
+        with EmbeddingFile.open(path) as file:
+            recipes.append((file.recipe.backbone, file.recipe.preprocessing, file.recipe.augmentation["flip"]))
+    assert sorted(recipes) == [
+        ("densenet121", "torch", 0.0), ("densenet121", "unit", 0.5),
+        ("resnet50", "caffe", 0.0), ("resnet50", "unit", 0.5),
+    ]  # fmt: skip
+
+
+def test_the_ways_and_arms_are_what_they_are_called(done):
+    for way, activation in (("paper", "softmax"), ("right", "sigmoid")):
+        for arm in ARMS:
+            options = run_of(done, way, arm).info["options"]
+            assert options["settings"]["activation"] == activation and options["weighting"] == "paper"
+            assert options["passes"] == ("all" if arm.endswith("augmented") else "0")
+    softmax = run_of(done, "paper", ARMS[0]).predictions().to_numpy()
+    np.testing.assert_allclose(softmax.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(("table", "split", "paper"), [("training", "train", 0.89), ("test", "test", 0.82)])
+def test_the_accuracies_are_those_of_the_predictions(done, table, split, paper):
+    rows = pd.read_csv(done.folder / "tables" / f"accuracy-{table}.csv")
+    truth = done.study.split(split)
+    expected = []
+    for way in ("paper", "right"):
+        for arm in ARMS:
+            p = run_of(done, way, arm).predictions(split).loc[truth.ids].to_numpy()
+            expected.append(((p >= 0.5) == truth.y).mean())
+    np.testing.assert_allclose(rows["accuracy"], expected)
+    np.testing.assert_allclose(rows["everything absent"], (truth.y == 0).mean())
+    assert rows["paper"][0] == paper and rows["n"].eq(len(truth)).all()
+
+
+def test_every_picture_and_table_of_the_page_is_there(done):
+    names = re.findall(r'src="(figures/[^"]+)"', done.page)
+    assert len(names) >= 1 + 2 + 6 + 6 + 5 + 2, "frequencies, figures 1 and 2, losses, ROC, tests, maps"
+    assert all((done.folder / name).stat().st_size > 3000 for name in names)
+    for number in ("Figure 1:", "Figure 2:", "Figure 3:", "Figure 4:", "Figure 5:", "Figure 6:", "Figures 7 and 8:"):
+        assert number in done.page
+    for name in ("weights", "accuracy-training", "accuracy-test", "accuracy-differences", "auroc"):
+        assert pd.read_csv(done.folder / "tables" / f"{name}.csv")["random_weights"].all()
+    assert "http" not in re.sub(r"http-equiv", "", done.page), "the page asks for nothing outside its folder"
+
+
+def test_random_weights_leakage_and_the_way_to_read_it_are_said(done):
+    assert done.result.random
+    for said in (
+        "RANDOM WEIGHTS: NOT A RESULT", "say nothing about the paper", "leakage check: passed", "402 images",
+        "calling everything absent", "add up to one", "32 px here and 400 px there",
+    ):  # fmt: skip
+        assert said in done.page, said
+
+
+def test_a_second_go_finishes_the_head_that_was_interrupted_and_repeats_nothing_else(done):
+    cut = run_of(done, "right", ARMS[1])
+    before = cut.predictions()
+    (cut.path / "head.json").unlink()  # what a kill between the last epoch and the end leaves
+    kept = [*(done.folder / "runs").glob("*/head.json"), *(done.folder / "cache").glob("*.h5")]
+    kept += (done.folder / "figures" / "maps-paper-densenet121-augmented").glob("*.npz")
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    assert len(times) >= 5 + 4 + 1
+    again = reproduce_paper(done.study, done.folder, **OPTIONS)
+    assert (again.embedded, again.fitted) == (0, 1)
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+    pd.testing.assert_frame_equal(run_of(done, "right", ARMS[1]).predictions(), before)
+    assert again.page.read_text() == done.page
+
+
+def test_what_cannot_be_reproduced_is_refused_before_anything_is_done(trained, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(WeightsError, match="needs two"):
+        reproduce_paper(trained.study, out, weights="some.h5")
+    with pytest.raises(CxrfeatError, match="at least one pass"):
+        reproduce_paper(trained.study, out, passes=0)
+    with pytest.raises(StudyError, match="'test'"):
+        reproduce_paper(trained.study.split("train", "val"), out)
+    assert not out.exists()
+
+
+def test_the_command_takes_a_list_of_images_and_names_what_is_not_there(trained, tmp_path):
+    study = trained.study.save(tmp_path / "films.csv")
+    (tmp_path / "list.txt").write_text("film01.png\nfilm99.png\n")
+    words = ["reproduce", "paper", str(study), "--list", str(tmp_path / "list.txt"), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 2 and "'film99.png'" in result.output
+    assert not Path(tmp_path / "out").exists()
