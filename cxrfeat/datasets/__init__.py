@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,7 @@ def read(
     *,
     images: str | Path | None = None,
     columns: Mapping[str, Any] | None = None,
-    resplit: bool = False,
-    val: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-    skip_missing: bool = False,
-    tell: Callable[[str], None] = lambda text: None,
-    name: str | None = None,
+    **options: Any,
 ) -> Study:
     """Read whatever `source` is: a ChestX-ray14 release folder or label table, or any CSV.
 
@@ -33,8 +27,9 @@ def read(
     columns : mapping, optional
         What `datasets.table.read` is to be told of the columns: `image_id`, `path`, `patient`, `labels`,
         `findings_column`, `separator`, `split`. With it, the file is read as any CSV.
-    resplit, val, test, seed, skip_missing, tell, name
-        As in `datasets.nih.read` and `datasets.table.read`.
+    **options
+        `resplit`, `val`, `test`, `seed`, `skip_missing`, `tell` and `name`, as in `datasets.nih.read` and
+        `datasets.table.read`.
 
     Raises
     ------
@@ -44,10 +39,6 @@ def read(
     from cxrfeat.datasets import nih, table
 
     source = Path(source)
-    rest: dict[str, Any] = {
-        "resplit": resplit, "val": val, "test": test, "seed": seed, "skip_missing": skip_missing, "tell": tell,
-        "name": name,
-    }  # fmt: skip
     if not columns and (source.is_dir() or nih.is_table(source)):
-        return nih.read(source, images if images is not None else "auto", **rest)
-    return table.read(source, images=images, **(columns or {}), **rest)
+        return nih.read(source, images if images is not None else "auto", **options)
+    return table.read(source, images=images, **(columns or {}), **options)
