@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from cxrfeat.explain.detection import NAMES
 from cxrfeat.explain.explainer import Explainer, MethodName
 from cxrfeat.explain.localize import CUT, KINDS, localize
 from cxrfeat.progress import Progress, silent
-from cxrfeat.report import style
+from cxrfeat.report import style, tables
 from cxrfeat.report.gallery import find_boxes
 from cxrfeat.run import Run
 
@@ -60,7 +59,7 @@ def score_run(
     written = _draw(result, folder / "figures" / "localize", table)
     result["files"] = [str(folder / "localize.json"), *map(str, written)]
     plain = {key: value for key, value in result.items() if key != "files"}
-    files.write_atomically(folder / "localize.json", json.dumps(_without_nan(plain), indent=1, allow_nan=False) + "\n")
+    files.write_atomically(folder / "localize.json", tables.json_text(plain))
     return result
 
 
@@ -100,11 +99,3 @@ def _draw(result: dict[str, Any], path: Path, table: pd.DataFrame) -> list[Path]
     )
     style.annotate(figure, "Do the maps find what radiologists marked?", caption, result["random"])
     return style.save(figure, path, table)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
