@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cxrfeat import files
 from cxrfeat.errors import CxrfeatError, EmbeddingFileError
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends without it
@@ -67,13 +68,7 @@ class System:
 
     def sync_folder(self, path: Path) -> None:
         """Make the names in a folder durable; a no-op where folders cannot be opened (Windows)."""
-        if os.name == "nt":
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        files.sync_folder(path)
 
 
 system = System()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -70,6 +71,49 @@ def kill(kills, tmp_path, references, everything, told):
 
 def test_a_few_kills(tmp_path, references, everything, told):
     kill(6, tmp_path, references, everything, told)
+
+
+def real(path, study):
+    command = [sys.executable, "-m", "cxrfeat_cli.main", "extract", str(study), "-o", str(path)]
+    return subprocess.Popen([*command, "--weights", "random:0", "--size", "32"], stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.soak
+def test_many_kills_of_the_real_command(tmp_path, make_study, everything, told):
+    """`cxrfeat extract` itself, DenseNet121 and all, on small images."""
+    kills, rng = int(os.environ.get("CXRFEAT_KILLS", "100")), np.random.default_rng(0)
+    study = make_study(700, size=32).save(tmp_path / "study.csv")
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "a.h5"
+    assert real(path, study).wait() == 0
+    path.with_name("a.h5.seen").unlink()
+    wanted = everything(path)
+    path.unlink()
+    began = time.perf_counter()
+    assert real(path, study).wait() == 0
+    took = time.perf_counter() - began
+    done = finished = lost = amid = 0
+    while done < kills:
+        before = rows_there(path)
+        process = real(path, study)
+        # The first part of its life is imports, of which one kill in ten is enough.
+        time.sleep(rng.uniform(0 if done % 10 == 0 else 0.3 * took, took))
+        process.send_signal(signal.SIGKILL)
+        done += process.wait() == -signal.SIGKILL
+        if path.exists():
+            assert everything(path) == wanted
+            finished += 1
+            path.unlink()
+        else:
+            lost += len(before - rows_there(path))
+            amid += bool(rows_there(path))
+    assert real(path, study).wait() == 0
+    assert everything(path) == wanted
+    assert lost == 0
+    told(
+        f"{done} kills of `cxrfeat extract` at random instants, {amid} of them with parts on the disk; {finished} "
+        f"extractions had been finished; parts lost {lost}; the last one equals an uninterrupted one"
+    )
 
 
 @pytest.mark.soak
