@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,8 +57,9 @@ def kill(kills, tmp_path, references, everything, told):
         if published:
             finished += 1
             study, stage = ("longer", ["long", "longer"]) if study == "long" else ("long", [None, "long"])
-            if study == "long":
+            if study == "long":  # anew: without the parts too, which a kill just after publishing leaves behind
                 path.unlink()
+                shutil.rmtree(path.with_name("a.h5.parts"), ignore_errors=True)
     for name in ("long", "longer"):
         process = start(path, name)
         assert process.wait() == 0
