@@ -13,6 +13,7 @@ only asleep finds its lock gone before its next write and stops.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import socket
@@ -91,6 +92,7 @@ class Lock:
         with disk.telling(self.path):
             for _ in range(5):  # a holder may vanish between two looks; it does not do so five times
                 if self._create():
+                    self._sweep()
                     threading.Thread(target=self._beat, daemon=True).start()
                     return
                 self._remove_if_dead()
@@ -161,6 +163,15 @@ class Lock:
         else:
             self.taken_over = dead
         disk.remove(aside)
+
+    def _sweep(self) -> None:
+        """Remove what processes left that died while they were taking this lock."""
+        now = self.path.stat().st_mtime
+        for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.*"):
+            with suppress(OSError):  # another process may be sweeping too, and what stays holds nothing
+                holder, age = _read(path), now - path.stat().st_mtime
+                if age > STALE or (holder is not None and not _alive(holder, age)):
+                    disk.remove(path)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):

@@ -64,7 +64,8 @@ def kill(kills, tmp_path, references, everything, told):
         process = start(path, name)
         assert process.wait() == 0
     assert everything(path) == references["longer"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5"]
+    # A probe of the disk's clock may stay for a while where a process died within it; it is empty and holds nothing.
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".now") == ["a.h5"]
     assert lost == 0
     with EmbeddingFile.open(path) as file:
         rows = len(file)

@@ -50,6 +50,16 @@ def test_a_dead_process_on_this_machine_is_taken_over_at_once(file):
     assert not list(file.parent.iterdir())
 
 
+def test_what_dead_processes_left_while_taking_the_lock_is_swept_up(file):
+    dead = left_by(file, started="1")
+    dead.rename(file.with_name("a.h5.lock.0123"))
+    probe = file.with_name("a.h5.lock.4567.now")
+    probe.write_bytes(b"")
+    os.utime(probe, (0, 0))
+    with Lock(file):
+        assert [p.name for p in file.parent.iterdir()] == ["a.h5.lock"]
+
+
 def test_a_process_number_given_away_again_is_not_the_holder(file):
     left_by(file, pid=os.getpid(), started="1")
     with Lock(file) as mine:
