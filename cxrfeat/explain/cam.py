@@ -119,13 +119,11 @@ class ClosedForm:
         return Evidence(embedding, np.asarray(logits), tuple(parts))
 
 
-def forward(engine: Any, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Embedding and features, with as many threads as the engine has seats."""
+def forward(engine: Any, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], ...]:
+    """The engine's outputs for all images, with as many threads as it has seats."""
     pieces = max(1, min(engine.seats, -(-len(images) // engine.batch)))
     if pieces == 1:
-        embedding, features = engine.run(images)
-        return embedding, features
+        return tuple(engine.run(images))
     with ThreadPoolExecutor(pieces) as pool:
         done = list(pool.map(engine.run, np.array_split(images, pieces)))
-    embeddings, maps = zip(*done, strict=True)
-    return np.concatenate(embeddings), np.concatenate(maps)
+    return tuple(np.concatenate(part) for part in zip(*done, strict=True))
