@@ -15,14 +15,16 @@ import numpy as np
 from cxrfeat.store import Recipe, Writer
 
 COMMON = """
-import json, resource, sys, time
+import json, sys, time
 import numpy as np
 from cxrfeat.store.reader import EmbeddingFile
 folder = sys.argv[1]
 ids = np.load(folder + "/ids.npy")
 order = np.load(folder + "/order.npy")
 wanted = ids[order]
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # VmHWM and not ru_maxrss, which a process inherits from the one that started it
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 before = peak()
 began = time.perf_counter()
 """
