@@ -127,4 +127,8 @@ def _tell(run, as_json: bool) -> None:
     if not info["converged"]:
         say("NOT converged: see `fit` in head.json.")
     say(f"validation: {info['options']['validation']}")
+    if (run.path / "history.csv").is_file():
+        from cxrfeat.report.figures import losses
+
+        say(f"loss curves: {losses(run, run.path / 'figures' / 'loss.png')[0]}")
     say(f"run: {run.path}")
