@@ -170,11 +170,17 @@ def _embeddings(
     done: Reproduction, weights: str, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
 ) -> Mapping[tuple[str, str], Path]:
     """One file for each backbone in each way; the arms with and without augmentation share theirs."""
+    from cxrfeat.backbones import registry
     from cxrfeat.extract import extract
+    from cxrfeat.extract.extraction import choose_weights
 
-    found = {}
+    found, backbones = {}, list(dict.fromkeys(arm.backbone for arm in ARMS))
+    if weights == "auto":
+        at_hand = [choose_weights(registry.get(backbone), weights, done.study, tell) for backbone in backbones]
+        # Where one is random all of them are, so that no arm has the advantage of learnt weights.
+        weights = next((one.name for one in at_hand if one.random), "imagenet")
     for way in WAYS:
-        for backbone in dict.fromkeys(arm.backbone for arm in ARMS):
+        for backbone in backbones:
             tell(f"embeddings: {way.title.lower()}, {backbone}, {done.size} px, pass 0 and {done.passes} augmented.")
             with progress(f"extract {backbone}") as bar:
                 made = extract(
