@@ -188,7 +188,8 @@ def extract(
         finally:
             # Of what is in the store and was not found changed since; after Ctrl-C too, so that nothing is read twice.
             _keep_stamps(path, now, writer)
-        result.failed = {i: reason for i, reason in writer.failed.items() if i in set(study.ids)}
+        asked = set(study.ids.tolist())
+        result.failed = {i: reason for i, reason in writer.failed.items() if i in asked}
     return result
 
 

@@ -51,15 +51,22 @@ class Stamps:
 
 def look(image_ids: npt.NDArray[np.str_], root: Path, paths: Sequence[str]) -> Stamps:
     """Read the stamps of files; `paths` are relative to `root` or absolute."""
-    base = os.path.join(root, "")  # noqa: PTH118  a Path for each file would take longer than looking at it
-    stamps = np.full((len(paths), 2), MISSING, np.int64)
-    for i, path in enumerate(paths):
+    flat: list[int] = []
+    for path in _absolute(root, paths):
         try:
-            found = os.stat(path if os.path.isabs(path) else base + path)  # noqa: PTH116, PTH117
+            found = os.stat(path)  # noqa: PTH116  a Path for each file would take longer than looking at it
         except (OSError, ValueError):  # ValueError: a NUL in the path
-            continue
-        stamps[i] = found.st_size, found.st_mtime_ns
-    return Stamps(np.asarray(image_ids), stamps)
+            flat += (MISSING, MISSING)
+        else:
+            flat += (found.st_size, found.st_mtime_ns)
+    return Stamps(np.asarray(image_ids), np.array(flat, np.int64).reshape(-1, 2))
+
+
+def _absolute(root: Path, paths: Sequence[str]) -> list[str]:
+    base = os.path.join(root, "")  # noqa: PTH118
+    if os.name == "posix":  # where a look at the first letter does, and is five times as fast as joining
+        return [path if path[:1] == "/" else base + path for path in paths]
+    return [os.path.join(base, path) for path in paths]  # noqa: PTH118
 
 
 def sidecar(path: Path) -> Path:
