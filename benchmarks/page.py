@@ -36,7 +36,7 @@ def cell(value: object) -> str:
 
 def section(result: dict) -> str:
     columns = list(dict.fromkeys(key for row in result["rows"] for key in row))
-    lines = [f"## {result['name'].replace('_', ' ').capitalize()}", "", f"Claim: {result['claim'].rstrip('.')}.", ""]
+    lines = [f"## {result['name'].replace('_', ' ').capitalize()}", "", f"Target: {result['claim'].rstrip('.')}.", ""]
     lines += ["| " + " | ".join(c.replace("_", " ") for c in columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(cell(row.get(c)) for c in columns) + " |" for row in result["rows"]]
     if result.get("notes"):

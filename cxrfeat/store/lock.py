@@ -18,6 +18,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -91,7 +92,7 @@ class Lock:
         """
         with disk.telling(self.path):
             for _ in range(5):  # a holder may vanish between two looks; it does not do so five times
-                if self._create():
+                if self._create() and self._stays():
                     self._sweep()
                     threading.Thread(target=self._beat, daemon=True).start()
                     return
@@ -133,6 +134,18 @@ class Lock:
                 disk.remove(draft)
         return True
 
+    def _stays(self) -> bool:
+        """Whether the lock just made is still this process's.
+
+        Another one, which was about to remove the dead holder's, may move this one aside by mistake. It puts it back at
+        once, unless a third has made its own meanwhile: then that one holds the lock.
+        """
+        for _ in range(100):
+            if (holder := _read(self.path)) is not None:
+                return holder.token == self._me.token
+            time.sleep(0.01)
+        return False
+
     def _remove_if_dead(self) -> None:
         holder = _read(self.path)
         age = _age(self.path)
@@ -166,9 +179,9 @@ class Lock:
 
     def _sweep(self) -> None:
         """Remove what processes left that died while they were taking this lock."""
-        now = self.path.stat().st_mtime
         for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.*"):
             with suppress(OSError):  # another process may be sweeping too, and what stays holds nothing
+                now = self.path.stat().st_mtime
                 holder, age = _read(path), now - path.stat().st_mtime
                 if age > STALE or (holder is not None and not _alive(holder, age)):
                     disk.remove(path)
