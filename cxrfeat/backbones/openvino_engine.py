@@ -3,7 +3,7 @@
 OpenVINO rather than ONNX Runtime, with which it runs level: it needs no converter package (tf2onnx pins old releases
 of what TensorFlow brings), has wheels for x86 and ARM on the three systems, and keeps compiled networks. One stream a
 core rather than all cores on one batch: the network's tensors then stay in a core's own cache, and no core waits for
-another at the end of a layer (measured in benchmarks/network.py).
+another at the end of a layer (`benchmarks/network.py` compares the two).
 """
 
 from __future__ import annotations

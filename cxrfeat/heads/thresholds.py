@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,15 +41,13 @@ class Rule:
             If it is none of these.
         """
         method, _, value = text.partition("=")
-        try:
+        with suppress(ValueError):  # not a number: told below, with everything else that is not a rule
             if method in ("youden", "f1") and not value:
                 return cls(method)
             if method in ("sensitivity", "precision") and 0 < float(value) <= 1:
                 return cls(method, float(value))
             if not value and 0 <= float(method) <= 1:
                 return cls("fixed", float(method))
-        except ValueError:
-            pass  # not a number: told below, with everything else that is not a rule
         raise HeadError(
             f"{text!r} is no threshold rule; give youden, f1, sensitivity=0.9, precision=0.5 or a probability."
         )
