@@ -67,8 +67,9 @@ bench: $(STAMP)  ## Every benchmark, ours beside the peer's, and docs/performanc
 	set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 	$(BIN)/python benchmarks/page.py
 
-docs: $(STAMP)  ## Write docs/commands.md from the commands' own help, and check every link
+docs: $(STAMP)  ## The site, into site/: docs/commands.md from the commands' own help, every link checked
 	$(BIN)/python docs/build.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:  ## Remove what tools leave behind; keeps the environment, cache/, runs/ and studies/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
