@@ -71,12 +71,21 @@ docs: $(STAMP)  ## The site, into site/: docs/commands.md from the commands' own
 	$(BIN)/python docs/build.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+wheel: $(STAMP)  ## Build dist/, install it into a bare environment, and run the demo there, outside the checkout
+	.ci/wheel $(BIN)/python
+
+hooks: $(STAMP)  ## Have git check every commit (pre-commit); `make hooks ARGS="--all-files"` checks everything now
+	$(if $(ARGS),$(BIN)/pre-commit run $(ARGS),$(BIN)/pre-commit install)
+
+release-notes:  ## Gather changes/*.md into CHANGELOG.md [VERSION=0.2.0 makes it that release's]
+	$(or $(wildcard $(BIN)/python),python3) changes/gather.py $(VERSION)
+
 clean:  ## Remove what tools leave behind; keeps the environment, cache/, runs/ and studies/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find cxrfeat cli tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 help:  ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment: any CPython from 3.11 to 3.13. A name can be there and not run (a version manager's shim), or run and
 # lack ensurepip (Debian without python3-venv), so each is tried before it is chosen. PYTHON=... names one.
@@ -102,4 +111,4 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable . --group dev
 	@touch $@
 
-.PHONY: demo doctor features head roc gradcam paper venv lint test soak bench docs clean help
+.PHONY: demo doctor features head roc gradcam paper venv lint test soak bench docs wheel hooks release-notes clean help

@@ -106,4 +106,4 @@ def test_targets_run_the_command_they_are_named_after(words, command):
 
 def test_ci_runs_the_readme_s_commands():
     lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make")]
-    assert lines == ["make lint", "make test", "make docs", "make demo"]
+    assert lines == ["make lint", "make test", "make docs", "make demo", "make wheel"]

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
+
+import pytest
 
 import cxrfeat
 
@@ -34,3 +41,45 @@ def test_no_module_is_longer_than_can_be_read_in_one_go():
     long = {p.name: n for p in [*ROOT.glob("cxrfeat/**/*.py"), *ROOT.glob("cli/*.py")]
             if (n := len(p.read_text().splitlines())) > 350}  # fmt: skip
     assert long == {}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The source distribution, and the wheel built out of it, of a copy of what is tracked."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("no checkout to compare with")
+    folder = tmp_path_factory.mktemp("built")
+    for name in tracked():
+        target = folder / "source" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(folder / "source")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "dist"
+
+
+def tracked() -> list[str]:
+    """Every file of the checkout that git knows, as it is now."""
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+def test_the_source_distribution_is_the_checkout(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {m.name.partition("/")[2] for m in archive.getmembers() if m.isfile()}
+    made = {name for name in names if name in {"PKG-INFO", "setup.cfg"} or ".egg-info/" in name}
+    assert names - made == set(tracked())
+
+
+def test_the_wheel_holds_the_packages_their_data_and_nothing_else(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        metadata = archive.read(next(n for n in archive.namelist() if n.endswith("/METADATA"))).decode()
+    expected = {name for name in tracked() if name.startswith("cxrfeat/")}
+    expected |= {f"cxrfeat_{name}" for name in tracked() if name.startswith("cli/")}
+    assert names == expected
+    for name in ("cxrfeat/py.typed", "cxrfeat/report/templates/report.html.j2", "cxrfeat/sample/sample.csv"):
+        assert name in names
+    assert "From a folder of chest X-rays" in metadata and str(Path.home()) not in metadata
