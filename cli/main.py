@@ -11,6 +11,7 @@ import click
 # Command, module, first line of its help. The line stands here so that `cxrfeat --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole job on the embedded sample."),
+    "sample": ("sample", "Copy the embedded X-rays into a folder, to try things on."),
     "study": ("study", "Build and describe the table of images."),
     "extract": ("extract", "Run a frozen backbone over a study and cache its embeddings."),
     "fit-head": ("fit_head", "Train a multi-label head on cached embeddings."),

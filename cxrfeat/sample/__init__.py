@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import filecmp
+import shutil
 from pathlib import Path
 
+from cxrfeat.errors import StudyError
+from cxrfeat.files import atomic_path
+from cxrfeat.labels import NO_FINDING
 from cxrfeat.study import Study, read_study
 
 NAME = "sample"
+TABLE = "xrays.csv"
+BOXES = "BBox_List_2017.csv"
 
 
 def folder() -> Path:
@@ -25,5 +32,49 @@ def study() -> Study:
 
 
 def holds(other: Study) -> bool:
-    """Whether all images of a study are the sample's own, so that random weights may stand in without being asked."""
-    return all(folder() in file.resolve().parents for file in other.paths())
+    """Whether all images of a study are the sample's own or copies, so that random weights may stand in unasked."""
+    own = folder() / "images"
+    return all(
+        own in file.resolve().parents or ((own / file.name).is_file() and file.is_file() and _same(own, file))
+        for file in other.paths()
+    )
+
+
+def copy(to: str | Path) -> Path:
+    """Copy the sample out, as what people have: a folder of images and one table.
+
+    Parameters
+    ----------
+    to : str or Path
+        A folder that is new or empty. It gets `images/`, the boxes of the radiologists, the terms (README.md), and
+        `xrays.csv` with a row per image: `file`, `patient`, `sex`, `age`, `view`, and `findings` as `Effusion|Mass` or
+        `No Finding`. Splits are not in it.
+
+    Returns
+    -------
+    Path
+        The table.
+
+    Raises
+    ------
+    StudyError
+        If the folder is a file or holds something already.
+    """
+    to = Path(to)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StudyError(f"{to} is there already and not an empty folder; name a new one.")
+    whole = study()
+    shutil.copytree(folder() / "images", to / "images")
+    for name in (BOXES, "README.md"):
+        shutil.copyfile(folder() / name, to / name)
+    table = whole.table[["path", "patient_id", "sex", "age", "view"]].set_axis(
+        ["file", "patient", "sex", "age", "view"], axis=1
+    )
+    named = ["|".join(label for label, y in zip(whole.labels, row, strict=True) if y == 1) for row in whole.y]
+    with atomic_path(to / TABLE) as part:
+        table.assign(findings=[text or NO_FINDING for text in named]).to_csv(part, index=False)
+    return to / TABLE
+
+
+def _same(own: Path, file: Path) -> bool:
+    return filecmp.cmp(own / file.name, file, shallow=False)

@@ -1,0 +1,31 @@
+"""`cxrfeat sample`: the embedded X-rays, as a folder of one's own."""
+
+from __future__ import annotations
+
+import click
+
+from .output import json_option, print_json, say
+
+
+@click.command()
+@click.argument("folder", default="xrays", type=click.Path(file_okay=False))
+@json_option
+def command(folder: str, as_json: bool) -> None:
+    """Copy 150 real chest X-rays into FOLDER (default: xrays): images and one table, to try things on.
+
+    The table, xrays.csv, has a row per image: file, patient, sex, age, view, findings. The X-rays are of NIH
+    ChestX-ray14; README.md, copied too, has their terms.
+
+    \b
+    Example:
+      cxrfeat sample xrays
+      cxrfeat study build xrays/xrays.csv --path file --patient patient --findings findings
+    """
+    from cxrfeat import sample
+
+    table = sample.copy(folder)
+    if as_json:
+        print_json({"table": str(table), "images": 150})
+    else:
+        say("150 X-rays of NIH ChestX-ray14, and a table of them:")
+        click.echo(table)

@@ -1,0 +1,51 @@
+"""The sample copied out is what it was, in a shape that any reader of a CSV takes, and is still known as the sample."""
+
+from __future__ import annotations
+
+import filecmp
+
+import numpy as np
+import pytest
+
+from cxrfeat import datasets, sample
+from cxrfeat.errors import StudyError
+from cxrfeat.labels import NIH_LABELS
+
+COLUMNS = {"path": "file", "patient": "patient", "findings_column": "findings", "labels": NIH_LABELS}
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    return sample.copy(tmp_path_factory.mktemp("copy") / "xrays")
+
+
+def test_a_study_of_the_copy_has_the_sample_s_images_patients_and_labels(copied, sample_study):
+    study = datasets.read(copied, columns=COLUMNS)
+    theirs = study.take(np.argsort([path.name for path in study.paths()]))
+    ours = sample_study.take(np.argsort(sample_study.ids))
+    assert [path.name for path in theirs.paths()] == list(ours.ids)
+    np.testing.assert_array_equal(theirs.y, ours.y)
+    assert list(theirs.table["patient_id"]) == list(ours.table["patient_id"])
+    assert set(theirs.table["split"]) == {"train", "val", "test"}
+
+
+def test_every_file_is_copied_byte_for_byte(copied):
+    names = [path.name for path in (sample.folder() / "images").iterdir()]
+    assert len(names) == 150
+    assert filecmp.cmpfiles(sample.folder() / "images", copied.parent / "images", names, shallow=False)[0] == names
+
+
+def test_copies_are_known_as_the_sample_and_a_changed_one_is_not(copied, tmp_path):
+    study = datasets.read(copied, columns=COLUMNS)
+    assert sample.holds(study)
+    other = sample.copy(tmp_path / "changed")
+    image = next((other.parent / "images").iterdir())
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert not sample.holds(datasets.read(other, columns=COLUMNS))
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(StudyError, match="not an empty folder; name a new one"):
+        sample.copy(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
