@@ -19,7 +19,7 @@ def command(folder: str, as_json: bool) -> None:
     \b
     Example:
       cxrfeat sample xrays
-      cxrfeat study build xrays/xrays.csv --path file --patient patient --findings findings
+      cxrfeat study build xrays/xrays.csv --images xrays/images --path file --patient patient --findings findings
     """
     from cxrfeat import sample
 

@@ -6,6 +6,8 @@ import filecmp
 import shutil
 from pathlib import Path
 
+import pandas as pd
+
 from cxrfeat.errors import StudyError
 from cxrfeat.files import atomic_path
 from cxrfeat.labels import NO_FINDING
@@ -67,8 +69,14 @@ def copy(to: str | Path) -> Path:
     shutil.copytree(folder() / "images", to / "images")
     for name in (BOXES, "README.md"):
         shutil.copyfile(folder() / name, to / name)
-    table = whole.table[["path", "patient_id", "sex", "age", "view"]].set_axis(
-        ["file", "patient", "sex", "age", "view"], axis=1
+    table = pd.DataFrame(
+        {
+            "file": [file.name for file in whole.paths()],
+            "patient": whole.table["patient_id"],
+            "sex": whole.table["sex"],
+            "age": whole.table["age"].astype(int),
+            "view": whole.table["view"],
+        }
     )
     named = ["|".join(label for label, y in zip(whole.labels, row, strict=True) if y == 1) for row in whole.y]
     with atomic_path(to / TABLE) as part:

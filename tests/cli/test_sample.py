@@ -13,8 +13,8 @@ def test_the_copy_is_what_the_example_says_to_build_a_study_of(tmp_path, monkeyp
     done = CliRunner().invoke(cli, ["sample"])
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == "xrays/xrays.csv"
-    words = "study build xrays/xrays.csv --path file --patient patient --findings findings --json".split()
-    built = CliRunner().invoke(cli, words)
+    words = ["--images", "xrays/images", "--path", "file", "--patient", "patient", "--findings", "findings", "--json"]
+    built = CliRunner().invoke(cli, ["study", "build", "xrays/xrays.csv", *words])
     assert built.exit_code == 0, built.output
     assert json.loads(built.stdout)["images"]["all"] == 150
     again = CliRunner().invoke(cli, ["sample"])
