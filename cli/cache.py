@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .defaults import CACHE, RUNS, STUDIES, embedding_path, study_path
+from .options import STUDY
 from .output import json_option, print_json, print_table, progress_bar, say
 
 FILE = click.Path(dir_okay=False)
@@ -77,7 +78,7 @@ def info(file: str | None, as_json: bool) -> None:
 @command.command()
 @click.argument("file", type=FILE, required=False)
 @click.option("--images", type=click.Path(file_okay=False), help="Also look for image files under DIR that changed.")
-@click.option("--study", help="Take the paths of the images from this study instead.")
+@click.option("--study", metavar="STUDY", help=f"{STUDY}, to take the paths of the images from.")
 @click.option("--deep", is_flag=True, help="Also recompute a random sample of embeddings; needs the images.")
 @click.option("--sample", type=click.IntRange(1), default=32, show_default=True, help="How many to recompute.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of that sample.")

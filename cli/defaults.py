@@ -26,7 +26,9 @@ def study_path(given: str | None) -> Path:
     found = sorted(STUDIES.glob("*.csv"))
     if len(found) != 1:
         what = "there is none" if not found else "there are " + ", ".join(p.name for p in found)
-        raise NotFoundError(f"name a study: under {STUDIES}/ {what}. `cxrfeat study build` makes one.")
+        raise NotFoundError(
+            f"name a study: under {STUDIES}/ {what}. `cxrfeat study build` makes one, and `sample` is the embedded one."
+        )
     say(f"study: {found[0]}")
     return found[0]
 

@@ -8,11 +8,12 @@ import click
 
 from . import defaults
 from .main import UserError
+from .options import study_argument
 from .output import json_option, print_json, progress_bar, say
 
 
 @click.command("extract")
-@click.argument("study", required=False)
+@study_argument
 @click.option(
     "-o",
     "--out",

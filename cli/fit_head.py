@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .defaults import RUNS, embedding_path, study_path
+from .options import study_argument
 from .output import json_option, print_json, print_table, progress_bar, say
 
 WEIGHTINGS = ("none", "paper", "balanced", "effective-number")
@@ -14,7 +15,7 @@ CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
 
 
 @click.command()
-@click.option("--study", "study_file", metavar="CSV", help="Study file, or `sample`. Default: the only one.")
+@study_argument
 @click.option(
     "--embeddings", "files", multiple=True, metavar="H5",
     help="Embedding file; several are joined. Default: the study's newest under cache/.",
@@ -52,15 +53,17 @@ CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted Keras head in --out.")
 @json_option
 def command(
-    study_file, files, heads, pairs, weighted, weighting, passes, tta, calibration, threshold, preset,
+    study, files, heads, pairs, weighted, weighting, passes, tta, calibration, threshold, preset,
     ensemble, search, grid_pairs, labels, seed, memory,
     out, overwrite, resume, as_json,
 ) -> None:  # fmt: skip
     """Train a multi-label head on cached embeddings.
 
+    STUDY is a study file, a name under studies/, or `sample`; by default the only one there is.
+
     \b
     Example:
-      cxrfeat fit-head --study sample --weighted
+      cxrfeat fit-head sample --weighted
       cxrfeat fit-head --head keras --weighted --set epochs=40 --set hidden=256
     """
     from cxrfeat.heads.files import default_folder
@@ -75,8 +78,7 @@ def command(
     scheme = "paper" if weighted else weighting or "none"
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the run folder to go on with.")
-    path = study_path(study_file)
-    study = read_study(path, labels=[name.strip() for name in labels.split(",")] if labels else None)
+    study = read_study(study_path(study), labels=[name.strip() for name in labels.split(",")] if labels else None)
     paths = [Path(file) for file in files] or [embedding_path(None, study.name)]
     kinds = heads or ("logistic",)
     if out is None:

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import click
+
+STUDY = "A study file, a name under studies/, or `sample`"
+
+
+def study_argument(command: Callable) -> Callable:
+    """The study, as STUDY or as `--study STUDY`, so that what is right for one command is right for all."""
+
+    @click.argument("study", required=False)
+    @click.option("--study", "named", metavar="STUDY", help=f"{STUDY}: the same as STUDY. Default: the only one.")
+    @wraps(command)
+    def taking(study: str | None, named: str | None, **options: object) -> object:
+        if study and named and study != named:
+            raise click.UsageError(f"two studies are named: {study} and, by --study, {named}. Give one.")
+        return command(study=study or named, **options)
+
+    return taking
+
 
 run_option = click.option("--run", "run", metavar="RUN", help="Run folder. Default: the newest under runs/.")
 split_option = click.option("--split", default="test", show_default=True, help="Which images.")

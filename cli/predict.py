@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from .defaults import embedding_path, run_path, study_path
+from .options import STUDY
 from .output import json_option, print_json, print_table, say
 
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]…")
 @click.option("--run", "run_folder", metavar="FOLDER", help="Run folder. Default: the newest under runs/.")
-@click.option("--study", "study_file", metavar="CSV", help="Study file, or `sample`. Default: the run's own study.")
+@click.option("--study", "study_named", metavar="STUDY", help=f"{STUDY}. Default: the run's own.")
 @click.option(
     "--embeddings", "files", multiple=True, metavar="H5",
     help="Embedding file, one for each the head was trained on. Default: the study's newest under cache/.",
@@ -23,7 +24,7 @@ from .output import json_option, print_json, print_table, say
 @click.option("--memory", metavar="SIZE", help="Embeddings to hold at once, e.g. 2GB.")
 @click.option("--out", metavar="CSV", help="Where to write. Default: predictions.csv in the run, or -STUDY after it.")
 @json_option
-def command(images, run_folder, study_file, files, tta, weights, memory, out, as_json) -> None:
+def command(images, run_folder, study_named, files, tta, weights, memory, out, as_json) -> None:
     """Predict findings for a study with embeddings, or for single images.
 
     \b
@@ -39,16 +40,16 @@ def command(images, run_folder, study_file, files, tta, weights, memory, out, as
     if images:
         _images(run, [Path(image) for image in images], weights, out, as_json)
     else:
-        _study(run, study_file, files, tta, memory, out, as_json)
+        _study(run, study_named, files, tta, memory, out, as_json)
 
 
-def _study(run, study_file, files, tta, memory, out, as_json) -> None:
+def _study(run, study_named, files, tta, memory, out, as_json) -> None:
     from cxrfeat.heads import predict
     from cxrfeat.heads.files import write_predictions
     from cxrfeat.heads.settings import parse_size
     from cxrfeat.study import read_study
 
-    study = read_study(study_path(study_file)) if study_file else run.study()
+    study = read_study(study_path(study_named)) if study_named else run.study()
     own = study.name == run.info["study"]["name"]
     paths = [Path(file) for file in files] or [embedding_path(None, study.name)]
     table = predict(run, paths, study, tta=tta, memory=parse_size(memory))

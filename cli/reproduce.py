@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .defaults import study_path
+from .options import study_argument
 from .output import json_option, print_json, print_table, progress_bar, say
 
 
@@ -22,7 +23,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("study", required=False)
+@study_argument
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder.  [default: paper-STUDY]")
 @click.option(
     "--list", "listed", type=click.Path(exists=True, dir_okay=False),
@@ -56,7 +57,8 @@ def paper(study, out, listed, as_json, **options) -> None:
     started = time.monotonic()
     found = read_study(study_path(study))
     if listed:
-        found = found.join(list(dict.fromkeys(Path(listed).read_text(encoding="utf-8-sig").split())))
+        lines = Path(listed).read_text(encoding="utf-8-sig").splitlines()
+        found = found.join(list(dict.fromkeys(filter(None, map(str.strip, lines)))))
     done = reproduce_paper(found, out or f"paper-{found.name}", **options, tell=say, progress=progress_bar)
     rows = {split: account.accuracy_rows(done, split) for split in ("training", "test")}
     if as_json:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .defaults import STUDIES, study_path
+from .options import study_argument
 from .output import json_option, print_json, print_table, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
@@ -75,7 +76,7 @@ def build(source: str, out: str | None, as_json: bool, **options) -> None:
 
 
 @command.command()
-@click.argument("study", required=False)
+@study_argument
 @click.option("--figure", type=click.Path(dir_okay=False), help="Draw the class frequencies into this file.")
 @json_option
 def describe(study: str | None, figure: str | None, as_json: bool) -> None:

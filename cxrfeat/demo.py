@@ -109,10 +109,7 @@ def _embeddings(
             sample.study(), cache=demo.folder / "cache", backbone=BACKBONE, weights=weights, passes=passes,
             engine=engine, progress=bar, tell=tell,
         )  # fmt: skip
-    if done.extracted:
-        tell(f"    {done.extracted} images embedded, {done.rate:.1f} images/s with {done.engine}.")
-    else:
-        tell("    they are there already.")
+    tell(f"    {done.describe()}")
     demo.random = done.recipe.random
     demo.made["embeddings"] = done.path
     return done.path
@@ -124,25 +121,13 @@ def _head(demo: Demo, embeddings: Path, tell: Callable[[str], None], progress: C
     tell("3/5 head: logistic, with the class weights of the reference paper.")
     out = demo.folder / "runs" / f"{sample.NAME}-{BACKBONE}-logistic-weighted"
     demo.made["run"] = out
-    if (run := _fitted(out, embeddings)) is not None:
+    if (run := Run.earlier(out, embeddings, sample.study())) is not None:
         tell("    it is there already.")
         return run
     with progress("fit head") as bar:
         return fit_head(
             sample.study(), embeddings, "logistic", weighting="paper", out=out, overwrite=True, progress=bar
         )
-
-
-def _fitted(out: Path, embeddings: Path) -> Run | None:
-    """The run of an earlier demo, if it was fitted on these embeddings and this sample."""
-    from cxrfeat.store import EmbeddingFile
-
-    if not (out / "head.json").is_file():
-        return None
-    run = Run.open(out)
-    with EmbeddingFile.open(embeddings) as file:
-        same = run.recipes == (file.recipe,)
-    return run if same and run.info["study"]["sha256"] == sample.study().sha256 else None
 
 
 def _evaluation(demo: Demo, run: Run, tell: Callable[[str], None], progress: Callable[..., Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from cxrfeat.errors import HeadError, NotFoundError
+from cxrfeat.store import EmbeddingFile
 from cxrfeat.store.recipe import Recipe
 from cxrfeat.study import Study, read_study
 
@@ -65,6 +66,37 @@ class Run:
             )
         return cls(path, info)
 
+    @classmethod
+    def earlier(
+        cls, path: str | Path, embeddings: str | Path, study: Study, options: Mapping[str, Any] | None = None
+    ) -> Run | None:
+        """Open a finished run that was fitted on the same, so that it need not be fitted again.
+
+        Parameters
+        ----------
+        path : path
+            The folder; it need not exist.
+        embeddings : path
+            The embedding file.
+        study : Study
+            With the labels and splits it would be fitted on.
+        options : mapping, optional
+            Those of `fit_head` that it must have had.
+
+        Returns
+        -------
+        Run or None
+            None where there is no finished run, or it is of another recipe, study or options.
+        """
+        if not (Path(path) / "head.json").is_file():
+            return None
+        run = cls.open(path)
+        with EmbeddingFile.open(embeddings) as file:
+            same = run.recipes == (file.recipe,)
+        before = run.info.get("options", {})
+        same = same and all(before.get(key) == value for key, value in (options or {}).items())
+        return run if same and run.info["study"]["sha256"] == study.sha256 else None
+
     @property
     def name(self) -> str:
         """The folder's name."""
@@ -98,7 +130,9 @@ class Run:
 
     def describe(self) -> str:
         """A few words for titles and tables."""
-        return f"{self.kind} head on " + " + ".join(recipe.describe() for recipe in self.recipes)
+        # A head that was trained on pass 0 has nothing of the augmented passes that its file may hold.
+        plain = self.info.get("options", {}).get("passes") == "0"
+        return f"{self.kind} head on " + " + ".join((r.pass0 if plain else r).describe() for r in self.recipes)
 
     def study(self) -> Study:
         """The study it was trained on, with its labels in the head's order."""

@@ -92,6 +92,12 @@ class Extraction:
         """Images per second, NaN if none were extracted."""
         return self.extracted / self.wall if self.extracted and self.wall else float("nan")
 
+    def describe(self) -> str:
+        """What was done, in a few words."""
+        if not self.extracted:
+            return "they are there already."
+        return f"{self.extracted} images embedded, {self.rate:.1f} images/s with {self.engine}."
+
     @property
     def too_many_failures(self) -> bool:
         """Whether more images are unusable than were allowed."""

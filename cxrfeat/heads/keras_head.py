@@ -51,7 +51,7 @@ class KerasHead(Head):
         dense = self.model.get_layer(LOGITS)
         if [layer for layer in self.model.layers if layer.weights] != [dense]:
             return None
-        kernel, bias = (np.array(w.numpy(), dtype=np.float64) for w in (dense.kernel, dense.bias))
+        kernel, bias = (w.value.numpy().astype(np.float64) for w in (dense.kernel, dense.bias))
         return np.where(self.fitted[:, None], kernel.T, np.nan), np.where(self.fitted, bias, np.nan)
 
     def from_logits(self, logits: Floats) -> Floats:

@@ -273,7 +273,7 @@ def _on_cpu_if_large(x: npt.NDArray[np.float32]) -> Iterator[None]:
 
 
 def _get(variables: Any) -> list[npt.NDArray[Any]]:
-    return [np.array(v.numpy()) for v in variables]
+    return [v.value.numpy().copy() for v in variables]
 
 
 def _put(variables: Any, values: list[npt.NDArray[Any]]) -> None:

@@ -15,6 +15,10 @@ from cxrfeat.reproduce.experiment import Reproduction, Result
 Row = dict[str, Any]
 ACCURACY = "accuracy_at_half"
 MICRO = -1
+PROCEDURE = (
+    "Here the backbones stay frozen and only the head is trained. The paper names its six augmentations without their "
+    "ranges, which are this project's; table 1 is of training images without augmentation."
+)
 
 
 def accuracy_rows(done: Reproduction, split: str) -> list[Row]:
@@ -70,7 +74,7 @@ def auroc_rows(done: Reproduction) -> list[Row]:
 
 def sentences(done: Reproduction) -> list[str]:
     """Where and why these numbers differ from the paper's, as far as can be told."""
-    found = [_weights(done), _images(done), _accuracy(done)]
+    found = [_weights(done), _images(done), PROCEDURE, _accuracy(done)]
     found += [_against_paper(result) for result in done.results]
     found += [_softmax(done), _best(done)]
     return [text for text in found if text]
@@ -82,7 +86,7 @@ def _weights(done: Reproduction) -> str:
             "The backbones have RANDOM weights here, so that no number on this page says anything about the paper: "
             "not where they agree, and not where they differ. `cxrfeat weights fetch` gets ImageNet's, which do."
         )
-    return "Both start from ImageNet's weights. Here the backbones stay frozen and only the head is trained."
+    return "Both start from ImageNet's weights."
 
 
 def _images(done: Reproduction) -> str:

@@ -53,7 +53,7 @@ class Reproduction:
     folder, page : pathlib.Path
         Where everything is, and the page to open.
     study : Study
-    size, passes, replicates, seed : int
+    size, passes, epochs, replicates, seed : int
         As in `reproduce_paper`.
     results : list of Result
         The three arms in the paper's way, then in the right way.
@@ -70,6 +70,7 @@ class Reproduction:
     study: Study
     size: int
     passes: int
+    epochs: int = EPOCHS
     replicates: int = REPLICATES
     seed: int = 0
     results: list[Result] = field(default_factory=list)
@@ -137,21 +138,15 @@ def reproduce_paper(
     StudyError, LeakageError, CxrfeatError
         If the study lacks a split or leaks, and as the steps do.
     """
-    if not (weights in ("auto", "imagenet") or weights.startswith("random:")):
-        raise WeightsError(
-            f"weights {weights!r} are of one backbone, and this needs two: give imagenet or random:SEED."
-        )
-    if passes < 1:
-        raise HeadError("two of the three arms are trained with augmentation: give at least one pass.")
-    study.split("train", "val", "test")
+    _refuse_impossible(study, weights, passes)
     folder = Path(out)
-    done = Reproduction(folder, folder / "index.html", study, size, passes, replicates, seed)
+    done = Reproduction(folder, folder / "index.html", study, size, passes, epochs, replicates, seed)
     study.save(folder / "study" / f"{study.name}.csv")
-    files = _embeddings(done, weights, engine, tell, progress)
+    embeddings = _embeddings(done, weights, engine, tell, progress)
     for way in WAYS:
         for arm in ARMS:
             tell(f"head: {way.title.lower()}, {arm.title}.")
-            run = _head(done, arm, way, files[arm.backbone, way.key], epochs, progress)
+            run = _head(done, arm, way, embeddings[arm.backbone, way.key], progress)
             done.results.append(_evaluated(arm, way, run, replicates, seed))
     tell("tests between the arms and between the ways.")
     _compare(done)
@@ -164,6 +159,17 @@ def reproduce_paper(
 
     page.write(done)
     return done
+
+
+def _refuse_impossible(study: Study, weights: str, passes: int) -> None:
+    """Raise before anything is done; see `reproduce_paper`."""
+    if not (weights in ("auto", "imagenet") or weights.startswith("random:")):
+        raise WeightsError(
+            f"weights {weights!r} are of one backbone, and this needs two: give imagenet or random:SEED."
+        )
+    if passes < 1:
+        raise HeadError("two of the three arms are trained with augmentation: give at least one pass.")
+    study.split("train", "val", "test")
 
 
 def _embeddings(
@@ -188,29 +194,26 @@ def _embeddings(
                     preprocessing=way.preprocessing, policy=way.policy, passes=done.passes, seed=done.seed,
                     engine=engine, progress=bar, tell=tell,
                 )  # fmt: skip
-            if made.extracted:
-                tell(f"    {made.extracted} images embedded, {made.rate:.1f} images/s with {made.engine}.")
-            else:
-                tell("    they are there already.")
+            tell(f"    {made.describe()}")
             done.embedded += made.extracted
             found[backbone, way.key] = made.path
     return found
 
 
-def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, epochs: int, progress: Callable[..., Any]) -> Run:
+def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: Callable[..., Any]) -> Run:
     """The head of one arm in one way: that of an earlier go, one gone on with, or a new one."""
     from cxrfeat.heads import fit_head
     from cxrfeat.heads.keras_training import CHECKPOINT
 
     out = done.folder / RUNS / f"{way.key}-{arm.key}"
     options: dict[str, Any] = {
-        "settings": {"activation": way.activation, "epochs": epochs, "batch": BATCH, "patience": PATIENCE},
+        "settings": {"activation": way.activation, "epochs": done.epochs, "batch": BATCH, "patience": PATIENCE},
         "weighting": "paper",
         "passes": "all" if arm.augmented else "0",
         "calibration": way.calibration,
         "seed": done.seed,
     }
-    if (run := _fitted(out, embeddings, done.study, options)) is not None:
+    if (run := Run.earlier(out, embeddings, done.study, options)) is not None:
         return run
     done.fitted += 1
     with progress(f"fit {out.name}") as bar:
@@ -220,19 +223,6 @@ def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, epochs: int,
             except HeadError:  # the checkpoint is of other images or settings: nothing of it can be used
                 (out / CHECKPOINT).unlink()
         return fit_head(done.study, embeddings, "keras", out=out, overwrite=True, progress=bar, **options)
-
-
-def _fitted(out: Path, embeddings: Path, study: Study, options: Mapping[str, Any]) -> Run | None:
-    """The run of an earlier go, if it is of these embeddings, this study and these options."""
-    from cxrfeat.store import EmbeddingFile
-
-    if not (out / "head.json").is_file():
-        return None
-    run = Run.open(out)
-    with EmbeddingFile.open(embeddings) as file:
-        same = run.recipes == (file.recipe,)
-    before = {key: run.info["options"].get(key) for key in options}
-    return run if same and before == options and run.info["study"]["sha256"] == study.sha256 else None
 
 
 def _evaluated(arm: Arm, way: Way, run: Run, replicates: int, seed: int) -> Result:

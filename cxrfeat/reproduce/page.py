@@ -47,6 +47,7 @@ def write(done: Reproduction) -> Path:
         "done": done,
         "citation": arms.CITATION,
         "ways": arms.WAYS,
+        "paper": arms,
         "summary": summarise(done.study),
         "sentences": account.sentences(done),
         "films": [first, second],
@@ -68,7 +69,7 @@ def _films(done: Reproduction) -> tuple[Figure, Figure]:
     names = ["before", *(f"pass {k}" for k in range(1, len(pictures)))]
     caption = f"Image {image_id} of study {done.study.name}, {recipe.size} px."
     one, two = _figure_path(done, "figure-1"), _figure_path(done, "figure-2")
-    rendering.draw(pictures[:1], names[:1], one, "A chest X-ray", caption)
+    rendering.draw(pictures[:1], ["as the network sees it"], one, "The first image", caption)
     what = f"{caption} Policy: {(recipe.augmentation or {}).get('name', 'none')}, seed {recipe.seed}."
     rendering.draw(pictures, names, two, "Before and after augmentation", what)
     return (
@@ -114,10 +115,11 @@ def _frequencies(done: Reproduction) -> Figure:
 def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
     """Each comparison: its table, its conclusions, its forest plot."""
     found = []
+    titles = {way.key: f"The arms, {way.title.lower()}" for way in arms.WAYS}
+    titles |= {arm.key: f"The two ways, {arm.title}" for arm in arms.ARMS}
     for key, comparison in {**done.between_arms, **done.between_ways}.items():
         path = _figure_path(done, f"tests-{key}")
-        others = " and ".join(scored.name for scored in comparison.scored[1:])
-        heading = f"{others} against {comparison.baseline.name}"
+        heading = f"{titles[key]}: differences to {comparison.baseline.name}"
         forest.forest(comparison, path)
         table = html_tables.table(heading, forest.rows_to_read(comparison), comparison.caption())
         figure = _figure(done, heading, "Differences in AUROC with intervals over patients", path)

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat import extract, sample
-from cxrfeat.heads import fit_head, load_head
+from cxrfeat import sample
+from cxrfeat.heads import fit_head
 from cxrfeat.store import Recipe, Writer
 
 
@@ -49,22 +49,19 @@ def test_another_study_goes_to_a_file_of_its_own(workspace, tmp_path):
     assert len(pd.read_csv(workspace / "run" / "predictions-part.csv")) == 57
 
 
-def test_single_images_go_through_the_runs_own_recipe(workspace, monkeypatch):
-    asked = []
-
-    def recompute(recipe, paths, weights=None, engine="auto"):
-        asked.append((recipe, [path.name for path in paths]))
-        return np.full((len(paths), 16), 0.5, dtype=np.float32)
-
-    monkeypatch.setattr(extract, "recompute", recompute)
-    result = call("a.png", "b.png", "--run", workspace / "run", "--json")
+def test_single_images_are_predicted_as_they_were_within_their_study(trained, tmp_path):
+    """The network is run again, from the image file on; what the embedding file gave is the independent answer."""
+    films = trained.study.paths()[:2]
+    result = call(*films, "--run", trained.run.path, "--out", tmp_path / "two.csv", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["predictions"]
-    head = load_head(workspace / "run")
-    expected = head.probabilities(np.full((2, 16), 0.5, dtype=np.float32))
-    assert [row["probability"] for row in found] == pytest.approx(expected.ravel().tolist())
-    assert asked[0][1] == ["a.png", "b.png"]
-    assert asked[0][0].backbone == "densenet121"
+    expected = trained.run.predictions().loc[[path.name for path in films]]
+    assert [row["image"] for row in found[::3]] == list(expected.index)
+    assert [row["probability"] for row in found] == pytest.approx(expected.to_numpy().ravel().tolist(), abs=1e-5)
+    called = [row["probability"] >= trained.run.thresholds[row["label"]] for row in found]
+    assert [row["called"] for row in found] == called
+    written = pd.read_csv(tmp_path / "two.csv", index_col="image_id")[list(trained.run.labels)]
+    np.testing.assert_allclose(written, expected, atol=1e-5)
 
 
 def test_another_recipe_is_a_sentence_and_exit_2(workspace):

@@ -1,0 +1,29 @@
+"""The study is named alike everywhere: as STUDY or as --study, and never twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from cxrfeat_cli.main import cli
+
+TAKE_BOTH = (["study", "describe"], ["extract"], ["fit-head"], ["reproduce", "paper"])
+
+
+@pytest.mark.parametrize("words", TAKE_BOTH, ids=" ".join)
+def test_every_command_of_one_study_takes_it_both_ways(words):
+    usage = CliRunner().invoke(cli, [*words, "--help"]).output
+    assert "[STUDY]" in usage and "--study STUDY" in usage
+
+
+@pytest.mark.parametrize("words", [["sample"], ["--study", "sample"], ["sample", "--study", "sample"]], ids=" ".join)
+def test_both_ways_name_the_same_study(words):
+    result = CliRunner().invoke(cli, ["study", "describe", *words, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["images"]["all"] == 150
+
+
+def test_two_different_studies_are_refused(tmp_path):
+    result = CliRunner().invoke(cli, ["study", "describe", "sample", "--study", "ward"])
+    assert result.exit_code == 2 and "two studies are named: sample and, by --study, ward" in result.output
