@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -31,17 +26,3 @@ def official_size(table: str | None, seed: int = 0) -> tuple[np.ndarray, np.ndar
         patients, origin = rng.integers(0, 2797, IMAGES), "labels made up with the prevalences of ChestX-ray14"
     p = 1 / (1 + np.exp(-(rng.normal(size=y.shape) + 1.2 * y - 2)))
     return y, p, patients, origin
-
-
-def machine() -> dict:
-    """What the figures were measured on, without naming it."""
-    return {"processors": os.cpu_count(), "python": platform.python_version(), "system": platform.machine()}
-
-
-def save(name: str, claim: str, rows: list[dict], where: dict) -> None:
-    """Print the figures, and keep them beside the benchmark."""
-    text = json.dumps({"name": name, "claim": claim, "rows": rows, "machine": where}, indent=2) + "\n"
-    path = Path(__file__).parent / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    print(text, end="")

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 
+import harness
 import numpy as np
-from _evaluation import machine, save
 from scipy.stats import norm
 
 from cxrfeat.evaluate import delong
@@ -48,11 +48,10 @@ def main() -> None:
     options = parser.parse_args()
     rows = [simulate(alike, options.simulations, options.replicates) for alike in (0.0, 0.4, 0.8)]
     rows = [{**row, "simulations": options.simulations, "replicates": options.replicates} for row in rows]
-    save(
+    harness.save(
         "evaluate_coverage",
         "95 % intervals over patients hold the truth where images of a patient are alike",
         rows,
-        machine(),
     )
 
 

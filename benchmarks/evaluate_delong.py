@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import time
 
+import harness
 import numpy as np
-from _evaluation import IMAGES, machine, official_size, save
+from _evaluation import IMAGES, official_size
 
 from cxrfeat.evaluate import delong
 
@@ -64,7 +65,7 @@ def main() -> None:
         "ratio": round(scaled / min(times), 1),
         "largest_relative_difference": max(abs(found[0] / auroc - 1), abs(matrix[0, 0] / variance - 1)),
     }
-    save("evaluate_delong", "DeLong intervals of 14 labels and 25,596 images in under 0.3 s", [row], machine())
+    harness.save("evaluate_delong", "DeLong intervals of 14 labels and 25,596 images in under 0.3 s", [row])
 
 
 if __name__ == "__main__":

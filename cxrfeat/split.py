@@ -85,7 +85,7 @@ def assign(
     Returns
     -------
     ndarray of str (n,)
-        The split of each image.
+        `train`, `val` or `test`.
 
     Raises
     ------

@@ -28,8 +28,7 @@ def read(
         What `datasets.table.read` is to be told of the columns: `image_id`, `path`, `patient`, `labels`,
         `findings_column`, `separator`, `split`. With it, the file is read as any CSV.
     **options
-        `resplit`, `val`, `test`, `seed`, `skip_missing`, `tell` and `name`, as in `datasets.nih.read` and
-        `datasets.table.read`.
+        `resplit`, `val`, `test`, `seed`, `skip_missing`, `tell` and `name`; see `datasets.options.Options`.
 
     Raises
     ------

@@ -6,17 +6,16 @@ Images and tables: https://nihcc.app.box.com/v/ChestXray-NIHCC.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from cxrfeat.datasets import findings, folders
+from cxrfeat.datasets.options import Options
 from cxrfeat.errors import NotFoundError, StudyError
 from cxrfeat.labels import NIH_LABELS
-from cxrfeat.split import assign
 from cxrfeat.study import Study, numbers
 
 TABLES = (
@@ -40,14 +39,7 @@ _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 def read(
     source: str | Path,
     images: str | Path | Literal["auto"] | None = "auto",
-    *,
-    resplit: bool = False,
-    val: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-    skip_missing: bool = False,
-    tell: Callable[[str], None] = lambda text: None,
-    name: str | None = None,
+    **options: Any,
 ) -> Study:
     """Read a release folder, or its table, into a study with the 14 labels.
 
@@ -59,19 +51,9 @@ def read(
     images : str, Path, "auto" or None
         The image folder. `auto` looks beside the table: `images/`, `images_001/images/` to `images_012/images/`, or
         the folder itself. None does not look for images at all, for work with the table alone.
-    resplit : bool
-        Split anew, also where the official lists `train_val_list.txt` and `test_list.txt` lie beside the table.
-    val, test : float
-        Shares of all images. `test` counts only where the lists do not say; validation is taken from the training
-        patients in any case.
-    seed : int
-        Of the split.
-    skip_missing : bool
-        Leave out rows whose image is not on disk instead of raising.
-    tell : callable
-        Given a line on the rows left out.
-    name : str, optional
-        The study's name; by default the folder's.
+    **options
+        `resplit`, `val`, `test`, `seed`, `skip_missing`, `tell` and `name`; see `datasets.options.Options`. The
+        official lists are `train_val_list.txt` and `test_list.txt` beside the table.
 
     Returns
     -------
@@ -87,6 +69,7 @@ def read(
     LeakageError
         If the lists put one patient on both sides.
     """
+    chosen = Options(**options)
     table_path = _find_table(Path(source))
     folder = table_path.parent
     table = _read_table(table_path)
@@ -99,13 +82,14 @@ def read(
         table["path"] = folders.locate(table["image_id"], [f.absolute() for f in where])
         shown = f"{where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "")
         absent = (table["path"] == "").to_numpy()
-        table = folders.without_missing(table, absent, table["image_id"], f"in {shown}", tell if skip_missing else None)
+        table = chosen.present(table, absent, table["image_id"], f"in {shown}")
     y = table[list(NIH_LABELS)].to_numpy()
     patients = table["patient_id"].to_numpy(dtype=str)
-    listed = None if resplit else _read_lists(folder, table["image_id"])
-    table["split"] = assign(y, patients, listed, val=val, test=test, seed=seed)
+    listed = None if chosen.resplit else _read_lists(folder, table["image_id"])
+    table["split"] = chosen.sides(y, patients, listed)
     order = ["image_id", "path", "patient_id", "split", "view", "sex", "age", "follow_up", *NIH_LABELS]
-    return Study(table[[c for c in order if c in table]], NIH_LABELS, name or folder.resolve().name, folder.resolve())
+    name = chosen.name or folder.resolve().name
+    return Study(table[[c for c in order if c in table]], NIH_LABELS, name, folder.resolve())
 
 
 def is_table(path: str | Path) -> bool:

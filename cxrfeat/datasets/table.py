@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cxrfeat.datasets import findings, folders
+from cxrfeat.datasets.options import Options
 from cxrfeat.errors import NotFoundError, StudyError
 from cxrfeat.labels import NIH_LABELS, canonical
-from cxrfeat.split import assign
 from cxrfeat.study import RESERVED, SPLITS, Study, numbers
 
 _TRUTH = {"1": 1.0, "1.0": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "no": 0.0}
@@ -29,13 +30,7 @@ def read(
     separator: str = "|",
     split: str | None = None,
     images: str | Path | None = None,
-    resplit: bool = False,
-    val: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-    skip_missing: bool = False,
-    tell: Callable[[str], None] = lambda text: None,
-    name: str | None = None,
+    **options: Any,
 ) -> Study:
     """Read a CSV with one row per image into a study.
 
@@ -56,19 +51,8 @@ def read(
         What stands between two findings of that column.
     images : str or Path, optional
         The folder that relative paths start from; by default the CSV's own.
-    resplit : bool
-        Split anew even where there is a split column.
-    val, test : float
-        Shares of all images. Where the table names test images and no validation images, validation is carved from
-        its training patients.
-    seed : int
-        Of the split.
-    skip_missing : bool
-        Leave out rows whose image is not on disk instead of raising.
-    tell : callable
-        Given a line on the rows left out.
-    name : str, optional
-        The study's name; by default the CSV's, without its ending.
+    **options
+        `resplit`, `val`, `test`, `seed`, `skip_missing`, `tell` and `name`; see `datasets.options.Options`.
 
     Raises
     ------
@@ -79,14 +63,13 @@ def read(
     LeakageError
         If the split column puts one patient on two sides.
     """
-    source = Path(source)
+    chosen, source = Options(**options), Path(source)
     raw = _read_csv(source)
     image_id, path, patient = _key_columns(raw, source, image_id, path, patient)
     split = _column(raw, source, split, "split", needed=False)
     root = Path(images) if images is not None else source.parent
     if not root.is_dir():
         raise NotFoundError(f"there is no image folder {root}.")
-    table = pd.DataFrame({"image_id": raw[image_id], "path": raw[path], "patient_id": raw[patient]})
     keys = {c for c in (image_id, path, patient, split, findings_column) if c}
     if findings_column:
         _column(raw, source, findings_column, findings_column)
@@ -94,23 +77,28 @@ def read(
         truth = findings.columns_of(raw[findings_column], separator, labels or None, where)
     else:
         truth = _label_columns(raw, source, list(labels), keys)
-    # A column of 1 and 0 that is kept would be a label to whoever reads the study, so what was not chosen goes.
-    rest = [c for c in raw if c not in keys and c not in table and (c in RESERVED or not _holds_truth(raw[c]))]
-    table = pd.concat([table, raw[rest], truth], axis=1)
-    for column in {"age", "follow_up"} & set(table.columns):
-        table[column] = numbers(table[column])
+    table = pd.DataFrame({"image_id": raw[image_id], "path": raw[path], "patient_id": raw[patient]})
+    table = pd.concat([table, _others(raw, {*keys, *table}), truth], axis=1)
     table["split"] = raw[split].str.strip().map(_side) if split else ""
     absent = folders.missing(root / p for p in table["path"])
-    table = folders.without_missing(table, absent, table["path"], f"under {root}", tell if skip_missing else None)
+    table = chosen.present(table, absent, table["path"], f"under {root}")
     if table.empty:
         raise StudyError(f"{source} has no rows.")
-    listed = table["split"].to_numpy(dtype=str) if split and not resplit else None
-    y, patients = table[list(truth)].to_numpy(), table["patient_id"].to_numpy(dtype=str)
-    table["split"] = assign(y, patients, listed, val=val, test=test, seed=seed)
-    first = [c for c in RESERVED if c in table]
-    return Study(
-        table[first + [c for c in table if c not in first]], tuple(map(str, truth)), name or source.stem, root.resolve()
-    )
+    listed = table["split"].to_numpy(dtype=str) if split else None
+    table["split"] = chosen.sides(table[list(truth)].to_numpy(), table["patient_id"].to_numpy(dtype=str), listed)
+    columns = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]
+    return Study(table[columns], tuple(map(str, truth)), chosen.name or source.stem, root.resolve())
+
+
+def _others(raw: pd.DataFrame, taken: set[str]) -> pd.DataFrame:
+    """What is kept of the columns that are neither keys nor labels.
+
+    A column of 1 and 0 that is kept would be a label to whoever reads the study, so what was not chosen goes.
+    """
+    kept = raw[[c for c in raw if c not in taken and (c in RESERVED or not _holds_truth(raw[c]))]].copy()
+    for column in {"age", "follow_up"} & set(kept.columns):
+        kept[column] = numbers(kept[column])
+    return kept
 
 
 def _read_csv(source: Path) -> pd.DataFrame:
