@@ -64,13 +64,15 @@ def info(file: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    failures = found.pop("failures")
+    failures, earlier = found.pop("failures"), found["provenance"].pop("earlier", [])
     rows = [
         {"what": f"{name}.{key}" if name != "recipe" else key, "value": str(value)}
         for name, item in found.items()
         for key, value in (item.items() if isinstance(item, dict) else [("", item)])
     ]
     print_table([{"what": row["what"].rstrip("."), "value": row["value"]} for row in rows])
+    if earlier:
+        print_table(earlier, title="sessions before that one", columns=["created", "cxrfeat", "engine", "platform"])
     if failures:
         print_table(failures[:SHOWN], title=f"{len(failures):,} images could not be used")
 

@@ -40,11 +40,14 @@ class Part:
         Ids and image hashes; `embeddings` has no rows.
     failures : sequence of (image_id, path, reason)
         Images that could not be used.
+    provenance : str
+        JSON of the session that wrote it.
     """
 
     path: Path
     rows: Rows
     failures: Sequence[Failure]
+    provenance: str
 
 
 def folder(file: Path) -> Path:
@@ -82,7 +85,7 @@ def write(file: Path, number: int, recipe: Recipe, provenance: str, rows: Rows, 
     disk.create(draft, data)
     disk.system.replace(draft, path)
     disk.system.sync_folder(where)
-    return Part(path, _without_embeddings(rows), tuple(failures))
+    return Part(path, _without_embeddings(rows), tuple(failures), provenance)
 
 
 def join(pending: Sequence[Rows], passes: int, dim: int) -> Rows:
@@ -131,7 +134,7 @@ def find(file: Path, recipe: Recipe, dim: int) -> tuple[list[Part], list[Path]]:
             broken.append(path)
             continue
         failures = tuple((str(i), str(p), str(r)) for i, p, r in head["failures"])
-        sound.append(Part(path, _without_embeddings(rows), failures))
+        sound.append(Part(path, _without_embeddings(rows), failures, str(head.get("provenance", ""))))
     return sound, broken
 
 

@@ -9,7 +9,6 @@ order asked alone, never on how often the work was interrupted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat.errors import EmbeddingFileError, RecipeError
-from cxrfeat.store import assembly, disk, layout, parts
+from cxrfeat.store import assembly, disk, layout, parts, sessions
 from cxrfeat.store.layout import Failure, Rows
 from cxrfeat.store.lock import Lock
 from cxrfeat.store.reader import EmbeddingFile
@@ -37,7 +36,8 @@ class Writer:
     notes : list of str
         What was found and mended when opening, as sentences for the user.
     provenance : dict
-        Written with the file; what is known only later (the engine) may be added until `publish`.
+        Of this session, written with the file; what is known only later (the engine) may be added until `publish`.
+        Those of the sessions before stand in the file under `earlier`.
     """
 
     def __init__(self, path: Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], part_rows: int) -> None:
@@ -45,6 +45,7 @@ class Writer:
         self.done: dict[str, bytes] = {}
         self.notes: list[str] = []
         self.provenance = dict(provenance)
+        self._earlier: list[dict[str, Any]] = []
         self._part_rows = part_rows
         self._failures: dict[str, Failure] = {}
         self._new_failures: dict[str, Failure] = {}
@@ -183,7 +184,12 @@ class Writer:
         rows = parts.join(self._pending, self.recipe.passes + 1, self.dim)
         with disk.telling(self.path, self._safe()):
             part = parts.write(
-                self.path, self._number, self.recipe, self._text(), rows, tuple(self._new_failures.values())
+                self.path,
+                self._number,
+                self.recipe,
+                sessions.text(self.provenance, ()),
+                rows,
+                tuple(self._new_failures.values()),
             )
         self._number += 1
         self._pending, self._new_failures = [], {}
@@ -233,6 +239,8 @@ class Writer:
         for part in found:
             if part not in left_over:
                 self._take(part)
+        published = [self._published.provenance_text] if self._published is not None else []
+        self._earlier = sessions.before([*published, *(part.provenance for part in self._parts)])
         if self._parts:
             rows = sum(len(part.rows) for part in self._parts)
             self.notes.append(f"{rows:,} rows of an interrupted extraction are kept.")
@@ -293,7 +301,7 @@ class Writer:
         wanted += [i for i, _ in sorted(self._where.items(), key=lambda item: item[1]) if i not in chosen]
         card = layout.Card(
             recipe=self.recipe.to_json(),
-            provenance=self._text(),
+            provenance=sessions.text(self.provenance, self._earlier),
             shape=(self.recipe.passes + 1, len(wanted), self.dim),
             ids=layout.encode_ids(wanted),
             image_sha256=np.frombuffer(b"".join(self.done[i] for i in wanted), dtype=np.uint8).reshape(-1, 32),
@@ -309,9 +317,6 @@ class Writer:
             return []
         first = [left.pop(i) for i in dict.fromkeys(map(str, order)) if i in left]
         return first + [left[i] for i in sorted(left)]
-
-    def _text(self) -> str:
-        return json.dumps(self.provenance, sort_keys=True, ensure_ascii=True)
 
     def _safe(self) -> str:
         rows = len(self._where)
