@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,18 @@ def test_every_picture_and_table_of_the_page_is_there(done):
     for name in ("weights", "accuracy-training", "accuracy-test", "accuracy-differences", "auroc"):
         assert pd.read_csv(done.folder / "tables" / f"{name}.csv")["random_weights"].all()
     assert "http" not in re.sub(r"http-equiv", "", done.page), "the page asks for nothing outside its folder"
+
+
+def test_headings_go_down_one_level_at_a_time(done):
+    levels = [int(level) for level in re.findall(r"<h([1-6])>", done.page)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+
+
+def test_each_arm_is_captioned_with_the_passes_it_was_trained_on(done):
+    """The arms share embedding files, so that a caption taken from the file's recipe alone would be wrong."""
+    assert "augmented" not in run_of(done, "right", "densenet121").describe()
+    assert "pass 0 + 1 augmented" in run_of(done, "right", "densenet121-augmented").describe()
 
 
 def test_random_weights_leakage_and_the_way_to_read_it_are_said(done):

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cxrfeat import __version__, sample
+from cxrfeat import sample
 from cxrfeat.backbones import engine as engines
 from cxrfeat.backbones import registry
 from cxrfeat.backbones import weights as weights_room
 from cxrfeat.backbones.registry import DEFAULT_SIZE, MIN_SIZE, Backbone
 from cxrfeat.backbones.weights import Weights
 from cxrfeat.errors import CxrfeatError, ImageError, WeightsError
-from cxrfeat.extract import pipeline, plan, seen
+from cxrfeat.extract import pipeline, plan, provenance, seen
 from cxrfeat.extract.pipeline import Item, Seconds
 from cxrfeat.images import augment
 from cxrfeat.images.prepare import INTERPOLATIONS
@@ -174,29 +172,42 @@ def extract(
     if (settled := plan.settled(path, recipe, now)) is not None:
         result.kept, result.failed, result.gone = settled.kept, settled.failed, settled.gone
         return result
-    provenance = _provenance()
-    with Writer.open(path, recipe, spec.dim, provenance) as writer:
+    with Writer.open(path, recipe, spec.dim, provenance.session()) as writer:
         result.notes = list(writer.notes)
-        work = plan.make(writer, study, now, progress)
-        result.kept, result.gone, result.changed = work.kept, work.gone, work.changed
-        _refuse_hopeless(study, now, work.todo, allowed)
-        writer.drop(work.changed)
-        try:
-            if work.todo:
-                ready = engines.open_engine(recipe, found, engine, precision=precision)
-                result.engine = ready.name
-                writer.provenance.update(engine=ready.name, batch=ready.batch, streams=ready.seats)
-                _embed(writer, work.todo, study, ready, result, workers, progress)
-            if not writer.done:
-                first, reason = next(iter(writer.failed.items()))
-                raise ImageError(f"none of the {len(study)} images can be used; the first, {first!r}, {reason}")
-            writer.publish(study.ids)
-        finally:
-            # Of what is in the store and was not found changed since; after Ctrl-C too, so that nothing is read twice.
-            _keep_stamps(path, now, writer)
-        asked = set(study.ids.tolist())
-        result.failed = {i: reason for i, reason in writer.failed.items() if i in asked}
+        open_engine = partial(engines.open_engine, recipe, found, engine, precision=precision)
+        _complete(writer, study, now, open_engine, result, workers, progress)
     return result
+
+
+def _complete(
+    writer: Writer,
+    study: Study,
+    now: seen.Stamps,
+    open_engine: Callable[[], engines.Engine],
+    result: Extraction,
+    workers: int | None,
+    progress: Progress,
+) -> None:
+    """Do what is not done, publish it, and note in `result` what was done and what could not be."""
+    work = plan.make(writer, study, now, progress)
+    result.kept, result.gone, result.changed = work.kept, work.gone, work.changed
+    _refuse_hopeless(study, now, work.todo, result.max_failures)
+    writer.drop(work.changed)
+    try:
+        if work.todo:
+            ready = open_engine()
+            result.engine = ready.name
+            writer.provenance.update(engine=ready.name, batch=ready.batch, streams=ready.seats)
+            _embed(writer, work.todo, study, ready, result, workers, progress)
+        if not writer.done:
+            first, reason = next(iter(writer.failed.items()))
+            raise ImageError(f"none of the {len(study)} images can be used; the first, {first!r}, {reason}")
+        writer.publish(study.ids)
+    finally:
+        # Of what is in the store and was not found changed since; after Ctrl-C too, so that nothing is read twice.
+        _keep_stamps(writer.path, now, writer)
+    asked = set(study.ids.tolist())
+    result.failed = {i: reason for i, reason in writer.failed.items() if i in asked}
 
 
 def recompute(recipe: Recipe, paths: Sequence[Path], weights: str | None = None, engine: str = "auto") -> np.ndarray:
@@ -319,23 +330,3 @@ def _refuse_hopeless(study: Study, now: seen.Stamps, todo: Sequence[Item], allow
 def _keep_stamps(path: Path, now: seen.Stamps, writer: Writer) -> None:
     known = np.fromiter((i in writer.done or i in writer.failed for i in now.image_ids), bool, len(now.image_ids))
     seen.write(path, seen.Stamps(now.image_ids[known], now.stamps[known]))
-
-
-def _provenance() -> dict[str, Any]:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for package in ("numpy", "opencv-python-headless", "openvino", "tensorflow", "keras", "h5py"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "cxrfeat": __version__,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": versions,
-        "cores": os.cpu_count(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }

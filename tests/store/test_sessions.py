@@ -1,4 +1,4 @@
-"""Every session that computed rows of a file is in its provenance, once, and files from before there was a list open."""
+"""Every session that computed rows of a file is in its provenance, once; files from before there was a list open."""
 
 from __future__ import annotations
 
