@@ -35,13 +35,16 @@ def print_table(
     from rich.table import Table
 
     columns = list(columns or (rows[0] if rows else ()))
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         number = any(isinstance(row.get(column), int | float) for row in rows)
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column), digits) for column in columns))
-    Console(highlight=False, markup=False, width=None if _is_terminal() else 140).print(table)
+    console = Console(highlight=False, markup=False, width=None if _is_terminal() else 140)
+    if title:  # not the table's own title, which is folded to a narrow table's width
+        console.print(title)
+    console.print(table)
 
 
 @contextmanager

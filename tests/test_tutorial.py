@@ -1,0 +1,98 @@
+"""The tutorial is true: its commands are run in its order, in an empty folder, and print what the page says they do.
+
+Every ```bash block is run by a shell, as a newcomer pastes it. Of the ```text blocks, each line must be in what the
+commands above it printed (or, for a block within a note, any of them); after `<!-- numbers vary -->` decimals may
+differ, since they hang on the last bit of a processor. Weights are random, as on a machine without a network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
+BLOCK = re.compile(r"(<!-- numbers vary -->\n)?^( *)```(bash|text)\n(.*?)^ *```$", re.M | re.S)
+CXRFEAT = '#!/bin/sh\nexec "{python}" -m cxrfeat_cli.main "$@"\n'
+
+
+def blocks() -> list[tuple[str, str, bool]]:
+    """Every block: its language, its text, and whether its decimals vary."""
+    return [(kind, text, bool(vary)) for vary, _, kind, text in BLOCK.findall(PAGE.read_text())]
+
+
+def folded(text: str, vary: bool = False) -> str:
+    """White space and rules of tables made one blank, since terminals differ in width; decimals made #."""
+    text = re.sub(r"[\s─]+", " ", text)
+    return re.sub(r"-?\d+\.\d+", "#", text) if vary else text
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory, own_cache):
+    """The folder in which the tutorial was followed, and for each ```bash block its text and what it printed."""
+    folder, tools = tmp_path_factory.mktemp("tutorial"), tmp_path_factory.mktemp("bin")
+    (tools / "cxrfeat").write_text(CXRFEAT.format(python=sys.executable))
+    (tools / "cxrfeat").chmod(0o755)
+    env = os.environ | {
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "KERAS_HOME": str(folder / "no-weights"),
+        # Nobody listens there, so the download fails at once, on a machine with a network too.
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "CXRFEAT_CACHE": str(own_cache),
+    }
+    printed = []
+    for kind, text, _ in blocks():
+        if kind == "bash":
+            done = subprocess.run(
+                [shutil.which("bash") or "sh", "-e", "-c", text],
+                cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{text}\n{done.stdout}"
+            printed.append((text, done.stdout))
+    return folder, printed
+
+
+def test_every_command_prints_what_the_page_says(followed):
+    _, printed = followed
+    shown, everything = -1, "".join(output for _, output in printed)
+    for kind, text, vary in blocks():
+        if kind == "bash":
+            shown += 1
+            continue
+        output = everything if text.startswith("    ") else printed[shown][1]
+        for line in filter(None, (folded(line, vary).strip() for line in text.splitlines())):
+            assert line in folded(output, vary), f"after {printed[shown][0]}the page shows {line!r}, and not\n{output}"
+
+
+def test_the_commands_make_all_that_the_page_promises(followed):
+    folder, printed = followed
+    commands = "".join(text for text, _ in printed)
+    words = (
+        "study build",
+        "extract",
+        "fit-head --weighted",
+        "evaluate",
+        "roc",
+        "compare",
+        "gradcam",
+        "predict",
+        "report",
+    )
+    assert [word for word in words if f"cxrfeat {word}" not in commands] == []
+    run = folder / "runs" / "xrays-densenet121-logistic-weighted"
+    assert (folder / "report.html").stat().st_size > 100_000
+    assert len(list((run / "figures" / "gradcam").glob("*.png"))) == 2
+    for path in (folder / "frequencies.png", run / "figures" / "roc.png", run / "metrics.csv", run / "README.md"):
+        assert path.stat().st_size > 500, path
+
+
+def test_the_study_of_the_tutorial_keeps_patients_apart(followed):
+    import pandas as pd
+
+    table = pd.read_csv(followed[0] / "studies" / "xrays.csv", dtype=str)
+    assert len(table[["patient_id", "split"]].drop_duplicates()) == table["patient_id"].nunique()
