@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCK = re.compile(r"(<!-- numbers vary -->\n)?^( *)```(bash|text)\n(.*?)^ *```$", re.M | re.S)
 CXRFEAT = '#!/bin/sh\nexec "{python}" -m cxrfeat_cli.main "$@"\n'
 

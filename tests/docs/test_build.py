@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cxrfeat_cli.main import COMMANDS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
