@@ -26,7 +26,7 @@ LIMITS = """\
 - **Label noise.** Labels of public sets such as ChestX-ray14 were mined from reports by software and are wrong for a
   share of the images that differs by finding: an AUROC measures agreement with those labels.
 - **View confounding.** AP films are taken of patients too ill to stand. A head can live off the view, devices and
-  positioning; look at the groups below before believing the pooled numbers.
+  positioning; look at the groups above before believing the pooled numbers.
 - **Frozen features.** The backbone was trained on photographs and is not adapted: small or faint findings are hard.
 - **Another hospital, another prevalence.** Probabilities, thresholds, PPV and NPV do not carry over.
 - **Maps of evidence** show what the head used, not where a disease is."""
