@@ -26,6 +26,13 @@ class StudyError(CxrfeatError, ValueError):
 class LeakageError(StudyError):
     """One patient stands in two splits.
 
+    Parameters
+    ----------
+    message : str
+        The sentence for the user.
+    patients : tuple of str
+        The patient ids at fault, sorted.
+
     Attributes
     ----------
     patients : tuple of str
@@ -77,7 +84,15 @@ class ExplainError(CxrfeatError, ValueError):
 
 
 class MissingExtraError(CxrfeatError, ImportError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed and not installed.
+
+    Parameters
+    ----------
+    what : str
+        What was wanted, as the sentence's subject.
+    extra : str
+        The extra of cxrfeat that brings it.
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional package: pip install 'cxrfeat[{extra}]'.")

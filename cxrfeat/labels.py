@@ -38,6 +38,13 @@ _BY_FOLDED = {name.lower().replace("_", " "): name for name in NIH_LABELS}
 def canonical(name: str) -> str:
     """Return the standard spelling of a finding; a name that is not one of the 14 comes back stripped, unchanged.
 
+    Parameters
+    ----------
+    name : str
+        In any case, with blanks or underscores.
+
+    Examples
+    --------
     >>> canonical("Infiltrate"), canonical("pleural thickening"), canonical("Scoliosis")
     ('Infiltration', 'Pleural_Thickening', 'Scoliosis')
     """
@@ -47,6 +54,13 @@ def canonical(name: str) -> str:
 
 def choose(wanted: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return the labels of `known` that `wanted` names, in the order wanted.
+
+    Parameters
+    ----------
+    wanted : iterable of str
+        Names, synonyms allowed.
+    known : sequence of str
+        The labels there are.
 
     Raises
     ------

@@ -42,6 +42,11 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """Open a run folder.
 
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+
         Raises
         ------
         NotFoundError
@@ -140,6 +145,11 @@ class Run:
 
     def predictions(self, split: str | None = None) -> pd.DataFrame:
         """Probabilities, float64, one column per label, indexed by `image_id`; of one split or of all.
+
+        Parameters
+        ----------
+        split : str, optional
+            One split; by default all.
 
         Raises
         ------

@@ -84,7 +84,13 @@ class Study:
         return hashlib.sha256(_to_csv(self.table[columns].sort_values("image_id"))).hexdigest()
 
     def path_of(self, path: str) -> Path:
-        """Return the absolute path of an entry of the `path` column."""
+        """Return the absolute path of an entry of the `path` column.
+
+        Parameters
+        ----------
+        path : str
+            As it stands in the table.
+        """
         return self.root / path
 
     def paths(self) -> list[Path]:
@@ -93,6 +99,11 @@ class Study:
 
     def split(self, *names: str) -> Study:
         """Return the part of the study in the splits named.
+
+        Parameters
+        ----------
+        *names : str
+            `train`, `val`, `test`.
 
         Raises
         ------
@@ -107,19 +118,36 @@ class Study:
         return self.take(self.table["split"].isin(names).to_numpy())
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | Sequence[int]) -> Study:
-        """Return the rows chosen by a mask or by positions, as a study."""
+        """Return the rows chosen by a mask or by positions, as a study.
+
+        Parameters
+        ----------
+        rows : ndarray of bool (n,), or of int
+            Which images.
+        """
         rows = np.asarray(rows)
         positions = rows.nonzero()[0] if rows.dtype == bool else rows
         return Study(self.table.iloc[positions].reset_index(drop=True), self.labels, self.name, self.root)
 
     def with_labels(self, wanted: Iterable[str]) -> Study:
-        """Return the study with these labels only, in this order; the other label columns are dropped."""
+        """Return the study with these labels only, in this order; the other label columns are dropped.
+
+        Parameters
+        ----------
+        wanted : iterable of str
+            Labels, synonyms allowed, in the order they are to have.
+        """
         chosen = choose(wanted, self.labels)
         rest = [c for c in self.table.columns if c not in self.labels]
         return Study(self.table[[*rest, *chosen]], chosen, self.name, self.root)
 
     def join(self, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> Study:
         """Return the rows of these ids, in their order.
+
+        Parameters
+        ----------
+        image_ids : sequence of str
+            The ids; each must be in the study.
 
         Raises
         ------
@@ -136,7 +164,13 @@ class Study:
         return self.take(rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write the study as CSV, atomically; relative paths are rewritten to hold from the new place."""
+        """Write the study as CSV, atomically; relative paths are rewritten to hold from the new place.
+
+        Parameters
+        ----------
+        path : str or Path
+            The CSV to write.
+        """
         path = Path(path)
         table = self.table.copy()
         here = path.parent.resolve()

@@ -62,7 +62,13 @@ class Summary:
 
 
 def summarise(study: Study) -> Summary:
-    """Count a study's images, patients and positives per label and split."""
+    """Count a study's images, patients and positives per label and split.
+
+    Parameters
+    ----------
+    study : Study
+        What is counted.
+    """
     side = study.table["split"].to_numpy(dtype=str)
     masks = {"all": np.ones(len(study), dtype=bool)} | {s: side == s for s in study.splits}
     y, patients = study.y, study.patients

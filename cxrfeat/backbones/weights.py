@@ -125,6 +125,13 @@ def check(backbone: Backbone, path: Path) -> Path:
 def fetch(backbone: Backbone, progress: bool = True) -> Path:
     """Download Keras's official ImageNet weights unless they are there, and check them.
 
+    Parameters
+    ----------
+    backbone : Backbone
+        For which network.
+    progress : bool
+        Whether to draw a bar on stderr.
+
     Raises
     ------
     WeightsError

@@ -130,11 +130,25 @@ class Replicates:
         return len(next(iter(self.draws.values())))
 
     def interval(self, metric: str, level: float = LEVEL) -> Array:
-        """Percentile interval, float64 (labels + 2, 2), over the replicates where the metric is defined."""
+        """Percentile interval, float64 (labels + 2, 2), over the replicates where the metric is defined.
+
+        Parameters
+        ----------
+        metric : str
+            One of `METRICS`.
+        level : float
+            Coverage, 0.95 for 95 %.
+        """
         return percentiles(self.draws[metric], level)
 
     def undefined(self, metric: str) -> npt.NDArray[np.int64]:
-        """Number of replicates (labels + 2,) without a value, since a draw held one class only."""
+        """Number of replicates (labels + 2,) without a value, since a draw held one class only.
+
+        Parameters
+        ----------
+        metric : str
+            One of `METRICS`.
+        """
         return np.isnan(self.draws[metric]).sum(axis=0)
 
 
@@ -178,10 +192,13 @@ def bootstrap(
     thresholds : array (labels,)
         A probability >= threshold calls the label present; NaN where there is none.
     replicates : int
+        How many draws.
     seed : int
+        Equal seeds and patients give equal draws.
     threads : int, optional
         By default one per processor.
     progress : Progress
+        Told of each block of draws.
 
     References
     ----------

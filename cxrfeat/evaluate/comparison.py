@@ -103,7 +103,9 @@ def compare(
     replicates : int
         Of the paired bootstrap over patients.
     seed : int
+        Seed of the bootstrap.
     progress : Progress
+        Told of each block of replicates.
 
     Raises
     ------

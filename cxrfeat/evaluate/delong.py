@@ -118,7 +118,19 @@ def covariance(y: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike 
 def interval(
     y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLike | None = None, level: float = LEVEL
 ) -> Interval:
-    """AUROC with its normal interval, cut to [0, 1]."""
+    """AUROC with its normal interval, cut to [0, 1].
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    score : array-like, shape (n,)
+        Probabilities or any other scores.
+    patients : array-like, shape (n,), optional
+        Patient of each row; with it images of one patient count as a cluster.
+    level : float
+        Coverage, 0.95 for 95 %.
+    """
     aurocs, matrix = covariance(y, score, patients)
     half = norm.ppf(0.5 + level / 2) * np.sqrt(matrix[0, 0])
     return Interval(float(aurocs[0]), *(float(x) for x in np.clip([aurocs[0] - half, aurocs[0] + half], 0, 1)))
@@ -127,7 +139,17 @@ def interval(
 def intervals(
     y: npt.ArrayLike, p: npt.ArrayLike, patients: npt.ArrayLike | None = None, level: float = LEVEL
 ) -> list[Interval]:
-    """`interval` of each column of y and p, (n, labels)."""
+    """`interval` of each column of y and p, (n, labels).
+
+    Parameters
+    ----------
+    y, p : array-like, shape (n, labels)
+        Truth (1, 0, NaN) and scores.
+    patients : array-like, shape (n,), optional
+        Patient of each row; with it images of one patient count as a cluster.
+    level : float
+        Coverage, 0.95 for 95 %.
+    """
     truth, table = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
     # Numbers are found again faster than names, label by label.
     codes = None if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
@@ -142,6 +164,17 @@ def paired(
     level: float = LEVEL,
 ) -> Difference:
     """AUROC of `b` minus AUROC of `a`, on the same images.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    a, b : array-like, shape (n,)
+        Two scores of the same images.
+    patients : array-like, shape (n,), optional
+        Patient of each row; with it images of one patient count as a cluster.
+    level : float
+        Coverage, 0.95 for 95 %.
 
     Returns
     -------
@@ -170,7 +203,13 @@ def paired(
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """Adjusted p-values that keep the chance of any false finding (Holm, Scand. J. Statist. 1979); NaN stays NaN."""
+    """Adjusted p-values that keep the chance of any false finding (Holm, Scand. J. Statist. 1979); NaN stays NaN.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+        One per test; NaN where there was none.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
     order = np.argsort(p)[: int((~np.isnan(p)).sum())]

@@ -27,6 +27,13 @@ def known(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Ar
 def auroc(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     """Area under the ROC curve, as the Mann-Whitney statistic: P(score of a positive > of a negative), ties half.
 
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities or any other scores.
+
     Returns
     -------
     float
@@ -42,6 +49,13 @@ def auroc(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
 
 def roc_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """Points of the ROC curve, one per distinct score, highest first, from (0, 0) to (1, 1).
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities or any other scores.
 
     Returns
     -------
@@ -63,6 +77,13 @@ def auroc_trapezoid(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
 def precision_recall_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """Points of the precision-recall curve, one per distinct score, highest first.
 
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities or any other scores.
+
     Returns
     -------
     precision, recall, thresholds : float64 (k,)
@@ -78,13 +99,30 @@ def average_precision(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     """Average precision: the sum of precision over the steps of recall, without interpolation.
 
     A score that knows nothing has the prevalence as its expected value. NaN if there is no positive.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities or any other scores.
     """
     precision, recall, _ = precision_recall_curve(y, p)
     return float(np.sum(precision * np.diff(recall, prepend=0.0))) if precision.size else float("nan")
 
 
 def confusion(y: npt.ArrayLike, p: npt.ArrayLike, threshold: float) -> tuple[int, int, int, int]:
-    """Count true positives, false positives, false negatives and true negatives; p >= threshold is positive."""
+    """Count true positives, false positives, false negatives and true negatives; p >= threshold is positive.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities.
+    threshold : float
+        The probability from which on an image is called positive.
+    """
     positive, score = known(y, p)
     called = score >= threshold
     return (
@@ -96,7 +134,13 @@ def confusion(y: npt.ArrayLike, p: npt.ArrayLike, threshold: float) -> tuple[int
 
 
 def rates(tp: npt.ArrayLike, fp: npt.ArrayLike, fn: npt.ArrayLike, tn: npt.ArrayLike) -> dict[str, Array]:
-    """Sensitivity, specificity, PPV, NPV, F1 and accuracy from counts of any shape; NaN where a denominator is 0."""
+    """Sensitivity, specificity, PPV, NPV, F1 and accuracy from counts of any shape; NaN where a denominator is 0.
+
+    Parameters
+    ----------
+    tp, fp, fn, tn : array-like
+        Counts of one shape.
+    """
     a, b, c, d = (np.asarray(x, dtype=np.float64) for x in (tp, fp, fn, tn))
     return {
         "sensitivity": ratio(a, a + c),
@@ -116,7 +160,15 @@ def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
 
 
 def brier(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """Mean squared difference of probability and truth; 0 is best. NaN without images."""
+    """Mean squared difference of probability and truth; 0 is best. NaN without images.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities.
+    """
     positive, score = known(y, p)
     return float(np.mean((score - positive) ** 2)) if score.size else float("nan")
 
@@ -125,6 +177,15 @@ def calibration_bins(
     y: npt.ArrayLike, p: npt.ArrayLike, bins: int = ECE_BINS
 ) -> tuple[Array, Array, npt.NDArray[np.int64]]:
     """Mean probability, observed share of positives and number of images in equal-width bins of [0, 1].
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities.
+    bins : int
+        Number of equal-width bins of [0, 1].
 
     Returns
     -------
@@ -149,6 +210,15 @@ def expected_calibration_error(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = E
     """Mean over images of |mean probability - share of positives| of their bin (Guo et al., ICML 2017).
 
     It is biased upwards on few images: even a calibrated head has an ECE above 0.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        1, 0 or NaN (unknown).
+    p : array-like, shape (n,)
+        Probabilities.
+    bins : int
+        Number of equal-width bins of [0, 1].
     """
     predicted, observed, count = calibration_bins(y, p, bins)
     full = count > 0
@@ -165,6 +235,7 @@ def label_accuracy(y: npt.ArrayLike, p: npt.ArrayLike, thresholds: npt.ArrayLike
     y, p : array (n, labels)
         Unknown labels, and labels without a threshold, do not count.
     thresholds : float or array (labels,)
+        One for all labels, or one each.
 
     Notes
     -----
@@ -179,7 +250,13 @@ def label_accuracy(y: npt.ArrayLike, p: npt.ArrayLike, thresholds: npt.ArrayLike
 
 
 def all_negative_accuracy(y: npt.ArrayLike) -> float:
-    """`label_accuracy` of a head that calls every label absent: 0.948 on the full table of ChestX-ray14."""
+    """`label_accuracy` of a head that calls every label absent: 0.948 on the full table of ChestX-ray14.
+
+    Parameters
+    ----------
+    y : array-like, shape (n, labels)
+        1, 0 or NaN (unknown).
+    """
     truth = np.asarray(y, dtype=np.float64)
     truth = truth[~np.isnan(truth)]
     return float((truth == 0).mean()) if truth.size else float("nan")

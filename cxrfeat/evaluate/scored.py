@@ -59,7 +59,13 @@ class Scored:
         return len(self.y)
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Scored:
-        """Return the images chosen by a mask or by positions."""
+        """Return the images chosen by a mask or by positions.
+
+        Parameters
+        ----------
+        rows : ndarray of bool (n,), or of int
+            Which images.
+        """
         return Scored(
             self.labels,
             self.y[rows],
@@ -75,6 +81,11 @@ class Scored:
 
     def with_labels(self, wanted: Sequence[str]) -> Scored:
         """Return these labels only, in this order.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            Labels, in the order they are to have.
 
         Raises
         ------
@@ -135,7 +146,9 @@ def scored_run(run: Run, split: str = "test", anyway: bool = False) -> Scored:
     Parameters
     ----------
     run : Run
+        An opened run.
     split : str
+        Which images.
     anyway : bool
         Go on where the split was used for fitting or for choosing thresholds; the standing then says so.
 

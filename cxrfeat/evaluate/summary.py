@@ -113,7 +113,25 @@ def evaluate_run(
     anyway: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Evaluate a run's stored predictions of one split; see `scored_run` and `evaluate`."""
+    """Evaluate a run's stored predictions of one split; see `scored_run` and `evaluate`.
+
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    split : str
+        Which images.
+    by : iterable of str, optional
+        Columns of the study to group by; by default `view`, where there is one.
+    replicates : int
+        Replicates of the bootstrap over patients; 0 leaves it out.
+    seed : int
+        Seed of the bootstrap.
+    anyway : bool
+        Go on where the split was used in fitting; the standing then says so.
+    progress : Progress
+        Told of each block of replicates.
+    """
     scored = scored_run(run, split, anyway)
     study = run.study()
     fitted = [s for s in run.info.get("fitted_on", {}).get("splits", []) if s in study.splits]
@@ -133,11 +151,13 @@ def evaluate(
     Parameters
     ----------
     scored : Scored
+        Predictions with their truth.
     by : iterable of str, optional
         Columns of the study to group by; `images_per_patient` is always there. By default `view`, where it is.
     replicates : int
         Bootstrap replicates; 0 leaves the bootstrap intervals out.
     seed : int
+        Seed of the bootstrap.
     training : Study, optional
         What the head was fitted on, with the same labels, to compare prevalences with.
     progress : Progress

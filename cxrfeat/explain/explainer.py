@@ -38,7 +38,15 @@ TOLERANCE = 2e-3
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be explained, and the sentence why."""
+    """An image that could not be explained, and the sentence why.
+
+    Attributes
+    ----------
+    target : Target
+        The image.
+    error : CxrfeatError
+        Why.
+    """
 
     target: Target
     error: CxrfeatError
@@ -91,6 +99,11 @@ class Explainer:
     def explain(self, targets: Iterable[Target]) -> Iterator[Explanation | Failure]:
         """Explain images in order; one that cannot be explained comes back as a Failure, and the others go on.
 
+        Parameters
+        ----------
+        targets : iterable of Target
+            The images; see `explain.targets`.
+
         Yields
         ------
         Explanation or Failure
@@ -116,7 +129,15 @@ class Explainer:
     def explain_pixels(
         self, targets: Sequence[Target], greys: Sequence[npt.NDArray[np.uint8]]
     ) -> list[Explanation | Failure]:
-        """Explain decoded images, uint8 (h, w) each."""
+        """Explain decoded images, uint8 (h, w) each.
+
+        Parameters
+        ----------
+        targets : sequence of Target
+            The images.
+        greys : sequence of uint8 (h, w)
+            Their decoded pixels, in the same order.
+        """
         if not targets:
             return []
         clean = self._evidence(targets, greys, 0)

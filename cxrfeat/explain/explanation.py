@@ -108,13 +108,26 @@ class Explanation:
         return np.mean(on_first, axis=0)
 
     def on_image(self, label: str, shape: tuple[int, int] | None = None) -> npt.NDArray[np.float64]:
-        """The signed map of a label on the original's pixels, float64 (h, w); or on a reduced copy of `shape`."""
+        """The signed map of a label on the original's pixels, float64 (h, w); or on a reduced copy of `shape`.
+
+        Parameters
+        ----------
+        label : str
+            One of `labels`.
+        shape : (int, int), optional
+            Height and width of a reduced copy of the image; by default the original's.
+        """
         to = shape or self.image_shape
         affine = compose(resized(self.image_shape, to), self.to_image)
         return on_pixels(self.maps[self.index(label)], affine, to)
 
     def index(self, label: str) -> int:
         """Position of a label.
+
+        Parameters
+        ----------
+        label : str
+            One of `labels`.
 
         Raises
         ------
@@ -126,13 +139,25 @@ class Explanation:
         return self.labels.index(label)
 
     def foremost(self, count: int) -> tuple[str, ...]:
-        """The labels the image was chosen for, then those of the highest probabilities, `count` in all."""
+        """The labels the image was chosen for, then those of the highest probabilities, `count` in all.
+
+        Parameters
+        ----------
+        count : int
+            How many labels.
+        """
         order = [k for k in np.argsort(-self.probabilities, kind="stable") if np.isfinite(self.probabilities[k])]
         ranked = dict.fromkeys((*self.focus, *(self.labels[k] for k in order)))
         return tuple(ranked)[: max(count, len(self.focus))]
 
     def save(self, path: str | Path) -> Path:
-        """Write the raw maps and their geometry as `.npz`, atomically. No pickle is needed to read it."""
+        """Write the raw maps and their geometry as `.npz`, atomically. No pickle is needed to read it.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file to write.
+        """
         path = Path(path)
         about = {
             "format": FORMAT,
@@ -165,6 +190,11 @@ class Explanation:
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The `.npz` file.
 
         Raises
         ------

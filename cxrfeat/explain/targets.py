@@ -56,6 +56,15 @@ def named(run: Run, images: Sequence[str], boxes: pd.DataFrame | None = None) ->
 
     A file that is in the study brings its labels and prediction along. What is neither is taken for a file, so that
     the failure to read it is reported with the others.
+
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    images : sequence of str
+        Paths of image files, or image ids of the run's study.
+    boxes : pandas.DataFrame, optional
+        From `datasets.boxes.read`.
     """
     study = run.study()
     by_path = {path.resolve(): image_id for path, image_id in zip(study.paths(), study.ids, strict=True)}
@@ -150,7 +159,17 @@ def _hits(run: Run, study: Study, predictions: pd.DataFrame, label: str, outcome
 
 
 def of_study(run: Run, split: str | None = None, boxes: pd.DataFrame | None = None) -> list[Target]:
-    """Every image of the run's study, or of one split of it."""
+    """Every image of the run's study, or of one split of it.
+
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    split : str, optional
+        One split; by default all images.
+    boxes : pandas.DataFrame, optional
+        From `datasets.boxes.read`.
+    """
     study = run.study()
     study = study.split(split) if split else study
     return _from_study(run, study, list(study.ids), boxes)

@@ -247,7 +247,17 @@ def make_recipe(
     passes: int = 0,
     seed: int = 0,
 ) -> Recipe:
-    """Make the recipe of an extraction; see `extract`."""
+    """Make the recipe of an extraction; see `extract`.
+
+    Parameters
+    ----------
+    spec : Backbone
+        Which network.
+    weights : Weights
+        Its weights, at hand.
+    size, preprocessing, interpolation, policy, passes, seed
+        As in `extract`.
+    """
     if size < MIN_SIZE:
         raise CxrfeatError(f"size {size} is too small: {spec.name} needs {MIN_SIZE} pixels or more.")
     if interpolation not in INTERPOLATIONS:

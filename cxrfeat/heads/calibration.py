@@ -44,7 +44,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of every label, in the head's order; `split` says what it was learnt on."""
+    """Calibration of every label, in the head's order; `split` says what it was learnt on.
+
+    Attributes
+    ----------
+    method : str
+        `platt`, `isotonic`, `temperature` or `none`.
+    steps : tuple of Step
+        One per label.
+    split : str
+        What it was learnt on; empty for nothing.
+    """
 
     method: str
     steps: tuple[Step, ...]
@@ -52,11 +62,23 @@ class Calibration:
 
     @classmethod
     def none(cls, labels: int) -> Calibration:
-        """Leave every label as it is."""
+        """Leave every label as it is.
+
+        Parameters
+        ----------
+        labels : int
+            How many.
+        """
         return cls("none", (Step(),) * labels)
 
     def apply(self, logits: Floats) -> Floats:
-        """Probabilities, float64 (n, labels), of raw logits (n, labels); NaN stays NaN."""
+        """Probabilities, float64 (n, labels), of raw logits (n, labels); NaN stays NaN.
+
+        Parameters
+        ----------
+        logits : float64 (n, labels)
+            Raw logits of the head.
+        """
         return np.stack([step.apply(logits[:, k]) for k, step in enumerate(self.steps)], axis=1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +94,13 @@ class Calibration:
     @classmethod
     def from_dict(cls, found: Mapping[str, Any], labels: int) -> Calibration:
         """Read what `to_dict` wrote.
+
+        Parameters
+        ----------
+        found : mapping
+            The entry `calibration` of `head.json`.
+        labels : int
+            How many labels the head has.
 
         Raises
         ------

@@ -44,6 +44,11 @@ class Head(ABC):
     def logits(self, x: npt.NDArray[np.float32]) -> Floats:
         """Raw logits, float64 (n, labels), of embeddings (n, dim); NaN columns for labels that were not fitted.
 
+        Parameters
+        ----------
+        x : float32 (n, dim)
+            Embeddings, rows of pass 0 or of any other.
+
         Raises
         ------
         HeadError
@@ -55,11 +60,23 @@ class Head(ABC):
         return np.where(self.fitted, self._logits(x), np.nan)
 
     def probabilities(self, x: npt.NDArray[np.float32]) -> Floats:
-        """Calibrated probabilities, float64 (n, labels)."""
+        """Calibrated probabilities, float64 (n, labels).
+
+        Parameters
+        ----------
+        x : float32 (n, dim)
+            Embeddings, rows of pass 0 or of any other.
+        """
         return self.from_logits(self.logits(x))
 
     def from_logits(self, logits: Floats) -> Floats:
-        """Calibrated probabilities, float64 (n, labels), of this head's own raw logits."""
+        """Calibrated probabilities, float64 (n, labels), of this head's own raw logits.
+
+        Parameters
+        ----------
+        logits : float64 (n, labels)
+            As `logits` returns them.
+        """
         return self.calibration.apply(logits)
 
     @property
@@ -76,9 +93,23 @@ class Head(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> list[str]:
-        """Write the head's own files into a run folder and return their names; `head.json` is not among them."""
+        """Write the head's own files into a run folder and return their names; `head.json` is not among them.
+
+        Parameters
+        ----------
+        folder : Path
+            The run folder.
+        """
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, info: Mapping[str, Any]) -> Head:
-        """Read what `save` wrote, without running any code from the folder."""
+        """Read what `save` wrote, without running any code from the folder.
+
+        Parameters
+        ----------
+        folder : Path
+            The run folder.
+        info : mapping
+            What `head.json` holds.
+        """

@@ -134,19 +134,37 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         return np.stack(coefs), np.stack(intercepts)
 
     def decision_function(self, X: Any) -> npt.NDArray[np.float64]:
-        """Logits, float64 of shape (n,) or (n, n_labels)."""
+        """Logits, float64 of shape (n,) or (n, n_labels).
+
+        Parameters
+        ----------
+        X : array-like, shape (n, n_features)
+            Embeddings.
+        """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         logits = X @ self.coef_.T + self.intercept_
         return logits if self._multi else logits[:, 0]
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
-        """Probabilities: (n, 2) of the two classes, or (n, n_labels) of 1; NaN for labels that were not fitted."""
+        """Probabilities: (n, 2) of the two classes, or (n, n_labels) of 1; NaN for labels that were not fitted.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, n_features)
+            Embeddings.
+        """
         p = sigmoid(self.decision_function(X))
         return p if self._multi else np.stack([1 - p, p], axis=1)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """The more probable class; for labels that were not fitted NaN, which makes the array float64."""
+        """The more probable class; for labels that were not fitted NaN, which makes the array float64.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, n_features)
+            Embeddings.
+        """
         logits = self.decision_function(X)
         if not self._multi:
             return self.classes_[(logits > 0).astype(int)]

@@ -35,6 +35,11 @@ class Rule:
     def parse(cls, text: str) -> Rule:
         """Read `youden`, `f1`, `sensitivity=0.9`, `precision=0.5` or a plain probability.
 
+        Parameters
+        ----------
+        text : str
+            One of these.
+
         Raises
         ------
         HeadError

@@ -44,7 +44,13 @@ class Weighting:
         return (self.positives > 0) & (self.negatives > 0)
 
     def of(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN)."""
+        """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN).
+
+        Parameters
+        ----------
+        y : float64 (n, labels)
+            1, 0 or NaN (unknown).
+        """
         return np.where(np.isnan(y), 0.0, np.where(y > 0, self.positive, self.negative))
 
     def rows(self) -> list[dict[str, Any]]:

@@ -70,6 +70,11 @@ DEFAULT_POLICY = "mild"
 def policy_of(augmentation: Mapping[str, Any] | str) -> Policy:
     """Return the policy of that name, or of a recipe's `augmentation`.
 
+    Parameters
+    ----------
+    augmentation : str or mapping
+        A policy's name, or its ranges as `Policy.to_dict` gives them.
+
     Raises
     ------
     RecipeError

@@ -71,6 +71,13 @@ def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
     Colour is weighed by ITU-R BT.601, transparency is dropped. Pixels of more than 8 bits are divided by the full range
     of `bits`; where it is not known, of the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest pixel, since
     scanners write 12 bits into 16-bit files.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8 or uint16, shape (h, w) or (h, w, channels)
+        As decoded; colour in the order blue, green, red.
+    bits : int, optional
+        Bits a pixel that were in use, where they are known.
     """
     if pixels.ndim == 3:
         pixels = pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3].copy(), cv2.COLOR_BGR2GRAY)

@@ -19,6 +19,15 @@ def labels(evaluation: Evaluation, path: str | Path, title: str = "AUROC and ave
 
     Intervals are the bootstrap's over patients, or DeLong's (AUROC only) where there was no bootstrap.
 
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What `evaluate_run` found.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
+
     Returns
     -------
     list of Path
@@ -51,6 +60,15 @@ def labels(evaluation: Evaluation, path: str | Path, title: str = "AUROC and ave
 
 def confusions(scored: Scored, path: str | Path, title: str = "Confusion at the stored thresholds") -> list[Path]:
     """Draw a two-by-two table of counts for each label, shaded by the share of its row.
+
+    Parameters
+    ----------
+    scored : Scored
+        Predictions with their truth.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
 
     Returns
     -------
@@ -88,6 +106,15 @@ def confusions(scored: Scored, path: str | Path, title: str = "Confusion at the 
 
 def class_frequencies(study: Study, path: str | Path, title: str = "Class frequencies") -> list[Path]:
     """Draw how many images of each split are positive for each label, with the share of the split.
+
+    Parameters
+    ----------
+    study : Study
+        What is counted.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
 
     Returns
     -------

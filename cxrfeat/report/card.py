@@ -35,6 +35,13 @@ LIMITS = """\
 def write(run: Run, evaluation: Evaluation) -> Path:
     """Write the card into the run's folder, in the place of an earlier one.
 
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    evaluation : Evaluation
+        What `evaluate_run` found for it.
+
     Returns
     -------
     pathlib.Path

@@ -26,6 +26,17 @@ WILSON = 1.959964
 def roc(scored: Scored, path: str | Path, title: str = "ROC curves", width: float = 5.2) -> list[Path]:
     """Draw the ROC curves of all labels in one axes, with AUROC and DeLong interval in the legend.
 
+    Parameters
+    ----------
+    scored : Scored
+        Predictions with their truth.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
+    width : float
+        Inches; 3.5 is one column of a paper.
+
     Returns
     -------
     list of Path
@@ -59,6 +70,17 @@ def precision_recall(
     scored: Scored, path: str | Path, title: str = "Precision and recall", width: float = 5.2
 ) -> list[Path]:
     """Draw the precision-recall curves of all labels in one axes, with average precision beside prevalence.
+
+    Parameters
+    ----------
+    scored : Scored
+        Predictions with their truth.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
+    width : float
+        Inches; 3.5 is one column of a paper.
 
     Returns
     -------
@@ -94,6 +116,15 @@ def precision_recall(
 def reliability(scored: Scored, path: str | Path, title: str = "Reliability") -> list[Path]:
     """Draw, for each label, the share of positives over the mean probability of 15 equal bins, with Wilson intervals.
 
+    Parameters
+    ----------
+    scored : Scored
+        Predictions with their truth.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
+
     Returns
     -------
     list of Path
@@ -126,6 +157,15 @@ def reliability(scored: Scored, path: str | Path, title: str = "Reliability") ->
 def sweep(scored: Scored, path: str | Path, title: str = "Threshold sweep") -> list[Path]:
     """Draw, for each label, sensitivity, specificity, PPV and F1 over the threshold, and the stored threshold.
 
+    Parameters
+    ----------
+    scored : Scored
+        Predictions with their truth.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
+
     Returns
     -------
     list of Path
@@ -154,6 +194,15 @@ def sweep(scored: Scored, path: str | Path, title: str = "Threshold sweep") -> l
 
 def losses(run: Run, path: str | Path, title: str = "Training") -> list[Path]:
     """Draw the curves of a run's `history.csv`: every column with `loss` or `objective` in its name.
+
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
 
     Returns
     -------

@@ -27,6 +27,15 @@ __all__ = [
 def draw_all(evaluation: Evaluation, run: Run, folder: str | Path) -> list[Path]:
     """Draw every figure that an evaluation and its run have the numbers for.
 
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What `evaluate_run` found.
+    run : Run
+        An opened run.
+    folder : str or Path
+        Where the pictures go.
+
     Returns
     -------
     list of Path

@@ -32,6 +32,15 @@ def forest(comparison: Comparison, path: str | Path, title: str = "") -> list[Pa
 
     A filled mark is a difference that holds after Holm's correction (patients as clusters); an open one is not.
 
+    Parameters
+    ----------
+    comparison : Comparison
+        What `evaluate.comparison.compare` found.
+    path : str or Path
+        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
+    title : str
+        What stands above.
+
     Returns
     -------
     list of Path

@@ -33,7 +33,21 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Style:
-    """How panels are drawn: labels named or the `top` most probable, one scale per image or label, a grid as well."""
+    """How panels are drawn: labels named or the `top` most probable, one scale per image or label, a grid as well.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        The labels to draw; by default the most probable.
+    top : int
+        How many of the most probable.
+    per : {'image', 'label'}
+        What shares one colour scale.
+    grid : bool
+        Whether to draw all images together as well, six to a page.
+    title : str
+        What stands above.
+    """
 
     labels: tuple[str, ...] = ()
     top: int = 4
@@ -89,6 +103,20 @@ def choose_targets(
 
     Parameters
     ----------
+    run : Run
+        An opened run.
+    images : sequence of str
+        Paths of image files, or image ids of the run's study.
+    show : {"tp", "fp", "fn"}, optional
+        True positives, false positives or false negatives.
+    whole : bool
+        Every image of the split.
+    labels : sequence of str
+        Of which labels; by default all.
+    split : str
+        Where `show` and `whole` choose from.
+    limit : int
+        Images per label named; without labels, images in all.
     boxes : path, optional
         Box list to draw; by default `BBox_List_2017.csv` beside the folder of the study's images, where it lies.
     """

@@ -85,7 +85,13 @@ class Reproduction:
         return any(result.run.random for result in self.results)
 
     def of(self, way: Way) -> list[Result]:
-        """The three arms in one way."""
+        """The three arms in one way.
+
+        Parameters
+        ----------
+        way : str
+            `paper` or `right`.
+        """
         return [result for result in self.results if result.way == way]
 
 

@@ -34,7 +34,13 @@ def study() -> Study:
 
 
 def holds(other: Study) -> bool:
-    """Whether all images of a study are the sample's own or copies, so that random weights may stand in unasked."""
+    """Whether all images of a study are the sample's own or copies, so that random weights may stand in unasked.
+
+    Parameters
+    ----------
+    other : Study
+        Any study.
+    """
     own = folder() / "images"
     return all(
         own in file.resolve().parents or ((own / file.name).is_file() and file.is_file() and _same(own, file))

@@ -35,6 +35,11 @@ class EmbeddingFile:
     Opening checks everything but the embeddings themselves against the SHA-256s in the file; each read checks what it
     reads against HDF5's checksums; `verify` does the rest.
 
+    Parameters
+    ----------
+    path, file, tolerant, limit
+        The file, opened; use `EmbeddingFile.open`, which checks it first.
+
     Attributes
     ----------
     path : pathlib.Path
@@ -88,6 +93,11 @@ class EmbeddingFile:
         """Open a file even if hashes do not match, with what is wrong in `problems`; for `verify` and `repair`.
 
         `padded` gives its bytes in the file's stead, `limit` of them.
+
+        Parameters
+        ----------
+        path, padded, limit
+            The file, and what stands in for its bytes where it was cut short.
         """
         return cls._open(path, tolerant=True, padded=padded, limit=limit)
 
@@ -152,6 +162,15 @@ class EmbeddingFile:
 
         Cheapest in the file's order; in a random one every batch reads every block that it touches.
 
+        Parameters
+        ----------
+        image_ids : sequence of str, optional
+            Which rows, in order; by default all, as they are stored.
+        passes : sequence of int
+            Which renderings.
+        rows : int
+            Rows at a time.
+
         Yields
         ------
         slice, float32 (len(passes), <= rows, dim)
@@ -204,7 +223,13 @@ class EmbeddingFile:
         return found if isinstance(found, dict) else {}
 
     def block(self, number: int) -> layout.Rows:
-        """Return one block of rows, all passes."""
+        """Return one block of rows, all passes.
+
+        Parameters
+        ----------
+        number : int
+            Of the block, from 0.
+        """
         rows = slice(number * BLOCK, min((number + 1) * BLOCK, len(self)))
         try:
             embeddings = self._data["embeddings"][:, rows]
@@ -213,7 +238,15 @@ class EmbeddingFile:
         return layout.Rows(self.encoded_ids[rows], self._hashes[rows], embeddings)
 
     def sound(self, number: int, rows: layout.Rows) -> bool:
-        """Whether what `block` returned is what was written, by SHA-256."""
+        """Whether what `block` returned is what was written, by SHA-256.
+
+        Parameters
+        ----------
+        number : int
+            Of the block.
+        rows : Rows
+            What `block` returned.
+        """
         return layout.sound(self._table[:, number], rows)
 
     def _rows(self, image_ids: Ids | None) -> npt.NDArray[np.int64]:

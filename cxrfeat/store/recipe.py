@@ -75,6 +75,11 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """Read what `to_json` wrote.
 
+        Parameters
+        ----------
+        text : str
+            The JSON.
+
         Raises
         ------
         RecipeError
@@ -117,6 +122,12 @@ class Recipe:
         return f"{self.backbone}, {weights}, {self.size} px{unit}{passes}"
 
     def difference(self, other: Recipe) -> str:
-        """Name the fields in which two recipes differ, with both values."""
+        """Name the fields in which two recipes differ, with both values.
+
+        Parameters
+        ----------
+        other : Recipe
+            The one to compare with.
+        """
         mine, theirs = asdict(self), asdict(other)
         return "; ".join(f"{k}: {mine[k]!r} against {theirs[k]!r}" for k in mine if mine[k] != theirs[k])

@@ -27,17 +27,19 @@ from cxrfeat.store.recipe import Recipe
 class Writer:
     """One extraction into one file; a context manager, which keeps what was appended and gives up the lock.
 
+    Parameters
+    ----------
+    path, recipe, dim, provenance, part_rows
+        As `Writer.open` has them, which also takes the lock.
+
     Attributes
     ----------
-    path : pathlib.Path
-        The embedding file.
     done : dict
         SHA-256 of the image, 32 bytes, for each image id that has a row already.
     notes : list of str
         What was found and mended when opening, as sentences for the user.
     provenance : dict
-        Of this session, written with the file; what is known only later (the engine) may be added until `publish`.
-        Those of the sessions before stand in the file under `earlier`.
+        Of this session, to be added to (the engine) until `publish`; in the file, earlier ones are under `earlier`.
     """
 
     def __init__(self, path: Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], part_rows: int) -> None:
@@ -118,7 +120,13 @@ class Writer:
         self.__exit__(None, None, None)
 
     def drop(self, image_ids: Iterable[str]) -> None:
-        """Forget the rows of these images: they changed."""
+        """Forget the rows of these images: they changed.
+
+        Parameters
+        ----------
+        image_ids : iterable of str
+            Which.
+        """
         gone = set(image_ids)
         if gone & {i for rows in self._pending for i in layout.decode_texts(rows.ids).tolist()}:
             self.flush()
@@ -170,7 +178,13 @@ class Writer:
             self.flush()
 
     def fail(self, image_id: str, path: str | Path, reason: str) -> None:
-        """Record an image that could not be used; a row that comes later takes its place."""
+        """Record an image that could not be used; a row that comes later takes its place.
+
+        Parameters
+        ----------
+        image_id, path, reason : str
+            Which image, its path in the study, and what is wrong with it.
+        """
         failure = (image_id, layout.clip(str(path), layout.MAX_PATH), layout.clip(reason, layout.MAX_REASON))
         layout.encode_ids([image_id])
         if self._failures.get(image_id) != failure:
