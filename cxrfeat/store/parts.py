@@ -74,7 +74,9 @@ def write(file: Path, number: int, recipe: Recipe, provenance: str, rows: Rows, 
         image_sha256=rows.image_sha256,
         embeddings=rows.embeddings,
     )
-    data = buffer.getbuffer()
+    # Not getbuffer(): where writing fails, its view is left in a cycle with the traceback, and CPython 3.12.1 crashes
+    # when it collects such a view (python/cpython#111211).
+    data = buffer.getvalue()
     where = folder(file)
     if not where.is_dir():
         disk.system.mkdir(where)
