@@ -14,7 +14,7 @@ import click
 from cxrfeat_cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH = 100
+WIDTH = 90
 HEAD = """# Commands
 
 Every command with its options, as `--help` prints it. Written by `make docs`; do not edit.

@@ -71,6 +71,7 @@ BACKBONES: dict[str, Backbone] = {
         ),
     )
 }
+"""Every backbone there is, by name."""
 DEFAULT_SIZE = 224
 MIN_SIZE = 32
 
