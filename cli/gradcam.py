@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from .defaults import run_path
+from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import json_option, print_json, print_table, progress_bar, say
 
 
 @click.command("gradcam", short_help="Draw where in the image the evidence for a finding lies.")
 @click.argument("images", nargs=-1)
-@click.option("--run", "run_name", metavar="RUN", help="Run folder; by default the newest under runs/.")
+@run_option
 @click.option("--labels", help="Findings to draw, comma-separated; by default the most probable of each image.")
 @click.option("--top", default=4, show_default=True, type=click.IntRange(1), help="How many of the most probable.")
 @click.option(
@@ -27,13 +28,7 @@ from .output import json_option, print_json, print_table, progress_bar, say
     help="Images per label named with --show; without labels, images in all.",
 )
 @click.option("--all", "whole", is_flag=True, help="Every image of --split.")
-@click.option(
-    "--method",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]),
-    help="auto: the closed form for linear heads, Grad-CAM for others.",
-)
+@method_option
 @click.option(
     "--scale",
     "per",
@@ -42,14 +37,7 @@ from .output import json_option, print_json, print_table, progress_bar, say
     type=click.Choice(["image", "label"]),
     help="One colour scale for all maps of an image, or one for each map.",
 )
-@click.option(
-    "--smooth",
-    default=0,
-    show_default=True,
-    metavar="K",
-    type=click.IntRange(0),
-    help="Average the maps over K augmented renderings, warped back.",
-)
+@smooth_option
 @click.option("--boxes", metavar="CSV", help="Box list to draw; by default the one beside the study's images, if any.")
 @click.option("--grid", is_flag=True, help="Also draw all images together, six to a page.")
 @click.option(
@@ -57,16 +45,11 @@ from .output import json_option, print_json, print_table, progress_bar, say
     is_flag=True,
     help="Randomise head and backbone step by step, and tell how far the maps change (Adebayo et al. 2018).",
 )
-@click.option(
-    "--weights",
-    multiple=True,
-    metavar="PATH",
-    help="Where the backbone's weights file lies now; one per backbone, in order.",
-)
-@click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
+@weights_option
+@engine_option
 @click.option("--out", metavar="FOLDER", help="Where to; by default figures/gradcam in the run.")
 @json_option
-def command(images, run_name, labels, show, whole, sanity, boxes, as_json, **options) -> None:  # fmt: skip
+def command(images, run, labels, show, whole, sanity, boxes, as_json, **options) -> None:  # fmt: skip
     """Draw where in the image the evidence for a finding lies, as panels (PNG) and raw maps (.npz).
 
     IMAGES are files, of any study or none, or image ids of the run's study. Without any, the clearest true positives
@@ -81,15 +64,19 @@ def command(images, run_name, labels, show, whole, sanity, boxes, as_json, **opt
     from cxrfeat.report import gallery
     from cxrfeat.run import Run
 
-    run = Run.open(run_path(run_name))
+    opened = Run.open(run_path(run))
     named = tuple(name.strip() for name in (labels or "").split(",") if name.strip())
-    targets = gallery.choose_targets(run, images, show, whole, named, options["split"], options["limit"], boxes)
+    targets = gallery.choose_targets(opened, images, show, whole, named, options["split"], options["limit"], boxes)
     if sanity:
-        return _sanity(run, targets, named, as_json, options)
+        return _sanity(opened, targets, named, as_json, options)
     style = gallery.Style(named, options["top"], options["per"], options["grid"])
     made = {key: options[key] for key in ("method", "weights", "engine", "smooth")}
-    with progress_bar("explaining") as progress:
-        done = gallery.make(run, targets, options["out"], style, progress=progress, **made)
+    try:
+        with progress_bar("explaining") as progress:
+            done = gallery.make(opened, targets, options["out"], style, progress=progress, **made)
+    except KeyboardInterrupt:
+        say("stopped; the images made so far are kept, and the same command goes on from there.")
+        raise click.exceptions.Exit(130) from None
     _print(done, as_json)
     for image_id, sentence in done.failed.items():
         say(f"error: {image_id}: {sentence}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .defaults import run_path
+from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import json_option, print_json, print_table, progress_bar, say
 
 COLUMNS = {
@@ -22,24 +23,11 @@ COLUMNS = {
 
 
 @click.command("localize", short_help="Score maps against the radiologists' boxes.")
-@click.option("--run", "run_name", metavar="RUN", help="Run folder; by default the newest under runs/.")
+@run_option
 @click.option("--boxes", metavar="CSV", help="Box list; by default the one beside the study's images.")
 @click.option("--split", default="test", show_default=True, help="Split whose boxed images are scored.")
-@click.option(
-    "--method",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]),
-    help="As in gradcam.",
-)
-@click.option(
-    "--smooth",
-    default=0,
-    show_default=True,
-    metavar="K",
-    type=click.IntRange(0),
-    help="Average the maps over K augmented renderings, warped back.",
-)
+@method_option
+@smooth_option
 @click.option(
     "--cut",
     default=0.5,
@@ -56,11 +44,11 @@ COLUMNS = {
     metavar="PIXELS",
     help="Pixels of the 1024x1024 original by which a map's maximum may miss a box.",
 )
-@click.option("--weights", multiple=True, metavar="PATH", help="Where the backbone's weights file lies now; one each.")
-@click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
+@weights_option
+@engine_option
 @click.option("--out", metavar="FOLDER", help="Where to; by default the run's own folder.")
 @json_option
-def command(run_name, boxes, as_json, **options) -> None:  # fmt: skip
+def command(run, boxes, as_json, **options) -> None:  # fmt: skip
     """Score where the maps lie against the radiologists' boxes, beside three baselines.
 
     The pointing game, energy inside the box, and boxes found at IoBB and IoU of at least T (Wang et al. 2017), each
@@ -75,9 +63,9 @@ def command(run_name, boxes, as_json, **options) -> None:  # fmt: skip
     from cxrfeat.report.localization import score_run
     from cxrfeat.run import Run
 
-    run = Run.open(run_path(run_name))
+    opened = Run.open(run_path(run))
     with progress_bar("scoring") as progress:
-        result = score_run(run, boxes, progress=progress, **options)
+        result = score_run(opened, boxes, progress=progress, **options)
     if as_json:
         print_json(result)
     else:

@@ -46,3 +46,25 @@ format_option = click.option(
     show_default=True,
     help="What is printed.",
 )
+method_option = click.option(
+    "--method",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]),
+    help="How maps are computed; auto: the closed form for linear heads, Grad-CAM for others.",
+)
+smooth_option = click.option(
+    "--smooth",
+    default=0,
+    show_default=True,
+    metavar="K",
+    type=click.IntRange(0),
+    help="Average the maps over K augmented renderings, warped back.",
+)
+weights_option = click.option(
+    "--weights",
+    multiple=True,
+    metavar="PATH",
+    help="Where the backbone's weights file lies now; one per backbone, in order.",
+)
+engine_option = click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")

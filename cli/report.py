@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .defaults import run_path
+from .options import engine_option, weights_option
 from .output import json_option, print_json, progress_bar, say
 
 
@@ -24,8 +25,8 @@ from .output import json_option, print_json, progress_bar, say
 @click.option("--card/--no-card", "cards", default=True, show_default=True, help="Model card as README.md in each run.")
 @click.option("--intersection", is_flag=True, help="Compare on the images and labels that all runs share.")
 @click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; the page says so.")
-@click.option("--weights", multiple=True, metavar="PATH", help="Where a backbone's weights file lies now, in order.")
-@click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
+@weights_option
+@engine_option
 @json_option
 def command(runs, out, by, as_json, **options) -> None:
     """Write one self-contained HTML report on runs: warnings, what was done, metrics, curves, groups, maps.

@@ -75,10 +75,14 @@ def on_pixels(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[
     """
     if affine[0, 1] or affine[1, 0]:
         raise ExplainError("a rotated grid cannot be laid on an image; warp the map back first.")
-    # Two small matrices: exact, where OpenCV's warps round a coordinate to 1/32 of a cell, which shows at 1024 px.
-    rows = _weights(shape[0], maps.shape[-2], affine[1, 1], affine[1, 2])
-    columns = _weights(shape[1], maps.shape[-1], affine[0, 0], affine[0, 2])
-    return rows @ np.asarray(maps, dtype=np.float64) @ columns.T
+    # Exact, where OpenCV's warps round a coordinate to 1/32 of a cell, which shows at 1024 px; and without a matrix
+    # product, whose threads would wait for each other on arrays as small as these.
+    row, below, down = _between(shape[0], maps.shape[-2], affine[1, 1], affine[1, 2])
+    column, beside, along = _between(shape[1], maps.shape[-1], affine[0, 0], affine[0, 2])
+    maps = np.asarray(maps, dtype=np.float64)
+    across = maps[..., column] * (1 - along) + maps[..., beside] * along
+    down = down[:, None]
+    return np.asarray(across[..., row, :] * (1 - down) + across[..., below, :] * down)
 
 
 def resample(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -106,12 +110,10 @@ def resample(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[i
     return out
 
 
-def _weights(pixels: int, cells: int, step: float, first: float) -> npt.NDArray[np.float64]:
-    """Weights (pixels, cells) of linear interpolation along one axis."""
+def _between(
+    pixels: int, cells: int, step: float, first: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """For each pixel along one axis: the cell before it, the cell after it, and how far it is on the way."""
     position = np.clip((np.arange(pixels) - first) / step, 0, cells - 1)
-    low = np.minimum(position.astype(int), max(cells - 2, 0))
-    weights = np.zeros((pixels, cells))
-    weights[np.arange(pixels), low] = 1 - (position - low)
-    if cells > 1:
-        weights[np.arange(pixels), low + 1] = position - low
-    return weights
+    before = np.minimum(position.astype(np.intp), max(cells - 2, 0))
+    return before, np.minimum(before + 1, cells - 1), position - before

@@ -41,7 +41,7 @@ class Scaled:
         return ~(self.raw_max > 0)
 
 
-def scale(maps: npt.NDArray[np.floating[Any]], per: Per = "image") -> Scaled:
+def scale(maps: npt.NDArray[np.floating[Any]], per: Per = "image", hottest: float | None = None) -> Scaled:
     """Scale the signed maps of one image, (labels, gh, gw), for drawing.
 
     Parameters
@@ -50,6 +50,9 @@ def scale(maps: npt.NDArray[np.floating[Any]], per: Per = "image") -> Scaled:
         Signed maps of one image. NaN (a label the head has not learnt) counts as empty.
     per : {"image", "label"}
         One scale for all of them, or one for each.
+    hottest : float, optional
+        The raw value drawn as 1 by one scale per image, where other maps of the image (another backbone's) share it;
+        by default the maximum of these maps.
     """
     if per not in ("image", "label"):
         raise ExplainError(f"a scale per {per!r} is not known; choose image or label.")
@@ -59,6 +62,6 @@ def scale(maps: npt.NDArray[np.floating[Any]], per: Per = "image") -> Scaled:
     raw_max = signed.max(axis=(1, 2))
     positive = np.maximum(signed, 0.0)
     own = np.maximum(raw_max, 0.0)
-    top = np.full_like(own, own.max()) if per == "image" else own
+    top = np.full_like(own, max(own.max(), hottest or 0.0)) if per == "image" else own
     divisor = np.where(top > 0, top, 1.0)[:, None, None]
     return Scaled(positive / divisor, raw_max, top)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,8 @@ from cxrfeat.report import panels
 from cxrfeat.run import Run
 
 PAGE_ROWS = 6
+AHEAD = 16
+"""Panels that may wait to be drawn while the network is at the next batch."""
 SETTINGS = "settings.json"
 
 
@@ -185,25 +189,43 @@ def make(
     page: list[Explanation] = []
     explainer = partial(Explainer, run, method, weights, engine, smooth=smooth)
     results = _results(explainer, targets, names, gallery.folder, resume=not style.grid)
-    for done, (target, result) in enumerate(results, start=1):
-        stem = gallery.folder / names[id(target)]
+    painted = _painted(results, lambda target, result: _paint(result, gallery.folder / names[id(target)], style))
+    for done, (target, result) in enumerate(painted, start=1):
         if isinstance(result, Failure):
             gallery.failed[target.image_id] = str(result.error)
         else:
-            if result.grey is not None:  # made just now, not found from an earlier go
-                panels.draw(
-                    [result], stem.with_name(f"{stem.name}.png"), style.labels, style.top, style.per, style.title
-                )
-                result.save(stem.with_name(f"{stem.name}.npz"))  # last: it says that the image is done
-            gallery.rows.append(_row(result, stem, style))
-            page.append(result)
-        if style.grid and page and (len(page) == PAGE_ROWS or done == len(targets)):
+            gallery.rows.append(_row(result, gallery.folder / names[id(target)], style))
+            page += [result] if style.grid else []
+        if page and (len(page) == PAGE_ROWS or done == len(targets)):
             gallery.pages.append(_page(gallery, page, style))
-            page = []
-        if not style.grid:
             page = []
         progress(done, len(targets), target.image_id)
     return gallery
+
+
+def _painted(
+    results: Iterator[tuple[Target, Explanation | Failure]], paint: Callable[[Target, Explanation | Failure], None]
+) -> Iterator[tuple[Target, Explanation | Failure]]:
+    """Results in their order, each once it is painted; the network goes on while panels are drawn."""
+    waiting: deque[tuple[Target, Explanation | Failure, Future[None]]] = deque()
+    with ThreadPoolExecutor(2) as painters:
+        for target, result in results:
+            waiting.append((target, result, painters.submit(paint, target, result)))
+            while waiting and (len(waiting) > AHEAD or waiting[0][2].done()):
+                target, result, painting = waiting.popleft()
+                painting.result()
+                yield target, result
+        for target, result, painting in waiting:
+            painting.result()
+            yield target, result
+
+
+def _paint(result: Explanation | Failure, stem: Path, style: Style) -> None:
+    """Write the two files of an explanation made just now, not found from an earlier go."""
+    if isinstance(result, Failure) or result.grey is None:
+        return
+    panels.draw([result], stem.with_name(f"{stem.name}.png"), style.labels, style.top, style.per, style.title)
+    result.save(stem.with_name(f"{stem.name}.npz"))  # last: it says that the image is done
 
 
 def _results(

@@ -17,6 +17,7 @@ from cxrfeat.explain.scale import scale
 from cxrfeat.explain.targets import Outcome, Target
 from cxrfeat.progress import Progress, silent
 from cxrfeat.report import gallery, panels
+from cxrfeat.report.heat import heat
 from cxrfeat.report.style import pretty
 from cxrfeat.run import Run
 
@@ -145,7 +146,7 @@ def picture(explanation: Explanation, top: int = TOP) -> Picture:
         p = explanation.probabilities[explanation.index(label)]
         known = {1.0: "labelled present", 0.0: "labelled absent"}.get(explanation.truth.get(label, np.nan), "unknown")
         raw = "no positive evidence" if scaled.empty[k] else f"maximum {scaled.raw_max[k]:.3g}"
-        uri = None if scaled.empty[k] else heat_uri(panels.heat(explanation, scaled.maps[k], shape))
+        uri = None if scaled.empty[k] else heat_uri(heat(explanation, scaled.maps[k], shape))
         layers.append(Layer(pretty(label), f"p = {p:.3f}, {known}, {raw}", uri))
     fx, fy = w / explanation.image_shape[1], h / explanation.image_shape[0]
     boxes = [(pretty(n), x * fx, y * fy, bw * fx, bh * fy) for n, x, y, bw, bh in explanation.boxes]
@@ -158,8 +159,8 @@ def grey_uri(grey: npt.NDArray[np.uint8]) -> str:
     return _uri("jpeg", cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, JPEG])[1])
 
 
-def heat_uri(rgba: npt.NDArray[np.float64]) -> str:
-    """Colours with opacity, float64 (h, w, 4) within [0, 1], as a WebP data URI."""
+def heat_uri(rgba: npt.NDArray[np.float32]) -> str:
+    """Colours with opacity, float32 (h, w, 4) within [0, 1], as a WebP data URI."""
     bgra = np.ascontiguousarray(np.round(rgba[..., [2, 1, 0, 3]] * 255).clip(0, 255).astype(np.uint8))
     return _uri("webp", cv2.imencode(".webp", bgra, [cv2.IMWRITE_WEBP_QUALITY, WEBP])[1])
 

@@ -132,9 +132,9 @@ def annotate(figure: Figure, title: str, caption: str, random: bool) -> None:
             figure.text(0.5, (top + 0.02) / height, RANDOM, ha="center", va="bottom", **look)
             top += 0.22
         figure.text(
-            0.5, top / height, _wrapped(title, width, 9.0), ha="center", va="bottom", fontsize=9.0
+            0.5, top / height, wrapped(title, width, 9.0), ha="center", va="bottom", fontsize=9.0
         )  # fmt: skip
-        text = _wrapped(caption, width, 6.0)
+        text = wrapped(caption, width, 6.0)
         figure.text(0.5, bottom / height, text, ha="center", va="top", fontsize=6.0, color="0.3", linespacing=1.3)
 
 
@@ -182,7 +182,7 @@ def _drawn(figure: Figure) -> Bbox:
     return figure.get_tightbbox()
 
 
-def _wrapped(text: str, width: float, size: float) -> str:
+def wrapped(text: str, width: float, size: float) -> str:
     """Break lines so that text of this size (points) fits a figure of this width (inches)."""
     # 0.58 em is the mean width of a DejaVu letter, a little rounded up.
     return "\n".join(textwrap.wrap(text, max(20, int(width * 72 / (size * 0.58))), break_on_hyphens=False))
