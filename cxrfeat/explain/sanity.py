@@ -30,7 +30,8 @@ LIMIT = 16
 """At most so many images: each step is a pass of all of them through the full graph."""
 
 UNCHANGED = 0.5
-"""Mean rank correlation above which maps of a fully random network count as unchanged."""
+"""Mean absolute rank correlation above which maps of a fully random network count as unchanged. Absolute, since a map
+turned upside down shows the same pattern, only as evidence against (both are given by Adebayo et al.)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Sanity:
     rank : float64 (steps, maps)
         Spearman's rank correlation of each signed map with the trained one's.
     ssim : float64 (steps, maps)
-        Structural similarity of their positive parts.
+        Structural similarity of their positive parts; NaN where both are empty.
     example : float64 (steps, gh, gw)
         Signed maps of one label in one image.
     example_of : tuple (label, Target, grey)
@@ -64,8 +65,9 @@ class Sanity:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        head, whole = (round(float(np.nanmean(self.rank[k])), 2) + 0.0 for k in (1, -1))  # + 0.0: no minus zero
-        said = f"rank correlation with the trained maps: {head:.2f} with a random head, {whole:.2f} with all random"
+        head, whole = (float(np.nanmean(np.abs(self.rank[k]))) for k in (1, -1))
+        said = "absolute rank correlation with the trained maps: "
+        said += f"{head:.2f} with a random head, {whole:.2f} with all random"
         if whole > UNCHANGED:
             return f"The maps hardly depend on what was learnt ({said}); do not read them as evidence."
         if head > UNCHANGED:
@@ -116,17 +118,16 @@ def sanity_check(
     ]
     chosen = [run.labels.index(label) for label in choose(labels, run.labels)] if labels else _learnt(gradients, inputs)
     total = len(stages_of(gradients)) + 1
-    names, maps = ["trained"], [_maps(gradients, inputs)[:, chosen]]
+    names, maps = ["trained"], [_maps(gradients, inputs, chosen)]
     progress(1, total, "trained")
     for name in cascade(gradients, seed + 1_000_003):  # far from the seeds that users give to random:SEED
         names.append(name)
-        maps.append(_maps(gradients, inputs)[:, chosen])
+        maps.append(_maps(gradients, inputs, chosen))
         progress(len(names), total, name)
-    flat = np.stack(maps).reshape(len(names), -1, *maps[0].shape[2:])
-    rank = np.array([[rank_correlation(m, t) for m, t in zip(step, flat[0], strict=True)] for step in flat])
-    ssim = np.array([[similarity(m, t) for m, t in zip(step, flat[0], strict=True)] for step in flat])
+    rank = np.array([[rank_correlation(m, t) for m, t in zip(step, maps[0], strict=True)] for step in maps])
+    ssim = np.array([[similarity(m, t) for m, t in zip(step, maps[0], strict=True)] for step in maps])
     example_of = (run.labels[chosen[0]], used[0], greys[0])
-    return Sanity(tuple(names), rank, ssim, flat[:, 0], example_of, len(used), gradients.name)
+    return Sanity(tuple(names), rank, ssim, np.stack([step[0] for step in maps]), example_of, len(used), gradients.name)
 
 
 def rank_correlation(a: Floats, b: Floats) -> float:
@@ -141,8 +142,11 @@ def rank_correlation(a: Floats, b: Floats) -> float:
 def similarity(a: Floats, b: Floats) -> float:
     """Structural similarity of two maps' positive parts, each on its own scale, over the whole grid as one window.
 
-    Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004, equation 13, with K1 = 0.01 and K2 = 0.03.
+    Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004, equation 13, with K1 = 0.01 and K2 = 0.03. NaN where neither map
+    has a positive cell: there is nothing to be similar.
     """
+    if not (a > 0).any() and not (b > 0).any():
+        return float("nan")
     x, y = (scale(m[None], "label").maps[0] for m in (a, b))
     c1, c2 = 0.01**2, 0.03**2
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
@@ -164,13 +168,12 @@ def _readable(targets: Sequence[Target]) -> tuple[list[Target], list[npt.NDArray
     return used, greys
 
 
-def _maps(method: Any, inputs: Sequence[npt.NDArray[np.uint8]]) -> Floats:
-    """Signed maps (n, labels, gh, gw); of several backbones, the mean of those that share the first one's grid."""
-    parts = method(inputs).parts
-    return np.asarray(np.mean([part for part in parts if part.shape == parts[0].shape], axis=0))
+def _maps(method: Any, inputs: Sequence[npt.NDArray[np.uint8]], chosen: Sequence[int]) -> list[Floats]:
+    """Signed maps (gh, gw), of every backbone on its own grid, of every image, of every chosen label."""
+    return [one for part in method(inputs).parts for image in part[:, list(chosen)] for one in image]
 
 
 def _learnt(method: Any, inputs: Sequence[npt.NDArray[np.uint8]]) -> list[int]:
-    """Labels whose map is not the zero map of an unlearnt label."""
-    first = _maps(method, [batch[:1] for batch in inputs])[0]
-    return [k for k, one in enumerate(first) if np.any(one != 0)]
+    """Labels whose maps are not the zero maps of an unlearnt label."""
+    parts = method([batch[:1] for batch in inputs]).parts
+    return [k for k in range(parts[0].shape[1]) if any(np.any(part[0, k] != 0) for part in parts)]

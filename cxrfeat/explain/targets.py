@@ -130,11 +130,11 @@ def outcomes(
         what = f"{OUTCOMES[outcome].lower()}s of {', '.join(chosen) if labels else 'any label'}"
         raise ExplainError(f"run {run.name} has no {what} in split {split!r}.")
     # An image may be chosen for two labels: it is drawn once, with both reasons.
-    reasons = rows.groupby("image_id", sort=False)[["note", "label"]].agg(tuple)
+    reasons = rows.groupby("image_id", sort=False)[["label", "cut"]].agg(tuple)
     found = _from_study(run, study, [str(image_id) for image_id in reasons.index], boxes)
     return [
-        replace(target, note="; ".join(notes), focus=tuple(labels))
-        for target, notes, labels in zip(found, reasons["note"], reasons["label"], strict=True)
+        replace(target, note=_note(outcome, names, cuts), focus=names)
+        for target, names, cuts in zip(found, reasons["label"], reasons["cut"], strict=True)
     ]
 
 
@@ -147,15 +147,20 @@ def _hits(run: Run, study: Study, predictions: pd.DataFrame, label: str, outcome
     sureness = np.where(outcome == "fn", cut - p, p - cut)
     where = np.flatnonzero(wanted)
     where = where[np.argsort(-sureness[where], kind="stable")]
-    said = f"threshold {cut:.2f}" + (", none was chosen" if np.isnan(threshold) else "")
+    said = f"{cut:.2f}" + (", none was chosen" if np.isnan(threshold) else "")
     return pd.DataFrame(
         {
             "image_id": study.ids[where],
             "label": label,
             "sureness": sureness[where],
-            "note": f"{OUTCOMES[outcome]}: {label.replace('_', ' ')} ({said})",
+            "cut": said,
         }
     )
+
+
+def _note(outcome: str, labels: Sequence[str], cuts: Sequence[str]) -> str:
+    named = ", ".join(label.replace("_", " ") for label in labels)
+    return f"{OUTCOMES[outcome]}: {named} (threshold{'s' if len(cuts) > 1 else ''} {', '.join(cuts)})"
 
 
 def of_study(run: Run, split: str | None = None, boxes: pd.DataFrame | None = None) -> list[Target]:

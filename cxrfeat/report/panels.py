@@ -128,8 +128,7 @@ def _image(
         top = y + number * (HEAD + tall + FOOT)
         if layer.name:
             canvas.text(x + WIDTH / 2, top + HEAD + 0.1, layer.name, 9, "center", bold=True)
-            said = "its own maps, on the scale of their mean" if number else ""
-            canvas.text(x + WIDTH / 2, top + HEAD + 0.28, said, 7.5, "center", colour=QUIET)
+            canvas.text(x + WIDTH / 2, top + HEAD + 0.28, "its own maps", 7.5, "center", colour=QUIET)
         for k, label in enumerate(labels):
             left = x + (k + 1) * (WIDTH + GAP)
             _name(canvas, left, top, *heading(explanation, label, layer, k))
@@ -188,7 +187,7 @@ def heading(explanation: Explanation, label: str, layer: Layer, k: int) -> tuple
     known = {1.0: "labelled present", 0.0: "labelled absent"}.get(
         explanation.truth.get(label, math.nan), "label unknown"
     )
-    raw = "no positive evidence" if layer.scaled.empty[k] else f"max {layer.scaled.raw_max[k]:.3g}"
+    raw = "no positive evidence" if layer.scaled.empty[k] else f"max {_number(layer.scaled.raw_max[k])}"
     if layer.name:
         return f"{pretty(label)}, {layer.name}", raw
     return name, f"{known}, {'mean map, ' if len(explanation.grids) > 1 else ''}{raw}"
@@ -201,9 +200,13 @@ def _colour_bar(canvas: Canvas, x: float, y: float, scaled: Scaled, k: int, unit
     canvas.picture(x, y, np.repeat(ramp(round(WIDTH * DPI))[None], round(bar * DPI), axis=0))
     own = x + WIDTH * max(float(scaled.raw_max[k]), 0.0) / float(scaled.top[k])
     canvas.rectangle(own - 0.01, y - 0.03, 0.02, bar + 0.06, "#222222", filled=True)
-    words = (("left", x, "0"), ("center", x + WIDTH / 2, unit), ("right", x + WIDTH, f"{scaled.top[k]:.3g}"))
+    words = (("left", x, "0"), ("center", x + WIDTH / 2, unit), ("right", x + WIDTH, _number(scaled.top[k])))
     for ha, at, said in words:
         canvas.text(at, y + bar + 0.03, said, 6.5, ha)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _name(canvas: Canvas, x: float, y: float, name: str, below: str) -> None:

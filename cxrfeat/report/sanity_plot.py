@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -33,8 +34,8 @@ def sanity_figure(
     Returns
     -------
     dict
-        `steps` (rows of `step`, `rank correlation`, its 10th and 90th percentile over maps, `ssim`), `verdict`,
-        `images`, `maps`, `method`, `figure`.
+        `steps` (rows of `step`, `rank correlation`, its 10th and 90th percentile over maps, its mean `absolute` value,
+        `ssim`), `verdict`, `images`, `maps`, `method`, `figure`.
     """
     found = sanity_check(run, targets, labels, method, weights, progress=progress)
     rows = [
@@ -43,7 +44,8 @@ def sanity_figure(
             "rank correlation": float(np.nanmean(found.rank[k])),
             "10 %": float(np.nanpercentile(found.rank[k], 10)),
             "90 %": float(np.nanpercentile(found.rank[k], 90)),
-            "ssim": float(np.nanmean(found.ssim[k])),
+            "absolute": float(np.nanmean(np.abs(found.rank[k]))),
+            "ssim": _mean(found.ssim[k]),
         }
         for k, name in enumerate(found.steps)
     ]
@@ -60,6 +62,12 @@ def sanity_figure(
     }
 
 
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    """The mean of those that are known; NaN without one."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def _step_name(k: int, name: str) -> str:
     return name if k == 0 else f"{name} random" if k == 1 else f"down to {name}"
 
@@ -69,20 +77,21 @@ def _draw(run: Run, found: Sanity, table: pd.DataFrame, path: Path) -> list[Path
     with mpl.rc_context(style.RC):
         figure = Figure(figsize=(style.PAGE, 3.9), dpi=200)
         figure.set_layout_engine("none")
-        grid = figure.add_gridspec(2, steps, height_ratios=(2.0, 1.0), left=0.08, right=0.99, top=0.97, bottom=0.04,
+        grid = figure.add_gridspec(2, steps, height_ratios=(2.0, 1.0), left=0.08, right=0.99, top=0.93, bottom=0.04,
                                    hspace=0.3, wspace=0.08)  # fmt: skip
         axes = figure.add_subplot(grid[0, :])
         at = np.arange(steps)
         axes.fill_between(at, table["10 %"], table["90 %"], color=style.COLOURS[0], alpha=0.18, linewidth=0,
-                          label="rank correlation, 10th to 90th percentile of maps")  # fmt: skip
+                          label="rank correlation, 10th to 90th percentile")  # fmt: skip
         axes.plot(at, table["rank correlation"], "o-", color=style.COLOURS[0], label="rank correlation, mean")
+        axes.plot(at, table["absolute"], "s:", color=style.COLOURS[2], markersize=3.5, label="its absolute value, mean")
         axes.plot(at, table["ssim"], "D--", color=style.COLOURS[1], markersize=3.5, label="structural similarity, mean")
         axes.axhline(0, color="0.6", linewidth=0.6)
         axes.set_xticks(at, table["step"].tolist())
         axes.set_xlim(-0.5, steps - 0.5)
         axes.set_ylim(min(-0.35, float(table["10 %"].min()) - 0.05), 1.05)
         axes.set_ylabel("similarity to the trained maps")
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=2.2, columnspacing=1.2)
         _examples(figure, [grid[1, k] for k in range(steps)], found)
     caption = (
         f"{run.describe()}; {found.method}, {found.images} images, {found.rank.shape[1]} maps. {found.verdict} Below: "

@@ -23,6 +23,8 @@ def test_similarity_is_one_for_equals_and_blind_to_scale():
     assert sanity.similarity(a, a) == pytest.approx(1)
     assert sanity.similarity(3 * a, a) == pytest.approx(1)
     assert sanity.similarity(a, -a) < 0
+    # Two maps without a positive cell are nothing alike and nothing different.
+    assert np.isnan(sanity.similarity(-np.abs(a), -1 - np.abs(a)))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,30 @@ def test_maps_that_never_change_are_called_out():
         ("trained", *"abcdef"), same, same, np.zeros((7, 3, 3)), ("Mass", Target("x", None), np.zeros((2, 2))), 1, "cam"
     )
     assert "hardly depend" in found.verdict
+
+
+def test_maps_turned_upside_down_have_not_changed_their_pattern():
+    """Half of them inverted average to a correlation of 0, and every one still shows the same place."""
+    flipped = np.concatenate([np.ones((1, 4)), np.tile([1.0, -1, 1, -1], (6, 1))])
+    found = sanity.Sanity(
+        ("trained", *"abcdef"),
+        flipped,
+        flipped,
+        np.zeros((7, 3, 3)),
+        ("Mass", Target("x", None), np.zeros((2, 2))),
+        1,
+        "",
+    )
+    assert "hardly depend" in found.verdict and "1.00 with all random" in found.verdict
+
+
+def test_maps_of_several_backbones_are_compared_each_on_its_own_grid():
+    """Nothing is averaged cell by cell: the cells of two backbones need not lie in one place, nor be as many."""
+    parts = (np.arange(2 * 3 * 4.0).reshape(2, 3, 2, 2), np.arange(2 * 3 * 9.0).reshape(2, 3, 3, 3))
+    found = sanity._maps(lambda inputs: type("E", (), {"parts": parts})(), [], [0, 2])
+    assert [m.shape for m in found] == [(2, 2)] * 4 + [(3, 3)] * 4
+    np.testing.assert_array_equal(found[1], parts[0][0, 2])
+    np.testing.assert_array_equal(found[6], parts[1][1, 0])
 
 
 def test_without_a_readable_image_there_is_a_sentence(trained, tmp_path):
