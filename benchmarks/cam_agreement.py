@@ -50,7 +50,7 @@ def main() -> None:
 def _backbone(name: str, images: np.ndarray) -> list[dict]:
     rng, backbone = np.random.default_rng(0), registry.get(name)
     weights = find(backbone, "random:0")
-    coef, intercept = 10 * rng.normal(size=(LABELS, backbone.dim)), rng.normal(size=LABELS)
+    coef, intercept = 1000 * rng.normal(size=(LABELS, backbone.dim)), rng.normal(size=LABELS)
     graph = keras_graph(name, weights, backbone.preprocessing, 224)
     sha256 = weights_sha256(name, weights)
     recipe = Recipe(name, weights.name, sha256, backbone.cam_layer, backbone.preprocessing, 224)

@@ -70,9 +70,11 @@ def command(run, boxes, as_json, **options) -> None:  # fmt: skip
         print_json(result)
     else:
         _print(result)
+    for label, count in result["unknown"].items():
+        say(f"error: {count} boxes of {label} were not scored: the head has no such label. The others were.")
     for image_id, sentence in result["failed"].items():
         say(f"error: {image_id}: {sentence}")
-    if result["failed"]:
+    if result["failed"] or result["unknown"]:
         raise click.exceptions.Exit(2)
 
 

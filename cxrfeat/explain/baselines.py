@@ -11,6 +11,9 @@ from cxrfeat.explain.geometry import Affine, on_pixels
 
 Floats = npt.NDArray[np.float64]
 
+KINDS = ("map", "random map", "centre prior", "mean box")
+"""What is scored: the map, and what it must beat."""
+
 DRAWS = 10
 """Random maps per image; their scores are averaged, so that the baseline's own noise is small."""
 

@@ -21,7 +21,7 @@ from cxrfeat.errors import CxrfeatError, ExplainError
 from cxrfeat.explain.boxes import on_original
 from cxrfeat.explain.cam import ClosedForm, Method
 from cxrfeat.explain.explanation import Explanation, Grid
-from cxrfeat.explain.geometry import compose, grid_to_input
+from cxrfeat.explain.geometry import check_shape, compose, grid_to_input
 from cxrfeat.explain.smooth import average, renderings
 from cxrfeat.explain.targets import Target
 from cxrfeat.heads import load_head
@@ -119,7 +119,9 @@ class Explainer:
                 made: dict[int, Explanation | Failure] = {}
                 for place, (target, future) in enumerate(now):
                     try:
-                        good.append((target, future.result()))
+                        grey = future.result()
+                        check_shape(grey.shape)
+                        good.append((target, grey))
                     except CxrfeatError as error:
                         made[place] = Failure(target, error)
                 results = iter(self.explain_pixels([t for t, _ in good], [grey for _, grey in good]))

@@ -17,6 +17,7 @@ from cxrfeat.errors import ExplainError
 Affine = npt.NDArray[np.float64]
 
 STRIDE = 32
+STRETCH = 4
 # Centre of the first cell, in pixels of the network input. DenseNet121: conv1 and pool1 are centred on their first
 # input pixel, the three 2x2 average poolings add half a step each: 2 + 4 + 8. ResNet50: every stride is centred.
 FIRST_CENTRE = {"densenet121": 14.0, "resnet50": 0.0}
@@ -34,6 +35,25 @@ def grid_to_input(backbone: str) -> Affine:
         raise ExplainError(f"where the map of {backbone!r} lies is not known; known: {', '.join(FIRST_CENTRE)}.")
     first = FIRST_CENTRE[backbone]
     return np.array([[STRIDE, 0.0, first], [0.0, STRIDE, first]])
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse an image (h, w) that the recipe's square cannot stand for.
+
+    Every image is stretched to the square, so that any size and shape can be drawn on; but of an image smaller than
+    one stride, or stretched more than `STRETCH`-fold, the network saw no film.
+
+    Raises
+    ------
+    ExplainError
+        With the sizes that are explained.
+    """
+    short, long = min(shape[:2]), max(shape[:2])
+    if short < STRIDE or long > STRETCH * short:
+        raise ExplainError(
+            f"it is {shape[1]}x{shape[0]} pixels, which the recipe's square cannot stand for: sides of at least "
+            f"{STRIDE} pixels are explained, the longer at most {STRETCH} times the shorter."
+        )
 
 
 def compose(second: Affine, first: Affine) -> Affine:

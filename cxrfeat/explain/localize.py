@@ -6,7 +6,7 @@ the finding usually is. The cut that turns a map into boxes is fixed in advance,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ import pandas as pd
 from cxrfeat.datasets.boxes import SIDE
 from cxrfeat.errors import ExplainError
 from cxrfeat.explain import baselines
+from cxrfeat.explain.averages import summarise
+from cxrfeat.explain.baselines import KINDS
 from cxrfeat.explain.detection import NAMES, score
 from cxrfeat.explain.explainer import Explainer, Failure
 from cxrfeat.explain.explanation import Explanation
@@ -36,9 +38,6 @@ CUTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 FRAME = 512
 """Longer side of the frame that maps are scored in, pixels."""
 
-KINDS = ("map", "random map", "centre prior", "mean box")
-REPLICATES = 2000
-
 
 @dataclass(frozen=True)
 class Found:
@@ -49,13 +48,16 @@ class Found:
     rows : pandas.DataFrame
         One row per box and kind of map: `image_id`, `patient_id`, `label`, `kind`, and the columns of
         `detection.NAMES`.
+    unknown : dict
+        Label that the head does not have -> number of its boxes; they are not scored.
     left_out : dict
-        Reason -> number of boxes that were not scored.
+        Reason -> number of other boxes that were not scored.
     failed : dict
         Image id -> the sentence why it was not scored.
     """
 
     rows: pd.DataFrame
+    unknown: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -115,26 +117,27 @@ def localize(
         how = f"tuned on the boxes of split {tune_on!r}"
     found = score_split(run, boxes, explainer, split, [cut], tolerance, seed, progress)[cut]
     if found.rows.empty:
-        said = "; ".join(f"{count}: {reason}" for reason, count in found.left_out.items()) or "the list is empty"
-        failed = f" The first failure: {next(iter(found.failed.values()))}" if found.failed else ""
-        raise ExplainError(f"no box can be scored on split {split!r} of study {run.study().name!r} ({said}).{failed}")
+        raise ExplainError(_nothing(found, f"split {split!r} of study {run.study().name!r}"))
+    settings = {"split": split, "cut": cut, "cut_how": how, "tolerance": tolerance}
+    return _result(run, explainer.method.name, settings, found, resolution(run, boxes), seed)
+
+
+def _result(run: Run, method: str, settings: dict[str, Any], found: Found, note: str, seed: int) -> dict[str, Any]:
     maps = found.rows[found.rows["kind"] == KINDS[0]]
     return {
         "run": run.name,
         "about": run.describe(),
         "random": run.random,
-        "method": explainer.method.name,
-        "split": split,
-        "cut": cut,
-        "cut_how": how,
-        "tolerance": tolerance,
+        "method": method,
+        **settings,
         "boxes": len(maps),
         "images": int(maps["image_id"].nunique()),
         "patients": int(maps["patient_id"].nunique()),
         "empty_maps": int(maps["energy"].isna().sum()),
+        "unknown": found.unknown,
         "left_out": found.left_out,
         "failed": found.failed,
-        "note": resolution(run, boxes),
+        "note": note,
         "rows": summarise(found.rows, run.labels, seed),
     }
 
@@ -169,7 +172,7 @@ def score_split(
     study = run.study()
     patients = dict(zip(study.ids, study.patients, strict=True))
     owners = [patients.get(i, i.partition("_")[0]) for i in boxes["image_id"]]
-    chosen, left_out = choose_boxed(run, boxes, split)
+    chosen, unknown, left_out = choose_boxed(run, boxes, split)
     tables: dict[float, list[pd.DataFrame]] = {c: [] for c in cuts}
     failed: dict[str, str] = {}
     for done, result in enumerate(explainer.explain(chosen), start=1):
@@ -187,63 +190,19 @@ def score_split(
                 tables[c].append(_rows(result, patient, label, heats, frame, c, tolerance))
         progress(done, len(chosen), result.image_id)
     empty = pd.DataFrame(columns=["image_id", "patient_id", "label", "kind", *NAMES])
-    return {c: Found(pd.concat(t, ignore_index=True) if t else empty, left_out, failed) for c, t in tables.items()}
+    return {
+        c: Found(pd.concat(t, ignore_index=True) if t else empty, unknown, left_out, failed) for c, t in tables.items()
+    }
 
 
-def choose_boxed(run: Run, boxes: pd.DataFrame, split: str) -> tuple[list[Target], dict[str, int]]:
-    """Targets with at least one box of a label that the head knows, and how many boxes were left out and why."""
+def choose_boxed(run: Run, boxes: pd.DataFrame, split: str) -> tuple[list[Target], dict[str, int], dict[str, int]]:
+    """Targets with a box of a label that the head knows, the boxes of other labels, and those of other images."""
     known = boxes["label"].isin(run.labels)
     targets = [t for t in of_study(run, split, boxes[known]) if t.boxes]
     there = boxes["image_id"].isin([t.image_id for t in targets])
-    left_out = {
-        f"label {label} is not in the head": int(n) for label, n in boxes["label"][~known].value_counts().items()
-    }
-    if elsewhere := int((known & ~there).sum()):
-        left_out[f"image is not in split {split!r} of the run's study"] = elsewhere
-    return targets, left_out
-
-
-def summarise(rows: pd.DataFrame, labels: Iterable[str], seed: int = 0) -> list[dict[str, Any]]:
-    """Means over boxes with percentile intervals of a bootstrap over patients, per label and over all boxes."""
-    groups: list[tuple[str, pd.DataFrame]] = [(label, rows[rows["label"] == label]) for label in labels]
-    groups = [(label, part) for label, part in groups if len(part)] + [("all boxes", rows)]
-    out = []
-    for label, part in groups:
-        for kind in KINDS:
-            mine = part[part["kind"] == kind]
-            if mine.empty:
-                continue
-            values = mine[list(NAMES)].to_numpy(dtype=float)
-            mean, low, high = intervals(values, mine["patient_id"].to_numpy(), seed)
-            row: dict[str, Any] = {"label": label, "kind": kind, "boxes": len(mine)}
-            row |= {"images": int(mine["image_id"].nunique()), "patients": int(mine["patient_id"].nunique())}
-            for name, *three in zip(NAMES, mean, low, high, strict=True):
-                row[name] = {"value": three[0], "low": three[1], "high": three[2]}
-            out.append(row)
-    return out
-
-
-def intervals(values: Floats, patients: npt.NDArray[Any], seed: int = 0) -> tuple[Floats, Floats, Floats]:
-    """Column means of values (boxes, columns) without NaN, and 95 % intervals resampling whole patients.
-
-    With fewer than 2 patients there is nothing to resample, and the interval is NaN.
-    """
-    _, owner = np.unique(patients, return_inverse=True)
-    known = np.isfinite(values)
-    sums, counts = np.zeros((owner.max() + 1, values.shape[1])), np.zeros((owner.max() + 1, values.shape[1]))
-    np.add.at(sums, owner, np.where(known, values, 0.0))
-    np.add.at(counts, owner, known)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = sums.sum(axis=0) / counts.sum(axis=0)
-        if len(sums) < 2:
-            return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-        n = len(sums)
-        draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=REPLICATES)
-        replicates = (draws @ sums) / (draws @ counts)
-    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    some = np.isfinite(replicates).any(axis=0)
-    low[some], high[some] = np.nanpercentile(replicates[:, some], [2.5, 97.5], axis=0)
-    return mean, low, high
+    unknown = {str(label): int(n) for label, n in boxes["label"][~known].value_counts().items()}
+    elsewhere = int((known & ~there).sum())
+    return targets, unknown, {f"image is not in split {split!r} of the run's study": elsewhere} if elsewhere else {}
 
 
 def resolution(run: Run, boxes: pd.DataFrame) -> str:
@@ -261,6 +220,13 @@ def resolution(run: Run, boxes: pd.DataFrame) -> str:
         f"stride {STRIDE}): {int(small.sum())} of the list's {len(boxes)} boxes are smaller than one cell{label}, "
         "and no map on this grid can outline them."
     )
+
+
+def _nothing(found: Found, where: str) -> str:
+    why = [f"{count}: label {label} is not in the head" for label, count in found.unknown.items()]
+    why += [f"{count}: {reason}" for reason, count in found.left_out.items()]
+    failed = f" The first failure: {next(iter(found.failed.values()))}" if found.failed else ""
+    return f"no box can be scored on {where} ({'; '.join(why) or 'the list is empty'}).{failed}"
 
 
 def _frame(result: Explanation) -> tuple[int, int]:

@@ -12,9 +12,10 @@ import pandas as pd
 from cxrfeat import files
 from cxrfeat.datasets import boxes as boxes_room
 from cxrfeat.errors import NotFoundError
+from cxrfeat.explain.baselines import KINDS
 from cxrfeat.explain.detection import NAMES
 from cxrfeat.explain.explainer import Explainer, MethodName
-from cxrfeat.explain.localize import CUT, KINDS, localize
+from cxrfeat.explain.localize import CUT, localize
 from cxrfeat.progress import Progress, silent
 from cxrfeat.report import style, tables
 from cxrfeat.report.gallery import find_boxes

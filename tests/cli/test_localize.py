@@ -38,3 +38,12 @@ def test_scores_beside_baselines_and_a_bad_box_told(trained, boxes, tmp_path):
 def test_without_a_list_the_sentence_says_what_to_name(trained):
     result = call("--run", trained.run.path)
     assert result.exit_code == 2 and "name one with --boxes" in result.stderr
+
+
+def test_a_label_that_is_not_in_the_head_is_told_and_the_others_are_scored(trained, tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text(LIST.replace("film22.png,Mass,900,900", "film22.png,Scoliosis,100,100"))
+    result = call("--run", trained.run.path, "--boxes", path, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 2 and "1 boxes of Scoliosis were not scored" in result.stderr
+    found = json.loads(result.stdout)
+    assert found["boxes"] == 2 and found["unknown"] == {"Scoliosis": 1}

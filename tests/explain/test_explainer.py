@@ -67,6 +67,27 @@ def test_an_image_in_no_study_is_explained_without_truth(trained, explainer, tmp
     assert found.on_image("Mass").shape == (90, 140)
 
 
+@pytest.mark.parametrize("shape", [(31, 200), (200, 31), (100, 401), (401, 100), (20, 20)])
+def test_an_image_that_the_square_cannot_stand_for_fails_alone(trained, explainer, tmp_path, shape):
+    rng = np.random.default_rng(0)
+    for name, size in (("odd.png", shape), ("good.png", (100, 400))):
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, size, dtype=np.uint8))
+    bad, good = explainer.explain(targets.named(trained.run, [str(tmp_path / "odd.png"), str(tmp_path / "good.png")]))
+    assert isinstance(bad, Failure) and f"{shape[1]}x{shape[0]} pixels" in str(bad) and "at least 32" in str(bad)
+    assert isinstance(good, Explanation) and good.image_shape == (100, 400)
+
+
+def test_boxes_of_a_square_original_are_not_laid_on_an_oblong_copy(trained, explainer, tmp_path):
+    """Boxes in pixels of 1024 x 1024 say nothing about an image that was cropped or squashed since."""
+    film = tmp_path / "film20.png"
+    cv2.imwrite(str(film), np.random.default_rng(0).integers(0, 256, (100, 140), dtype=np.uint8))
+    boxes = pd.DataFrame(
+        [("film20.png", "Mass", 1.0, 1.0, 9.0, 9.0)], columns=["image_id", "label", "x", "y", "width", "height"]
+    )
+    (bad,) = explainer.explain(targets.named(trained.run, [str(film)], boxes))
+    assert isinstance(bad, Failure) and "140x100" in str(bad) and "1024x1024" in str(bad)
+
+
 def test_smoothed_maps_stay_in_place(trained):
     """Averaging over warped renderings must not move a map; only warping each one back keeps it where it was."""
     chosen = targets.of_study(trained.run, "test")[:3]

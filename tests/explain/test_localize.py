@@ -64,10 +64,8 @@ def test_each_label_is_scored_on_its_own_boxes(result):
 
 
 def test_what_is_left_out_is_counted_with_its_reason(result):
-    assert result["left_out"] == {
-        "label Scoliosis is not in the head": 1,
-        "image is not in split 'test' of the run's study": 1,
-    }
+    assert result["unknown"] == {"Scoliosis": 1}
+    assert result["left_out"] == {"image is not in split 'test' of the run's study": 1}
 
 
 def test_the_mean_box_is_made_of_others(result):
@@ -107,24 +105,6 @@ def test_a_cut_is_a_fraction(trained, cut):
 def test_without_a_box_there_is_nothing_to_score(trained):
     with pytest.raises(ExplainError, match="no box can be scored"):
         localize.localize(trained.run, BOXES[BOXES["label"] == "Scoliosis"], Pointer({}, trained.run.labels))
-
-
-def test_intervals_resample_patients_and_not_boxes():
-    """Ten boxes of two patients, one always found and one never: nearly nothing is known."""
-    values = np.repeat([[1.0], [0.0]], 5, axis=0)
-    mean, low, high = localize.intervals(values, np.repeat(["a", "b"], 5))
-    assert (mean[0], low[0], high[0]) == (0.5, 0.0, 1.0)
-    # Independent oracle: the binomial standard error, when every patient has one box.
-    many = np.random.default_rng(0).integers(0, 2, (400, 1)).astype(float)
-    mean, low, high = localize.intervals(many, np.arange(400))
-    assert (high[0] - low[0]) / 2 == pytest.approx(1.96 * many.std() / 20, rel=0.1)
-
-
-def test_one_patient_has_no_interval_and_unknown_energy_is_left_out():
-    values = np.array([[1.0, np.nan], [0.0, 0.4]])
-    mean, low, high = localize.intervals(values, np.array(["a", "a"]))
-    np.testing.assert_allclose(mean, [0.5, 0.4])
-    assert np.isnan(low).all() and np.isnan(high).all()
 
 
 def test_real_maps_are_scored(trained):
