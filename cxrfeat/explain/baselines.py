@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat.explain.detection import Floats, Point, summit
 from cxrfeat.explain.geometry import Affine, on_pixels
-
-Floats = npt.NDArray[np.float64]
 
 KINDS = ("map", "random map", "centre prior", "mean box")
 """What is scored: the map, and what it must beat."""
@@ -21,10 +21,18 @@ SPREAD = 0.25
 """Standard deviation of the centre prior, as a fraction of the image's side."""
 
 
-def random_maps(grid: tuple[int, int], affine: Affine, shape: tuple[int, int], seed: int) -> Floats:
-    """Maps of independent uniform cells on the same grid as the method's, float64 (DRAWS, h, w)."""
+@dataclass(frozen=True)
+class Drawn:
+    """A map on the frame's pixels, float64 (h, w), and where it points, if its grid says so."""
+
+    heat: Floats
+    point: Point | None = None
+
+
+def random_maps(grid: tuple[int, int], affine: Affine, shape: tuple[int, int], seed: int) -> list[Drawn]:
+    """Maps of independent uniform cells on the same grid as the method's: `DRAWS` of them, and where each points."""
     cells = np.random.default_rng(seed).random((DRAWS, *grid))
-    return on_pixels(cells, affine, shape)
+    return [Drawn(heat, summit(one, affine)) for heat, one in zip(on_pixels(cells, affine, shape), cells, strict=True)]
 
 
 def centre_prior(shape: tuple[int, int]) -> Floats:

@@ -13,6 +13,9 @@ Floats = npt.NDArray[np.float64]
 Rectangle = tuple[float, float, float, float]
 """x, y, width, height in pixels of the frame; x and y are the outer edge of the first pixel."""
 
+Point = tuple[float, float]
+"""x, y in pixels of the frame; the first pixel's outer edge is 0 and its middle 0.5."""
+
 LEVELS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75)
 """Overlaps T that count as found, from 0.1 to 0.75 as in Wang et al., CVPR 2017."""
 
@@ -27,7 +30,11 @@ NAMES = (
 
 
 def score(
-    heat: npt.NDArray[np.floating[Any]], boxes: Sequence[Rectangle], cut: float, tolerance: float = 0.0
+    heat: npt.NDArray[np.floating[Any]],
+    boxes: Sequence[Rectangle],
+    cut: float,
+    tolerance: float = 0.0,
+    point: Point | None = None,
 ) -> Floats:
     """Score a map against the boxes of its label.
 
@@ -41,6 +48,8 @@ def score(
         Fraction of the map's maximum above which a pixel belongs to a part.
     tolerance : float
         Pixels of the frame by which the maximum may miss a box in the pointing game.
+    point : (x, y), optional
+        Where the map points, for a map drawn from a grid (see `summit`); by default the middle of where it is highest.
 
     Returns
     -------
@@ -60,17 +69,34 @@ def score(
     found = parts(positive, cut * top)
     iobb, iou = overlaps(found, np.array(boxes, dtype=np.float64))
     rows = []
-    y, x = (int(i) for i in np.unravel_index(int(positive.argmax()), positive.shape))
+    x, y = point or _middle(positive == top)
     total, alone = float(positive.sum()), float((iobb.max(axis=1) < LEVELS[0]).sum())
     for k, (left, bottom, width, height) in enumerate(boxes):
         points = (
-            left - tolerance <= x + 0.5 <= left + width + tolerance
-            and bottom - tolerance <= y + 0.5 <= bottom + height + tolerance
+            left - tolerance <= x <= left + width + tolerance and bottom - tolerance <= y <= bottom + height + tolerance
         )
         inside = positive[_covered(bottom, height, positive.shape[0]), _covered(left, width, positive.shape[1])]
         best = [*(iobb[:, k].max() >= np.array(LEVELS)), *(iou[:, k].max() >= np.array(LEVELS))]
         rows.append([float(points), float(inside.sum()) / total, *map(float, best), alone])
     return np.array(rows)
+
+
+def summit(cells: Floats, affine: Floats) -> Point:
+    """Where a map (gh, gw) points: the centre of its highest cell, by the affine (2, 3) from its grid to the frame.
+
+    The map drawn on pixels does not tell: beyond the outermost cells' centres it is constant, so that the first of its
+    highest pixels may lie at the frame's edge, up to half a cell away.
+    """
+    row, column = (int(i) for i in np.unravel_index(int(cells.argmax()), cells.shape))
+    x, y = affine @ [column, row, 1]
+    return float(x) + 0.5, float(y) + 0.5
+
+
+def _middle(where: npt.NDArray[np.bool_]) -> Point:
+    """The pixel of a region that lies next to the region's centre of mass."""
+    y, x = np.nonzero(where)
+    nearest = int(np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2))
+    return float(x[nearest]) + 0.5, float(y[nearest]) + 0.5
 
 
 def parts(heat: Floats, above: float) -> Floats:

@@ -11,23 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat.datasets.boxes import SIDE
 from cxrfeat.errors import ExplainError
 from cxrfeat.explain import baselines
 from cxrfeat.explain.averages import summarise
-from cxrfeat.explain.baselines import KINDS
-from cxrfeat.explain.detection import NAMES, score
+from cxrfeat.explain.baselines import KINDS, Drawn
+from cxrfeat.explain.detection import NAMES, score, summit
 from cxrfeat.explain.explainer import Explainer, Failure
 from cxrfeat.explain.explanation import Explanation
-from cxrfeat.explain.geometry import STRIDE, compose, resized
+from cxrfeat.explain.geometry import STRIDE, Affine, compose, on_pixels, resized
 from cxrfeat.explain.targets import Target, of_study
 from cxrfeat.progress import Progress, silent
 from cxrfeat.run import Run
-
-Floats = npt.NDArray[np.float64]
 
 CUT = 0.5
 """Default cut: half the map's maximum, fixed in advance."""
@@ -182,12 +179,14 @@ def score_split(
         patient = patients[result.image_id]
         for label in dict.fromkeys(box[0] for box in result.boxes):
             frame = _frame(result)
-            heats = {KINDS[0]: result.on_image(label, frame)[None]}
+            affine = compose(resized(result.image_shape, frame), result.to_image)
+            cells = result.maps[result.index(label)]
+            drawn = {KINDS[0]: [Drawn(on_pixels(cells, affine, frame), summit(cells, affine))]}
             if baseline:
                 rows = boxes[baselines.others(label, patient, boxes["label"].tolist(), owners)]
-                heats |= _baselines(result, frame, rows, seed)
+                drawn |= _baselines(result, affine, frame, rows, seed)
             for c in cuts:
-                tables[c].append(_rows(result, patient, label, heats, frame, c, tolerance))
+                tables[c].append(_rows(result, patient, label, drawn, frame, c, tolerance))
         progress(done, len(chosen), result.image_id)
     empty = pd.DataFrame(columns=["image_id", "patient_id", "label", "kind", *NAMES])
     return {
@@ -235,16 +234,17 @@ def _frame(result: Explanation) -> tuple[int, int]:
     return round(h * factor), round(w * factor)
 
 
-def _baselines(result: Explanation, frame: tuple[int, int], rows: pd.DataFrame, seed: int) -> Mapping[str, Floats]:
-    affine = compose(resized(result.image_shape, frame), result.to_image)
+def _baselines(
+    result: Explanation, affine: Affine, frame: tuple[int, int], rows: pd.DataFrame, seed: int
+) -> dict[str, list[Drawn]]:
     # A seed of the image's own, so that a baseline does not depend on which images are scored beside it.
     own = int.from_bytes(result.image_id.encode()[-8:], "little") ^ seed
     grid = result.grids[0].maps.shape[1], result.grids[0].maps.shape[2]
     fractions = rows[["x", "y", "width", "height"]].to_numpy(dtype=float) / SIDE
     return {
         KINDS[1]: baselines.random_maps(grid, affine, frame, own),
-        KINDS[2]: baselines.centre_prior(frame)[None],
-        KINDS[3]: baselines.mean_box(fractions, frame)[None],
+        KINDS[2]: [Drawn(baselines.centre_prior(frame))],
+        KINDS[3]: [Drawn(baselines.mean_box(fractions, frame))],
     }
 
 
@@ -252,7 +252,7 @@ def _rows(
     result: Explanation,
     patient: str,
     label: str,
-    heats: Mapping[str, Floats],
+    drawn: Mapping[str, Sequence[Drawn]],
     frame: tuple[int, int],
     cut: float,
     tolerance: float,
@@ -261,10 +261,14 @@ def _rows(
     fx, fy = frame[1] / result.image_shape[1], frame[0] / result.image_shape[0]
     boxes = [(x * fx, y * fy, w * fx, h * fy) for name, x, y, w, h in result.boxes if name == label]
     tables = []
-    for kind, several in heats.items():
-        if np.isnan(several).any():  # an unlearnt label, or no other patient's box: there is no such map
+    for kind, several in drawn.items():
+        if any(
+            np.isnan(one.heat).any() for one in several
+        ):  # an unlearnt label, or no other patient's box: there is no such map
             continue
-        values = np.mean([score(heat, boxes, cut, tolerance * frame[1] / SIDE) for heat in several], axis=0)
+        values = np.mean(
+            [score(one.heat, boxes, cut, tolerance * frame[1] / SIDE, one.point) for one in several], axis=0
+        )
         table = pd.DataFrame(values, columns=list(NAMES))
         tables.append(table.assign(image_id=result.image_id, patient_id=patient, label=label, kind=kind))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -1,8 +1,11 @@
 """The three baselines: what they know, and what they must not know."""
 
 import numpy as np
+import pytest
 
 from cxrfeat.explain import baselines
+from cxrfeat.explain.detection import NAMES, score, summit
+from cxrfeat.explain.geometry import on_pixels
 
 
 def test_the_mean_box_is_how_often_a_pixel_is_boxed():
@@ -25,8 +28,36 @@ def test_the_centre_prior_is_highest_in_the_middle_whatever_the_shape():
 
 def test_random_maps_repeat_and_hit_a_box_as_often_as_its_share_of_cells():
     affine = np.array([[9.0, 0, 4], [0, 9, 4]])
-    maps = np.concatenate([baselines.random_maps((7, 7), affine, (63, 63), seed) for seed in range(200)])
-    np.testing.assert_array_equal(maps[:10], baselines.random_maps((7, 7), affine, (63, 63), 0))
-    peaks = np.array([np.unravel_index(m.argmax(), m.shape) for m in maps])
+    drawn = [one for seed in range(200) for one in baselines.random_maps((7, 7), affine, (63, 63), seed)]
+    np.testing.assert_array_equal(drawn[0].heat, baselines.random_maps((7, 7), affine, (63, 63), 0)[0].heat)
+    peaks = np.array([one.point for one in drawn])
     inside = ((peaks >= 9) & (peaks < 36)).all(axis=1).mean()  # 3 x 3 of the 49 cells
     assert abs(inside - 9 / 49) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "cells"),
+    [
+        (0.0, 2 * 3),  # centres at 5, 15, 25, ...: columns 15 and 25, rows 15, 25 and 35 lie in the box
+        (3.0, 2 * 4),  # rows from 4 to 39: 5 as well
+        (5.0, 3 * 4),  # half a cell, every cell that the box touches: column 5 too
+        (9.0, 4 * 5),  # columns from 1 to 37, rows from -2 to 45
+    ],
+)
+def test_chance_in_the_pointing_game_is_the_share_of_cells_that_hit(tolerance, cells):
+    """Counted on squared paper: 7 x 7 cells of 10 px; the box covers 10..28 across and 7..36 down.
+
+    Were the maximum of a random map anything but one of 49 equal cells, it would be too easy or too hard to beat.
+    """
+    affine, box = np.array([[10.0, 0, 4.5], [0, 10, 4.5]]), (10.0, 7.0, 18.0, 29.0)
+    pointing = NAMES.index("pointing")
+    hits = 0
+    for cell in np.ndindex(7, 7):
+        one = np.zeros((7, 7))
+        one[cell] = 1
+        heat = on_pixels(one, affine, (70, 70))
+        hits += score(heat, [box], 0.5, tolerance, summit(one, affine))[0, pointing]
+    assert hits == cells
+    drawn = [one for seed in range(60) for one in baselines.random_maps((7, 7), affine, (70, 70), seed)]
+    played = np.mean([score(one.heat, [box], 0.5, tolerance, one.point)[0, pointing] for one in drawn])
+    assert played == pytest.approx(cells / 49, abs=0.06)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cxrfeat.explain.detection import LEVELS, NAMES, overlaps, parts, score
+from cxrfeat.explain.detection import LEVELS, NAMES, overlaps, parts, score, summit
+from cxrfeat.explain.geometry import on_pixels
 
 
 def named(row):
@@ -51,6 +52,21 @@ def test_an_empty_map_finds_nothing_and_has_no_energy():
 def test_tolerance_widens_the_target_and_nothing_else():
     near = heat((8, 8, 1, 1, 1.0))
     assert [named(score(near, [(10, 8, 4, 4)], 0.5, t)[0])["pointing"] for t in (0, 1, 2)] == [0, 0, 1]
+
+
+def test_a_map_points_to_the_middle_of_its_highest_cell_even_at_the_edge():
+    """Beyond the outermost centres a drawn map is constant: its first highest pixel is the image's corner."""
+    cells, affine = np.array([[2.0, 0], [0, 1]]), np.array([[10.0, 0, 4.5], [0, 10, 4.5]])
+    assert summit(cells, affine) == (5, 5)
+    drawn = on_pixels(cells, affine, (20, 20))
+    box = (4.0, 4.0, 3.0, 3.0)
+    assert named(score(drawn, [box], 0.5, point=summit(cells, affine))[0])["pointing"] == 1
+    assert np.unravel_index(drawn.argmax(), drawn.shape) == (0, 0)
+
+
+def test_without_a_grid_a_map_points_to_the_middle_of_its_plateau():
+    plateau = heat((4, 6, 9, 5, 1.0))
+    assert named(score(plateau, [(8, 8, 1, 1)], 0.5)[0])["pointing"] == 1
 
 
 def test_several_boxes_are_scored_one_by_one():
