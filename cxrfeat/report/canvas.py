@@ -87,7 +87,7 @@ class Canvas:
         opaque = coverage[max(-first, 0) :, max(-start, 0) :, None]
         here = self.pixels[rows, columns][: opaque.shape[0], : opaque.shape[1]]
         opaque = opaque[: here.shape[0], : here.shape[1]]
-        here[:] = here + opaque * (np.float32(_rgb(colour)) - here) + 0.5
+        here[:] = here + opaque * (np.array(_rgb(colour), np.float32) - here) + 0.5
 
     def rectangle(self, x: float, y: float, width: float, height: float, colour: str, filled: bool = False) -> None:
         """Draw an outline two pixels wide, or a filled rectangle."""
@@ -117,7 +117,8 @@ def _letters(words: str, size: float, ha: str, va: str, bold: bool) -> tuple[npt
     text.set_position((-left, -bottom))
     renderer = RendererAgg(width, height, DPI)
     text.draw(renderer)
-    return np.asarray(renderer.buffer_rgba())[..., 3].astype(np.float32) / 255, left, -(bottom + height)
+    coverage = np.asarray(renderer.buffer_rgba())[..., 3] / np.float32(255)
+    return np.asarray(coverage, np.float32), left, -(bottom + height)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
