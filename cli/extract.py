@@ -42,8 +42,8 @@ from .output import json_option, print_json, progress_bar, say
     "--engine",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "openvino", "tensorflow"]),
-    help="auto: TensorFlow where it sees a GPU, OpenVINO elsewhere.",
+    type=click.Choice(["auto", "mnn", "openvino", "tensorflow"]),
+    help="auto: TensorFlow where it sees a GPU, MNN elsewhere.",
 )
 @click.option(
     "--precision",

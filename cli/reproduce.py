@@ -35,7 +35,7 @@ def command() -> None:
 @click.option("--epochs", default=80, show_default=True, type=click.IntRange(1), help="At most.")
 @click.option("--bootstrap", "replicates", default=1000, show_default=True, type=click.IntRange(1), help="Replicates.")
 @click.option("--seed", default=0, show_default=True, help="Of augmentation, heads and bootstrap.")
-@click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
+@click.option("--engine", default="auto", show_default=True, help="auto, mnn, openvino or tensorflow.")
 @json_option
 def paper(study, out, listed, as_json, **options) -> None:
     """Three arms in two ways, beside the paper's numbers.

@@ -20,7 +20,7 @@ from cxrfeat import machine, sample
 from cxrfeat.backbones import weights
 
 PYTHONS = ((3, 11), (3, 13))
-SHOWN = ("tensorflow", "keras", "openvino", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
+SHOWN = ("tensorflow", "keras", "mnn", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
 # What a distribution is imported as, where that is not its own name.
 MODULES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
 LITTLE_DISK, NO_DISK = 2e9, 2e8
@@ -140,16 +140,16 @@ def _engine(deep: bool) -> Check:
         if likely:
             return Check("engine", "ok", "a GPU's driver is loaded; TensorFlow is asked for it when work begins",
                          "`cxrfeat doctor --deep` asks it now")  # fmt: skip
-        return Check("engine", "ok", "no GPU; the default is OpenVINO on the processor")
+        return Check("engine", "ok", "no GPU; the default is MNN on the processor")
     from cxrfeat.backbones import tensorflow_engine
 
     gpus = len(tensorflow_engine.gpus())
     if gpus:
         return Check("engine", "ok", f"TensorFlow sees {gpus} GPU{'s' * (gpus > 1)} and is the default")
     if likely:
-        return Check("engine", "warn", "a GPU's driver is loaded, but TensorFlow sees no GPU; OpenVINO is the default",
+        return Check("engine", "warn", "a GPU's driver is loaded, but TensorFlow sees no GPU; MNN is the default",
                      "pip install 'tensorflow[and-cuda]'")  # fmt: skip
-    return Check("engine", "ok", "TensorFlow sees no GPU; the default is OpenVINO on the processor")
+    return Check("engine", "ok", "TensorFlow sees no GPU; the default is MNN on the processor")
 
 
 def _disk(folder: Path) -> Iterator[Check]:

@@ -160,7 +160,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
         "densenet121", weights.name, weights_sha256("densenet121", weights), backbone.cam_layer, "torch", 96
     )
     pixels = np.stack([prepare.render(read_grey(path), 96) for path in study.paths()])
-    (embeddings,) = open_engine(recipe, weights, "openvino").run(pixels)
+    (embeddings,) = open_engine(recipe, weights, "mnn").run(pixels)
     file = folder / "films.h5"
     with Writer.open(file, recipe, backbone.dim, {}) as writer:
         writer.append(list(study.ids), np.zeros((len(study), 32), np.uint8), embeddings[None])

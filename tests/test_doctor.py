@@ -33,7 +33,7 @@ def test_a_healthy_machine_fails_in_nothing_and_is_told_how_to_get_weights(healt
     assert not [c for c in checks.values() if c.state == "fail"]
     assert checks["weights densenet121"].state == "warn"
     assert "cxrfeat weights fetch densenet121" in checks["weights densenet121"].fix
-    assert "OpenVINO" in checks["engine"].found
+    assert "MNN" in checks["engine"].found
     assert f"numpy {metadata.version('numpy')}" in checks["packages"].found
 
 
@@ -89,7 +89,7 @@ def test_the_command_exits_with_1_only_when_something_fails(healthy, tmp_path, m
 def test_without_deep_nothing_heavy_is_imported(tmp_path):
     code = (
         "import sys; from cxrfeat.doctor import examine; examine();"
-        "print([m for m in ('tensorflow', 'keras', 'openvino', 'sklearn', 'matplotlib') if m in sys.modules])"
+        "print([m for m in ('tensorflow', 'keras', 'MNN', 'onnx', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
     env = os.environ | {"CXRFEAT_CACHE": str(tmp_path), "KERAS_HOME": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)

@@ -16,7 +16,7 @@ from cxrfeat.backbones.weights import Weights
 from cxrfeat.errors import EngineError, RecipeError
 from cxrfeat.store.recipe import Recipe
 
-ENGINES = ("auto", "openvino", "tensorflow")
+ENGINES = ("auto", "mnn", "openvino", "tensorflow")
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -97,7 +97,7 @@ def weights_for(recipe: Recipe, named: str | None = None) -> Weights:
 
 
 def choose(engine: str) -> str:
-    """Turn `auto` into an engine: TensorFlow where it sees a GPU, OpenVINO elsewhere."""
+    """Turn `auto` into an engine: TensorFlow where it sees a GPU, MNN elsewhere."""
     if engine not in ENGINES:
         raise EngineError(f"no engine {engine!r}; there are {', '.join(ENGINES)}.")
     if engine != "auto":
@@ -107,7 +107,7 @@ def choose(engine: str) -> str:
 
         if tensorflow_engine.gpus():
             return "tensorflow"
-    return "openvino"
+    return "mnn"
 
 
 def open_engine(
@@ -126,7 +126,7 @@ def open_engine(
     weights : Weights, optional
         By default those that the recipe names.
     engine : str
-        `auto`, `openvino` or `tensorflow`.
+        `auto`, `mnn`, `openvino` or `tensorflow`.
     outputs : sequence of str
         `embedding`, `map`, or both, in the order wanted.
     precision : str
@@ -142,12 +142,17 @@ def open_engine(
     weights = weights or weights_for(recipe)
     if not outputs or set(outputs) - {"embedding", "map"}:
         raise EngineError(f"outputs are `embedding` and `map`, not {list(outputs)}.")
-    if choose(engine) == "tensorflow":
+    chosen = choose(engine)
+    if chosen == "tensorflow":
         from cxrfeat.backbones import tensorflow_engine
 
         return tensorflow_engine.open_engine(recipe, weights, tuple(outputs), precision)
     if precision != "float32":
-        raise EngineError("mixed precision is for a GPU; the CPU engine computes in float32.")
-    from cxrfeat.backbones import openvino_engine
+        raise EngineError("mixed precision is for a GPU; the engines for processors compute in float32.")
+    if chosen == "openvino":
+        from cxrfeat.backbones import openvino_engine
 
-    return openvino_engine.open_engine(recipe, weights, tuple(outputs))
+        return openvino_engine.open_engine(recipe, weights, tuple(outputs))
+    from cxrfeat.backbones import mnn_engine
+
+    return mnn_engine.open_engine(recipe, weights, tuple(outputs))

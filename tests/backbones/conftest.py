@@ -1,18 +1,11 @@
 import numpy as np
 import pytest
 
-from cxrfeat.backbones import engine, openvino_engine, registry
+from cxrfeat.backbones import engine, registry
 from cxrfeat.backbones.weights import Weights
 from cxrfeat.store.recipe import Recipe
 
 SIZE = 64
-
-
-@pytest.fixture(autouse=True)
-def no_probe(monkeypatch):
-    """Take batch 1 without measuring: values do not depend on it, and a test of the probe says so itself."""
-    monkeypatch.setattr(openvino_engine, "BATCHES", (1,))
-    monkeypatch.setattr(openvino_engine, "PROBE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,9 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat.backbones import openvino_engine
-
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(openvino_engine, "BATCHES", (1,))
-    monkeypatch.setattr(openvino_engine, "PROBE_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,15 +1,8 @@
 import pytest
 
-from cxrfeat.backbones import openvino_engine
 from cxrfeat.extract import extract
 
 SIZE = 32
-
-
-@pytest.fixture(autouse=True)
-def no_probe(monkeypatch):
-    monkeypatch.setattr(openvino_engine, "BATCHES", (1,))
-    monkeypatch.setattr(openvino_engine, "PROBE_SECONDS", 0.0)
 
 
 @pytest.fixture

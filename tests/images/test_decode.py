@@ -1,11 +1,14 @@
 """Every kind of file becomes the same 8-bit grey picture, and what is not a whole picture is refused."""
 
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 
+from cxrfeat import machine
 from cxrfeat.errors import ImageError
 from cxrfeat.images import decode
 
@@ -18,6 +21,45 @@ def encode(pixels, ending=".png"):
 
 def test_8_bit_grey_png_is_untouched():
     np.testing.assert_array_equal(decode.decode_grey(encode(GREY)), GREY)
+
+
+def png_of(filters, width=37, interlace=0):
+    """A PNG of random filtered bytes, made by hand, so that every filter occurs: any bytes are valid ones."""
+    raw = np.random.default_rng(1).integers(0, 256, (len(filters), width + 1), dtype=np.uint8)
+    raw[:, 0] = filters
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, len(filters), 8, 0, 0, 0, interlace)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(raw.tobytes()))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("cores", [1, 64])
+@pytest.mark.parametrize("filters", [[0] * 9, [1] * 9, [2] * 9, [3] * 9, [4] * 9, [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]])
+def test_every_png_filter_is_undone_as_opencv_does(filters, cores, monkeypatch):
+    # On few cores another decoder than OpenCV's is taken: the pixels, and with them the embeddings, must not know.
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    data = png_of(filters)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(decode.decode_grey(data), expected)
+    assert (decode._plain_png(data) is None) == (cores == 64)
+
+
+def test_a_flipped_byte_is_refused_or_decoded_as_opencv_does(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 1)
+    whole = encode(GREY)
+    for at in np.random.default_rng(2).integers(8, len(whole), 150):
+        data = bytearray(whole)
+        data[at] ^= 0x41
+        fast = decode._plain_png(bytes(data))
+        if fast is not None:
+            np.testing.assert_array_equal(fast, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
 
 
 def test_equal_channels_and_alpha_give_the_grey_back():
