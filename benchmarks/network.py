@@ -55,9 +55,7 @@ def main() -> None:
             rate = harness.median(rates[way])
             row = {"backbone": backbone, "way": words, "images/s": round(rate, 1)}
             rows.append({**row, "ours is times": round(ours / rate, 2)})
-    harness.save(
-        "network", "One MNN session a core is the fastest way to run either backbone on a CPU", rows
-    )
+    harness.save("network", "One MNN session a core is the fastest way to run either backbone on a CPU", rows)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from .options import engine_option
 from .output import json_option, print_json, print_table, progress_bar, say
 
 
@@ -15,7 +16,7 @@ from .output import json_option, print_json, print_table, progress_bar, say
 )
 @click.option("-w", "--weights", default="auto", show_default=True, help="imagenet, random:SEED, a .h5 file, or auto.")
 @click.option("-p", "--passes", default=2, show_default=True, type=click.IntRange(0), help="Augmented passes.")
-@click.option("--engine", default="auto", show_default=True, help="auto, mnn, openvino or tensorflow.")
+@engine_option
 @json_option
 def command(out: str, as_json: bool, **options) -> None:
     """Run the whole job on 150 real chest X-rays: study, embeddings, head, ROC curves, accuracy, Grad-CAM.

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .defaults import study_path
-from .options import study_argument
+from .options import engine_option, study_argument
 from .output import json_option, print_json, print_table, progress_bar, say
 
 
@@ -35,7 +35,7 @@ def command() -> None:
 @click.option("--epochs", default=80, show_default=True, type=click.IntRange(1), help="At most.")
 @click.option("--bootstrap", "replicates", default=1000, show_default=True, type=click.IntRange(1), help="Replicates.")
 @click.option("--seed", default=0, show_default=True, help="Of augmentation, heads and bootstrap.")
-@click.option("--engine", default="auto", show_default=True, help="auto, mnn, openvino or tensorflow.")
+@engine_option
 @json_option
 def paper(study, out, listed, as_json, **options) -> None:
     """Three arms in two ways, beside the paper's numbers.
