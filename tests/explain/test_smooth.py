@@ -1,0 +1,40 @@
+"""Maps of augmented renderings, warped back: what is at one place in the film stays there."""
+
+import cv2
+import numpy as np
+import pytest
+
+from cxrfeat.explain import smooth
+from cxrfeat.explain.cam import ClosedForm
+from cxrfeat.images.augment import Policy
+from cxrfeat.store.recipe import Recipe
+
+# Far stronger than any policy that is trained with, so that a warp the wrong way round cannot pass.
+STRONG = Policy("strong", rotation=25.0, shift_x=0.15, shift_y=0.15, shear=8.0, zoom=0.1, flip=0.5, border="nearest")
+RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 512, augmentation=STRONG.to_dict(), passes=8)
+
+
+def brightness(engine, recipe, grey, number):
+    """The map of a network that knows brightness alone, (1, 16, 16), of one rendering."""
+    pixels, _ = smooth.renderings(recipe, "film.png", grey, 3, number)
+    return ClosedForm([engine], np.array([[1.0, 0.0]]), np.zeros(1))([pixels[None]]).parts[0][0]
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (300, 500), (700, 400)])
+def test_warped_back_maps_agree_with_the_clean_one_and_others_do_not(block_engine, shape):
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 5), dtype=np.uint8)
+    grey = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    passes = [brightness(block_engine, RECIPE, grey, number) for number in range(9)]
+    averaged = smooth.average(RECIPE, "film.png", shape, 3, passes)[0]
+    unwarped, clean = np.mean(passes, axis=0)[0], passes[0][0]
+    inside = np.s_[2:-2, 2:-2]  # beyond the film's border its edge is repeated, which no warp undoes
+    assert np.corrcoef(averaged[inside].ravel(), clean[inside].ravel())[0, 1] > 0.98
+    assert np.abs(averaged - clean)[inside].mean() < 0.25 * np.abs(unwarped - clean)[inside].mean()
+
+
+def test_the_clean_rendering_alone_is_itself_and_unlearnt_labels_stay_unknown():
+    maps = np.random.default_rng(0).normal(size=(2, 8, 8))
+    maps[1] = np.nan
+    np.testing.assert_array_equal(smooth.average(RECIPE, "film.png", (256, 256), 3, [maps]), maps)
+    averaged = smooth.average(RECIPE, "film.png", (256, 256), 3, [maps, maps])
+    assert np.isfinite(averaged[0]).all() and np.isnan(averaged[1]).all()
