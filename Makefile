@@ -81,7 +81,7 @@ release-notes:  ## Gather changes/*.md into CHANGELOG.md [VERSION=0.2.0 makes it
 	$(or $(wildcard $(BIN)/python),python3) changes/gather.py $(VERSION)
 
 clean:  ## Remove what tools leave behind; keeps the environment, cache/, runs/ and studies/
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find cxrfeat cli tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 help:  ## This list
