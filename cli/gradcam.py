@@ -53,7 +53,8 @@ def command(images, run, labels, show, whole, sanity, boxes, as_json, **options)
     """Draw where in the image the evidence for a finding lies, as panels (PNG) and raw maps (.npz).
 
     IMAGES are files, of any study or none, or image ids of the run's study. Without any, the clearest true positives
-    of the test split are drawn. An image that cannot be explained is told at the end, and the exit code is then 2.
+    of the test split are drawn. An image that cannot be explained, or a label that the head has not, is told at the
+    end, and the exit code is then 2.
 
     \b
     Example:
@@ -61,11 +62,13 @@ def command(images, run, labels, show, whole, sanity, boxes, as_json, **options)
       cxrfeat gradcam --show fn --labels Effusion,Mass --limit 8 --grid
       cxrfeat gradcam --all --split test --out maps/
     """
+    from cxrfeat.labels import choose_known
     from cxrfeat.report import gallery
     from cxrfeat.run import Run
 
     opened = Run.open(run_path(run))
-    named = tuple(name.strip() for name in (labels or "").split(",") if name.strip())
+    wanted = [name.strip() for name in (labels or "").split(",") if name.strip()]
+    named, strange = choose_known(wanted, opened.labels)
     targets = gallery.choose_targets(opened, images, show, whole, named, options["split"], options["limit"], boxes)
     if sanity:
         return _sanity(opened, targets, named, as_json, options)
@@ -78,9 +81,9 @@ def command(images, run, labels, show, whole, sanity, boxes, as_json, **options)
         say("stopped; the images made so far are kept, and the same command goes on from there.")
         raise click.exceptions.Exit(130) from None
     _print(done, as_json)
-    for image_id, sentence in done.failed.items():
-        say(f"error: {image_id}: {sentence}")
-    if done.failed:
+    for sentence in [*strange, *(f"{image_id}: {sentence}" for image_id, sentence in done.failed.items())]:
+        say(f"error: {sentence}")
+    if strange or done.failed:
         raise click.exceptions.Exit(2)
 
 

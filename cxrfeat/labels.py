@@ -74,3 +74,30 @@ def choose(wanted: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
             raise StudyError(f"unknown label {name!r}; the labels are {', '.join(known)}.")
         chosen.append(label)
     return tuple(dict.fromkeys(chosen))
+
+
+def choose_known(wanted: Iterable[str], known: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the labels that are known, and a sentence for each that is not; for work that goes on without it.
+
+    Parameters
+    ----------
+    wanted : iterable of str
+        Names, synonyms allowed.
+    known : sequence of str
+        The labels there are.
+
+    Raises
+    ------
+    StudyError
+        If names are given and none is known.
+    """
+    chosen: list[str] = []
+    strange: list[StudyError] = []
+    for name in wanted:
+        try:
+            chosen += choose([name], known)
+        except StudyError as error:
+            strange.append(error)
+    if strange and not chosen:
+        raise strange[0]
+    return tuple(dict.fromkeys(chosen)), [str(error) for error in strange]

@@ -1,5 +1,9 @@
 """Going through the rows: logits, loss and gradient of all labels in one sweep, a block at a time.
 
+Blocks are dealt with side by side, one a core and each with one thread of BLAS: a product with a dozen columns is too
+narrow to be worth sharing, and the losses between the products would otherwise be one core's work. What they give is
+summed in their order, so the answer does not depend on which was done first.
+
 Features are never standardised in memory. With mean m and scale s, x standardised times v is x (v / s) - m (v / s),
 and the gradient is mended in the same way after its sum. Products are made in the rows' own precision; what is summed
 over blocks is float64.
@@ -7,12 +11,18 @@ over blocks is float64.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
+from cxrfeat import machine
 from cxrfeat.heads.rows import Rows
 
 Floats = npt.NDArray[np.float64]
@@ -73,6 +83,7 @@ class Sweeper:
         self.shift = mean.astype(kind) if float((np.abs(mean) / scale).max(initial=0.0)) > FAR else None
         self.mean = mean if self.shift is None else mean - self.shift
         self.sweeps = 0
+        self.pool = ThreadPoolExecutor(machine.cores(), thread_name_prefix="cxrfeat-sweep")
 
     def begin(self, w: Floats) -> Point:
         """The point with coefficients `w`, (features + 1, labels)."""
@@ -102,7 +113,8 @@ class Sweeper:
         count, everything = len(labels), len(labels) == self.sign.shape[1]
         product, total = np.zeros((len(self.scale), count)), np.zeros(count)
         value, out = np.zeros(count), z if v is None else np.empty_like(z)
-        for place, x in self.rows.blocks():
+
+        def deal(place: slice, x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
             if self.shift is not None:
                 x = x - self.shift
             if v is not None:
@@ -111,13 +123,34 @@ class Sweeper:
             if not everything:
                 sign, weight = sign[:, labels], weight[:, labels]
             loss, residual = entries(out[place], sign, weight)
-            value += loss.sum(axis=0, dtype=np.float64)
-            total += residual.sum(axis=0, dtype=np.float64)
-            product += x.T @ residual
+            return loss.sum(axis=0, dtype=np.float64), residual.sum(axis=0, dtype=np.float64), x.T @ residual
+
+        with _blas().limit(limits=1, user_api="blas"):
+            for parts in self._in_order(deal):
+                value += parts[0]
+                total += parts[1]
+                product += parts[2]
         gradient = np.empty_like(w)
         gradient[:-1] = (product - np.outer(self.mean, total)) / self.scale[:, None] + w[:-1]
         gradient[-1] = total if self.intercept else 0.0
         return Point(w, out, value + (w[:-1] ** 2).sum(axis=0) / 2, gradient)
+
+    def _in_order(
+        self, deal: Callable[[slice, npt.NDArray[Any]], tuple[npt.NDArray[Any], ...]]
+    ) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+        """What `deal` makes of every block, in the order of blocks; only a few are ahead, since memory may be short."""
+        ahead: deque[Future[tuple[npt.NDArray[Any], ...]]] = deque()
+        for place, x in self.rows.blocks():
+            ahead.append(self.pool.submit(deal, place, x))
+            if len(ahead) > machine.cores():
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # looking for the libraries takes as long as a small sweep
 
 
 def entries(

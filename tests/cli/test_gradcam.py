@@ -58,6 +58,12 @@ def test_a_bad_image_exits_with_2_and_the_others_go_on(trained, out, tmp_path):
     assert "bad.png: cannot be decoded" in result.stderr and (out / "film03.png").is_file()
 
 
+def test_a_label_the_head_has_not_is_told_and_the_others_are_drawn(trained, out):
+    result = call("film03.png", "--run", trained.run.path, "--out", out, "--labels", "Scoliosis,Nodule", "--json")
+    assert result.exit_code == 2 and "error: unknown label 'Scoliosis'" in result.stderr
+    assert json.loads(result.stdout)["images"][0]["labels"] == ["Nodule"]
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
