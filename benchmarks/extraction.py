@@ -90,16 +90,15 @@ def differences(folder: Path, backbone: str, torch: Path | None) -> str:
 
 def main() -> None:
     options = harness.parser(__doc__)
-    options.add_argument("--number", type=int, default=200, help="images")
+    options.add_argument("--number", type=int, nargs="+", default=[400, 100, 100], help="images, per case")
     options.add_argument("--repeats", type=int, default=3)
-    options.add_argument("--cases", type=int, default=len(CASES), help="how many of the cases, first ones first")
     given = options.parse_args()
-    files, what = harness.image_files(given.images, given.number)
+    files, what = harness.image_files(given.images)
     torch = harness.peer_python("torch", ["torch", "torchvision", "pillow", "numpy"])
     rows = []
-    for backbone, size in CASES[: given.cases]:
+    for number, (backbone, size) in zip(given.number, CASES, strict=False):
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(one_case(backbone, size, files, given.repeats, torch, Path(folder)))
+            rows.append(one_case(backbone, size, files[:number], given.repeats, torch, Path(folder)))
             print(rows[-1], file=sys.stderr)
     harness.save(
         "extraction",

@@ -7,7 +7,7 @@ and is made again by hashing. A file whose size and time are as they were is tak
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,47 +52,21 @@ class Stamps:
 def look(image_ids: npt.NDArray[np.str_], root: Path, paths: Sequence[str]) -> Stamps:
     """Read the stamps of files; `paths` are relative to `root` or absolute."""
     flat: list[int] = []
-    add = flat.extend
-    with _Folders(root) as stat:
-        for path in paths:
-            try:
-                found = stat(path)
-            except (OSError, ValueError):  # ValueError: a NUL in the path
-                add((MISSING, MISSING))
-            else:
-                add((found.st_size, found.st_mtime_ns))
+    for path in _absolute(root, paths):
+        try:
+            found = os.stat(path)  # noqa: PTH116  a Path for each file would take longer than looking at it
+        except (OSError, ValueError):  # ValueError: a NUL in the path
+            flat += (MISSING, MISSING)
+        else:
+            flat += (found.st_size, found.st_mtime_ns)
     return Stamps(np.asarray(image_ids), np.array(flat, np.int64).reshape(-1, 2))
 
 
-class _Folders:
-    """Looks at files by name from their open folder, where the system can: it then walks no path for each of them."""
-
-    LIMIT = 64
-    # O_PATH, where there is one: a folder that may be entered and not listed will do.
-    HOW = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.open_folders = root, os.stat in os.supports_dir_fd
-        self.folders: dict[str, int] = {}
-
-    def __enter__(self) -> Callable[[str], os.stat_result]:
-        return self._within if self.open_folders else lambda path: os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118
-
-    def __exit__(self, *_: object) -> None:
-        for folder in self.folders.values():
-            os.close(folder)
-        self.folders.clear()
-
-    def _within(self, path: str) -> os.stat_result:
-        head, slash, name = path.rpartition("/")
-        head += slash
-        folder = self.folders.get(head)
-        if folder is None:
-            if len(self.folders) >= self.LIMIT:  # files of a process are few; a study with a folder a patient has many
-                self.__exit__()
-            folder = os.open(os.path.join(self.root, head), self.HOW)  # noqa: PTH118
-            self.folders[head] = folder
-        return os.stat(name, dir_fd=folder)
+def _absolute(root: Path, paths: Sequence[str]) -> list[str]:
+    base = os.path.join(root, "")  # noqa: PTH118
+    if os.name == "posix":  # where a look at the first letter does, and is five times as fast as joining
+        return [path if path[:1] == "/" else base + path for path in paths]
+    return [os.path.join(base, path) for path in paths]  # noqa: PTH118
 
 
 def sidecar(path: Path) -> Path:
