@@ -27,8 +27,8 @@ from cxrfeat.errors import ImageError
 from cxrfeat.images import augment, decode, prepare
 from cxrfeat.store.recipe import Recipe
 
-CHUNK = 8
-"""Images a worker carries at a time, where the engine's batch is not larger."""
+CHUNK = 2
+"""Images a worker carries at a time, where the batch is not larger: few, so that none has the last ones alone."""
 
 
 @dataclass
