@@ -1,0 +1,42 @@
+"""A sweep's value and gradient are the objective's, and the same bits on any number of cores."""
+
+import numpy as np
+import pytest
+
+from cxrfeat import machine
+from cxrfeat.heads import rows as rows_room
+from cxrfeat.heads.rows import MatrixRows
+from cxrfeat.heads.sweeps import Sweeper
+
+
+@pytest.fixture
+def problem(monkeypatch):
+    monkeypatch.setattr(rows_room, "BLOCK", 16)  # 13 blocks, the last one short
+    rng = np.random.default_rng(0)
+    x = rng.normal(2, 3, (200, 5))
+    y = (rng.random((200, 3)) < 0.4).astype(float)
+    weight = rng.random((200, 3)) * (rng.random((200, 3)) < 0.8)  # some unknown
+    return x, y, weight, x.mean(axis=0), x.std(axis=0), rng.normal(size=(6, 3))
+
+
+def test_value_and_gradient_are_those_of_the_objective_written_out(problem):
+    x, y, weight, mean, scale, w = problem
+    point = Sweeper(MatrixRows(x), y, weight, mean, scale, intercept=True).begin(w)
+    z = (x - mean) / scale @ w[:-1] + w[-1]
+    value = (weight * (np.logaddexp(0, z) - y * z)).sum(axis=0) + (w[:-1] ** 2).sum(axis=0) / 2
+    residual = weight * (1 / (1 + np.exp(-z)) - y)
+    gradient = np.vstack([((x - mean) / scale).T @ residual + w[:-1], residual.sum(axis=0)])
+    np.testing.assert_allclose(point.value, value, rtol=1e-12)
+    np.testing.assert_allclose(point.gradient, gradient, rtol=1e-9, atol=1e-9)
+
+
+def test_a_sweep_gives_the_same_bits_on_any_number_of_cores(problem, monkeypatch):
+    x, y, weight, mean, scale, w = problem
+    found = []
+    for cores in (1, 4):
+        monkeypatch.setattr(machine, "cores", lambda cores=cores: cores)
+        sweeper = Sweeper(MatrixRows(x.astype(np.float32)), y, weight, mean, scale, intercept=True)
+        found.append(sweeper.begin(w))
+    np.testing.assert_array_equal(found[0].gradient, found[1].gradient)
+    np.testing.assert_array_equal(found[0].value, found[1].value)
+    np.testing.assert_array_equal(found[0].z, found[1].z)
