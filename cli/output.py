@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cxrfeat.progress import Progress
+from cxrfeat.progress import Progress, silent
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
@@ -49,7 +49,10 @@ def print_table(
 
 @contextmanager
 def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
-    """A bar on stderr with rate and time left; lines are not animated where stderr is no terminal."""
+    """A bar on stderr with rate and time left; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -63,7 +66,7 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
     )
     console = Console(stderr=True)
-    with Bar(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, refresh_per_second=4) as bar:
         task = bar.add_task(title, total=None, rate="-", note="")
 
         def tell(done: int, total: int, note: str = "") -> None:
