@@ -15,7 +15,7 @@ from cxrfeat import files, machine
 from cxrfeat.backbones.engine import weights_sha256
 from cxrfeat.backbones.weights import Weights
 
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 """Part of an export's name: raised when the translation changes, so that no old export is read."""
 
 

@@ -30,7 +30,7 @@ class Request(Protocol):
         Returns
         -------
         sequence of ndarray of float32
-            Per output: (1, dim, 1, 1) or (1, dim, gh, gw). May be overwritten by the next call.
+            Per output: (1, dim) or (1, dim, gh, gw). May be overwritten by the next call.
         """
         ...
 
@@ -74,9 +74,8 @@ class SeatedEngine:
 
 
 def _shaped(values: Floats) -> Floats:
-    """Channels last, and an embedding flat; a copy, since the request's memory is used again."""
-    n, dim, gh, gw = values.shape
-    return values.reshape(n, dim).copy() if gh == gw == 1 else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+    """Channels last; a copy, since the request's memory is used again."""
+    return values.copy() if values.ndim == 2 else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
 
 
 def seats() -> int:

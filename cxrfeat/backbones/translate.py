@@ -37,7 +37,7 @@ def translate(graph: Any) -> onnx.ModelProto:
     Returns
     -------
     onnx.ModelProto
-        `image` float32 (1, 1, size, size), grey values 0 to 255 -> `embedding` float32 (1, dim, 1, 1), `map` float32
+        `image` float32 (1, 1, size, size), grey values 0 to 255 -> `embedding` float32 (1, dim), `map` float32
         (1, dim, gh, gw).
 
     Raises
@@ -64,9 +64,7 @@ def translate(graph: Any) -> onnx.ModelProto:
             raise EngineError(f"layer {layer.name!r} of {graph.name} is a {kind}, which is not translated to ONNX.")
     embedding, feature_map = (names[id(tensor)] for tensor in graph.outputs)
     _, gh, gw, dim = graph.outputs[1].shape
-    return net.model(
-        graph.name, size, {embedding: ("embedding", [1, dim, 1, 1]), feature_map: ("map", [1, dim, gh, gw])}
-    )
+    return net.model(graph.name, size, {embedding: ("embedding", [1, dim]), feature_map: ("map", [1, dim, gh, gw])})
 
 
 class _Network:
@@ -86,8 +84,9 @@ class _Network:
         return name
 
     def model(self, name: str, size: int, outputs: dict[str, tuple[str, list[int]]]) -> onnx.ModelProto:
-        for tensor, (output, _) in outputs.items():
-            self.nodes.append(helper.make_node("Identity", [tensor], [output], name=f"{output}/output"))
+        for tensor, (output, shape) in outputs.items():
+            kind = "Flatten" if len(shape) == 2 else "Identity"
+            self.nodes.append(helper.make_node(kind, [tensor], [output], name=f"{output}/output"))
         graph = helper.make_graph(
             self.nodes,
             name,

@@ -54,6 +54,16 @@ def test_a_row_is_the_same_bits_whatever_stands_beside_it(recipe_for, pictures, 
     np.testing.assert_array_equal(together, np.concatenate(alone[::-1]))
 
 
+@pytest.mark.parametrize("name", ["mnn", "openvino"])
+def test_a_map_of_one_cell_is_still_a_map(recipe_for, name):
+    recipe = recipe_for("densenet121", 32)
+    embedding, feature_map = open_engine(recipe, RANDOM, name, ("embedding", "map")).run(
+        np.zeros((2, 32, 32), np.uint8)
+    )
+    assert embedding.shape == (2, 1024) and feature_map.shape == (2, 1, 1, 1024)
+    np.testing.assert_allclose(feature_map[:, 0, 0], embedding, rtol=1e-5, atol=1e-7)
+
+
 def test_a_damaged_export_is_made_again(recipe_for, pictures):
     recipe = dataclasses.replace(recipe_for("densenet121"), preprocessing="unit")  # an export of its own to damage
     first = open_engine(recipe, RANDOM, "mnn").run(pictures)[0]
