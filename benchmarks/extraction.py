@@ -99,16 +99,16 @@ def main() -> None:
     for number, (backbone, size) in zip(given.number, CASES, strict=False):
         with tempfile.TemporaryDirectory() as folder:
             rows.append(one_case(backbone, size, files[:number], given.repeats, torch, Path(folder)))
-            print(rows[-1], file=sys.stderr)
-    harness.save(
-        "extraction",
-        "From files to a closed embedding file: at least 3.5 times Keras's ImageDataGenerator + predict and 2.7 "
-        "times a PyTorch DataLoader + torchvision, at 90 % or more of 1 / (t_network + t_decode / cores)",
-        rows,
-        f"Images: {what}. Contestants take turns; medians of {given.repeats}. Differences are on the same pixels, "
-        "relative to the largest value. torchvision's ResNet50 is another variant (stride in the 3 x 3 convolution), "
-        "so only its time is compared.",
-    )
+        # After each case: all of them take half an hour.
+        harness.save(
+            "extraction",
+            "From files to a closed embedding file: at least 3.5 times Keras's ImageDataGenerator + predict and 2.7 "
+            "times a PyTorch DataLoader + torchvision, at 90 % or more of 1 / (t_network + t_decode / cores)",
+            rows,
+            f"Images: {what}. Contestants take turns; medians of {given.repeats}. Differences are on the same pixels, "
+            "relative to the largest value. torchvision's ResNet50 is another variant (stride in the 3 x 3 "
+            "convolution), so only its time is compared.",
+        )
 
 
 if __name__ == "__main__":
