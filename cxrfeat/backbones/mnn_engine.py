@@ -2,7 +2,8 @@
 
 MNN rather than OpenVINO or ONNX Runtime: the two backbones are convolutions and little else, and MNN computes those of
 3 x 3 by Winograd's and those of 1 x 1 by Strassen's method, with fewer multiplications than a matrix product has. Both
-in float32; `benchmarks/network.py` has the speeds side by side, and the tests hold the values to the Keras graph's.
+in float32; `benchmarks/network.py` compares the engines alone, `benchmarks/extraction.py` whole extractions, and the
+tests hold the values to the Keras graph's.
 """
 
 from __future__ import annotations
@@ -85,18 +86,10 @@ _CONVERTER = "import sys, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]
 
 def _convert(model: Path, folder: Path, version: str) -> dict[str, Any]:
     # In a process of its own: the converter brings its own protobuf, which TensorFlow's does not survive.
-    arguments = [
-        "-f",
-        "ONNX",
-        "--modelFile",
-        str(model),
-        "--MNNModel",
-        str(folder / "model.mnn"),
-        "--bizCode",
-        "cxrfeat",
-    ]
+    made = folder / "model.mnn"
+    arguments = ["-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(made), "--bizCode", "cxrfeat"]
     done = subprocess.run([sys.executable, "-c", _CONVERTER, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode or not (folder / "model.mnn").is_file():
+    if done.returncode or not made.is_file():
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
         raise EngineError(f"MNN {version} cannot convert {model}: {last[0]} Use --engine tensorflow.")
     return {"mnn": version}

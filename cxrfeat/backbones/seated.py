@@ -40,7 +40,8 @@ class SeatedEngine:
     """A network in as many copies as there are cores; see `engine.Engine`.
 
     One copy a core rather than all cores on one batch: a network's tensors then stay in a core's own cache, and no core
-    waits for another at the end of a layer (`benchmarks/network.py` compares the two).
+    waits for another at the end of a layer. One image a call: larger batches were no faster, and with them a row's last
+    bit would depend on its neighbours.
     """
 
     name: str

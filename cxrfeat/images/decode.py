@@ -105,8 +105,8 @@ def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
 def _plain_png(data: bytes) -> Grey | None:
     """Decode the commonest file by the fastest decoder; None for whatever OpenCV is to decode, or to refuse.
 
-    Lossless, so the pixels are OpenCV's (a test compares them), in half the time: kornia-rs undoes PNG's filters
-    without a branch per pixel. It holds the interpreter's lock meanwhile, so beyond a few cores OpenCV is ahead.
+    Lossless, so the pixels are OpenCV's (a test compares them), in about half the time. kornia-rs holds the
+    interpreter's lock meanwhile, so where there are many cores OpenCV, which lets go of it, is taken.
     """
     header = data[:8] == _PNG and data[12:16] == b"IHDR" and data[24:29] == _GREY8_NOT_INTERLACED
     if not header or machine.cores() > _FEW_CORES or b"tRNS" in data[:1024]:
