@@ -17,7 +17,7 @@ import harness
 import numpy as np
 
 from cxrfeat.backbones import open_engine, registry
-from cxrfeat.backbones.engine import weights_sha256
+from cxrfeat.backbones.identity import weights_sha256
 from cxrfeat.backbones.graph import keras_graph
 from cxrfeat.backbones.weights import find
 from cxrfeat.explain.cam import ClosedForm, Evidence

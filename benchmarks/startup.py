@@ -16,10 +16,10 @@ FIRST = """
 import time; begun = time.perf_counter()
 import json, sys
 import numpy as np
-from cxrfeat.backbones import engine, registry, weights
+from cxrfeat.backbones import open_engine, registry, weights
 from cxrfeat.extract import make_recipe
 recipe = make_recipe(registry.get("densenet121"), weights.Weights("random:0"))
-ready = engine.open_engine(recipe)
+ready = open_engine(recipe)
 print(json.dumps({"seconds": time.perf_counter() - begun}))
 """
 FILL = """

@@ -42,8 +42,8 @@ from .output import json_option, print_json, progress_bar, say
     "--engine",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "mnn", "openvino", "tensorflow"]),
-    help="auto: TensorFlow where it sees a GPU, MNN elsewhere.",
+    type=click.Choice(["auto", "openvino", "mnn", "tensorflow"]),
+    help="auto: TensorFlow where it sees a GPU, elsewhere the faster of the others, tried once on large studies.",
 )
 @click.option(
     "--precision",
@@ -132,7 +132,7 @@ def _report(result) -> None:
 
 def _where_time_went(result) -> str:
     seconds = asdict(result.seconds)
-    seconds["decode"] += seconds.pop("read", 0.0)
+    # There is one worker more than can be at work, so one always waits: only waiting beyond that tells of a bottleneck.
+    seconds["wait"] = max(0.0, seconds["wait"] - sum(seconds.values()) / result.workers)
     total = sum(seconds.values()) or 1.0
-    shares = ", ".join(f"{name} {value / total:.0%}" for name, value in seconds.items())
-    return f"time went to: {shares}."
+    return f"time went to: {', '.join(f'{name} {value / total:.0%}' for name, value in seconds.items())}."

@@ -18,9 +18,10 @@ from packaging.requirements import Requirement
 
 from cxrfeat import machine, sample
 from cxrfeat.backbones import weights
+from cxrfeat.backbones.registry import DEFAULT_SIZE
 
 PYTHONS = ((3, 11), (3, 13))
-SHOWN = ("tensorflow", "keras", "mnn", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
+SHOWN = ("tensorflow", "keras", "openvino", "mnn", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
 # What a distribution is imported as, where that is not its own name.
 MODULES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
 LITTLE_DISK, NO_DISK = 2e9, 2e8
@@ -140,16 +141,23 @@ def _engine(deep: bool) -> Check:
         if likely:
             return Check("engine", "ok", "a GPU's driver is loaded; TensorFlow is asked for it when work begins",
                          "`cxrfeat doctor --deep` asks it now")  # fmt: skip
-        return Check("engine", "ok", "no GPU; the default is MNN on the processor")
+        return Check("engine", "ok", f"no GPU; {_on_the_processor()}")
     from cxrfeat.backbones import tensorflow_engine
 
     gpus = len(tensorflow_engine.gpus())
     if gpus:
         return Check("engine", "ok", f"TensorFlow sees {gpus} GPU{'s' * (gpus > 1)} and is the default")
     if likely:
-        return Check("engine", "warn", "a GPU's driver is loaded, but TensorFlow sees no GPU; MNN is the default",
+        return Check("engine", "warn", "a GPU's driver is loaded, but TensorFlow sees no GPU",
                      "pip install 'tensorflow[and-cuda]'")  # fmt: skip
-    return Check("engine", "ok", "TensorFlow sees no GPU; the default is MNN on the processor")
+    return Check("engine", "ok", f"TensorFlow sees no GPU; {_on_the_processor()}")
+
+
+def _on_the_processor() -> str:
+    from cxrfeat.backbones import choice
+
+    first = choice.ways_of("processor", DEFAULT_SIZE)[0]
+    return f"the default on the processor is {first.engine}, until a large extraction has tried what is fastest"
 
 
 def _disk(folder: Path) -> Iterator[Check]:

@@ -145,7 +145,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
     Attributes: `run`, `study`, `file` (embeddings), `recipe`, `weights`, `pixels` (network inputs), `folder`.
     """
     from cxrfeat.backbones import open_engine, registry
-    from cxrfeat.backbones.engine import weights_sha256
+    from cxrfeat.backbones.identity import weights_sha256
     from cxrfeat.backbones.weights import find
     from cxrfeat.heads import fit_head
     from cxrfeat.images import prepare

@@ -33,7 +33,7 @@ def test_a_healthy_machine_fails_in_nothing_and_is_told_how_to_get_weights(healt
     assert not [c for c in checks.values() if c.state == "fail"]
     assert checks["weights densenet121"].state == "warn"
     assert "cxrfeat weights fetch densenet121" in checks["weights densenet121"].fix
-    assert "MNN" in checks["engine"].found
+    assert "openvino" in checks["engine"].found
     assert f"numpy {metadata.version('numpy')}" in checks["packages"].found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrfeat.backbones import engine, registry, weights
+from cxrfeat.backbones import open_engine, registry, weights
 from cxrfeat.extract import extract, make_recipe, pipeline
 from cxrfeat.study import Study
 
@@ -27,7 +27,7 @@ if bound:  # the two parts alone, in the same process: the network with every se
     from concurrent.futures import ThreadPoolExecutor
 
     recipe = make_recipe(registry.get(backbone), weights.Weights("random:0"), size)
-    ready = engine.open_engine(recipe)
+    ready = open_engine(recipe)
     images = np.random.default_rng(0).integers(0, 256, (16, size, size), dtype=np.uint8)
     with ThreadPoolExecutor(ready.seats) as pool:
         list(pool.map(lambda _: ready.run(images[:2]), range(2 * ready.seats)))

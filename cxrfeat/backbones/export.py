@@ -12,10 +12,10 @@ from typing import Any
 from filelock import FileLock
 
 from cxrfeat import files, machine
-from cxrfeat.backbones.engine import weights_sha256
+from cxrfeat.backbones.identity import weights_sha256
 from cxrfeat.backbones.weights import Weights
 
-EXPORT_VERSION = 3
+EXPORT_VERSION = 4
 """Part of an export's name: raised when the translation changes, so that no old export is read."""
 
 
@@ -29,10 +29,10 @@ def ensure_export(backbone: str, weights: Weights, preprocessing: str, size: int
     def make(folder: Path) -> dict[str, Any]:
         import onnx
 
-        from cxrfeat.backbones import graph, translate
+        from cxrfeat.backbones import graph, rewrite, translate
 
         model = translate.translate(graph.keras_graph(backbone, weights, preprocessing, size))
-        onnx.save(model, str(folder / "model.onnx"))
+        onnx.save(rewrite.rewrite(model), str(folder / "model.onnx"))
         return {"backbone": backbone, "weights": weights.name, "weights_sha256": sha256}
 
     name = f"{backbone}-{sha256[:16]}-{preprocessing}-{size}-v{EXPORT_VERSION}"

@@ -1,9 +1,8 @@
-"""The processor's engine: MNN, one session a core, on an export that is made once and kept.
+"""An engine for processors: MNN, one session a core, on an export that is made once and kept.
 
-MNN rather than OpenVINO or ONNX Runtime: the two backbones are convolutions and little else, and MNN computes those of
-3 x 3 by Winograd's and those of 1 x 1 by Strassen's method, with fewer multiplications than a matrix product has. Both
-in float32; `benchmarks/network.py` compares the engines alone, `benchmarks/extraction.py` whole extractions, and the
-tests hold the values to the Keras graph's.
+The two backbones are convolutions and little else, and MNN computes those of 3 x 3 by Winograd's and those of 1 x 1 by
+Strassen's method, both in float32, with fewer multiplications than a matrix product has: what counts where a processor
+has no wide ones. `benchmarks/network.py` compares the engines alone; the tests hold the values to the Keras graph's.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _SESSION = {"backend": "CPU", "numThread": 1, "precision": "high"}  # high: floa
 
 
 def open_engine(recipe: Recipe, weights: Weights, outputs: tuple[str, ...]) -> seated.SeatedEngine:
-    """Open the kept export of a recipe's network, making it first if need be; see `engine.open_engine`."""
+    """Open the kept export of a recipe's network, making it first if need be; see `choice.open_engine`."""
     model = ensure_model(recipe.backbone, weights, recipe.preprocessing, recipe.size)
     return compile_model(model, seated.seats(), outputs)
 
@@ -64,9 +63,9 @@ class _Session:
         self.image = self.network.getSessionInput(self.session, "image")
         self.outputs = [self.network.getSessionOutput(self.session, name) for name in outputs]
 
-    def infer(self, image: Floats) -> list[Floats]:
+    def infer(self, images: Floats) -> list[Floats]:
         """See `seated.Request`."""
-        self.image.copyFrom(self._tensor(image))
+        self.image.copyFrom(self._tensor(images))
         self.network.runSession(self.session)
         found = []
         for output in self.outputs:
@@ -91,7 +90,7 @@ def _convert(model: Path, folder: Path, version: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-c", _CONVERTER, *arguments], capture_output=True, text=True, check=False)
     if done.returncode or not made.is_file():
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
-        raise EngineError(f"MNN {version} cannot convert {model}: {last[0]} Use --engine tensorflow.")
+        raise EngineError(f"MNN {version} cannot convert {model}: {last[0]} Use --engine openvino.")
     return {"mnn": version}
 
 
@@ -101,7 +100,7 @@ def _mnn() -> Any:
         with _quiet():
             import MNN
     except ImportError as error:
-        raise EngineError("MNN is not installed: pip install mnn, or use --engine tensorflow.") from error
+        raise EngineError("MNN is not installed: pip install mnn, or use --engine openvino.") from error
     return MNN
 
 

@@ -1,4 +1,4 @@
-"""What the processor's engines share: one inference request a core, one image a request."""
+"""What the processor's engines share: one inference request a core, a few images a request."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MAX_SEATS = 32
 class Request(Protocol):
     """One copy of a network that runs on one core."""
 
-    def infer(self, image: Floats) -> Sequence[Floats]:
-        """Run the network on one image.
+    def infer(self, images: Floats) -> Sequence[Floats]:
+        """Run the network on one batch.
 
         Parameters
         ----------
-        image : ndarray of float32, shape (1, 1, size, size)
+        images : ndarray of float32, shape (batch, 1, size, size)
             Grey values, 0 to 255.
 
         Returns
         -------
         sequence of ndarray of float32
-            Per output: (1, dim) or (1, dim, gh, gw). May be overwritten by the next call.
+            Per output: (batch, dim) or (batch, dim, gh, gw). May be overwritten by the next call.
         """
         ...
 
@@ -40,8 +40,7 @@ class SeatedEngine:
     """A network in as many copies as there are cores; see `engine.Engine`.
 
     One copy a core rather than all cores on one batch: a network's tensors then stay in a core's own cache, and no core
-    waits for another at the end of a layer. One image a call: larger batches were no faster, and with them a row's last
-    bit would depend on its neighbours.
+    waits for another at the end of a layer.
     """
 
     name: str
@@ -50,19 +49,22 @@ class SeatedEngine:
     batch: int = 1
 
     @classmethod
-    def of(cls, name: str, requests: Sequence[Request]) -> SeatedEngine:
-        """Return the engine over these requests."""
+    def of(cls, name: str, requests: Sequence[Request], batch: int = 1) -> SeatedEngine:
+        """Return the engine over these requests, each of which takes `batch` images a call."""
         waiting: queue.SimpleQueue[Request] = queue.SimpleQueue()
         for request in requests:
             waiting.put(request)
-        return cls(name, len(requests), waiting)
+        return cls(name, len(requests), waiting, batch)
 
     def run(self, images: Images) -> tuple[Floats, ...]:
         """See `engine.Engine.run`. Calls beyond `seats` wait for a request to come free."""
+        parts = []
         with self._seat() as request:
-            parts = [
-                [_shaped(values) for values in request.infer(image[None, None].astype(np.float32))] for image in images
-            ]
+            for start in range(0, len(images), self.batch):
+                block = images[start : start + self.batch]
+                full = np.zeros((self.batch, 1, *block.shape[1:]), np.float32)
+                full[: len(block), 0] = block
+                parts.append([_shaped(values[: len(block)]) for values in request.infer(full)])
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
     @contextmanager

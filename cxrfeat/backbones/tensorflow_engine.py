@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from cxrfeat.backbones import graph
+from cxrfeat.backbones import graph, registry
 from cxrfeat.backbones.engine import Floats, Images
 from cxrfeat.backbones.weights import Weights
 from cxrfeat.errors import EngineError
 from cxrfeat.store.recipe import Recipe
 
 GPU_BATCH, CPU_BATCH = 64, 16
+"""Images a call at 224 pixels where nothing was tried."""
 
 
 @dataclass
@@ -32,23 +33,42 @@ class TensorFlowEngine:
     networks: queue.SimpleQueue[Any]
 
     def run(self, images: Images) -> tuple[Floats, ...]:
-        """See `engine.Engine.run`. Every call of the network has the same shape, so that it is compiled once."""
+        """See `engine.Engine.run`. Every call of the network has the same shape, so that it is compiled once.
+
+        Where a card's memory does not hold a batch, the batch is halved, and stays so.
+        """
         import tensorflow as tf
 
         parts: list[tuple[Floats, ...]] = []
+        start = 0
         device, network = self.networks.get()
         try:
-            for start in range(0, len(images), self.batch):
-                block = images[start : start + self.batch]
-                rows = len(block)
-                if rows < self.batch:
-                    block = np.concatenate([block, np.zeros((self.batch - rows, *block.shape[1:]), np.uint8)])
-                with tf.device(device):
-                    found = network(tf.constant(block[..., None]))
-                parts.append(tuple(values.numpy()[:rows] for values in found))
+            while start < len(images):
+                batch = self.batch
+                try:
+                    with tf.device(device):
+                        parts.append(_run(network, images[start : start + batch], batch))
+                except tf.errors.ResourceExhaustedError as error:
+                    if batch == 1:
+                        raise EngineError(
+                            f"the memory of {device} does not hold one image of {images.shape[1]} pixels. Take a "
+                            "smaller --size, or --engine openvino."
+                        ) from error
+                    self.batch = min(self.batch, batch // 2)  # for all seats from now on
+                    continue
+                start += batch
         finally:
             self.networks.put((device, network))
         return tuple(np.concatenate([part[i] for part in parts]) for i in range(len(self.outputs)))
+
+
+def _run(network: Any, images: Images, batch: int) -> tuple[Floats, ...]:
+    import tensorflow as tf
+
+    rows = len(images)
+    if rows < batch:
+        images = np.concatenate([images, np.zeros((batch - rows, *images.shape[1:]), np.uint8)])
+    return tuple(values.numpy()[:rows] for values in network(tf.constant(images[..., None])))
 
 
 def gpus() -> list[Any]:
@@ -58,35 +78,57 @@ def gpus() -> list[Any]:
     return list(tf.config.list_physical_devices("GPU"))
 
 
+def cards() -> list[str]:
+    """What the GPUs are, one text each; the CPU where there is none."""
+    import tensorflow as tf
+
+    found = [tf.config.experimental.get_device_details(card).get("device_name", "GPU") for card in gpus()]
+    return [str(name) for name in found] or ["CPU"]
+
+
+def batches(size: int) -> list[int]:
+    """Images a call that are worth trying at a size; the first is taken where nothing was tried.
+
+    What a card holds and keeps it busy is about the same number of pixels at every size. On a CPU there is one.
+    """
+    if not gpus():
+        return [CPU_BATCH]
+    first = 1 << max(0, int(np.log2(GPU_BATCH * (registry.DEFAULT_SIZE / size) ** 2)))
+    return [first, 2 * first, max(1, first // 2)] if first > 1 else [1, 2]
+
+
 def open_engine(
     recipe: Recipe,
     weights: Weights,
     outputs: tuple[str, ...],
     precision: str = "float32",
     devices: list[str] | None = None,
+    batch: int | None = None,
 ) -> TensorFlowEngine:
     """Place a copy of the network on every device.
 
     Parameters
     ----------
     recipe, weights, outputs, precision
-        See `engine.open_engine`.
+        See `choice.open_engine`.
     devices : list of str, optional
         TensorFlow device names; by default every GPU, or the CPU where there is none.
+    batch : int, optional
+        Images a call; by default the first of `batches`.
     """
     import keras
     import tensorflow as tf
 
     if precision not in ("float32", "mixed"):
         raise EngineError(f"precision {precision!r} is neither float32 nor mixed.")
-    cards = gpus()
-    for card in cards:
+    found = gpus()
+    for card in found:
         try:
             tf.config.experimental.set_memory_growth(card, True)
         except RuntimeError:  # already initialised by the caller, whose choice stands
             break
     tf.config.experimental.enable_tensor_float_32_execution(precision == "mixed")
-    devices = devices or [device.name for device in tf.config.list_logical_devices("GPU" if cards else "CPU")]
+    devices = devices or [device.name for device in tf.config.list_logical_devices("GPU" if found else "CPU")]
     on_gpu = "GPU" in devices[0].upper()
     before = keras.mixed_precision.dtype_policy()
     networks: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -100,7 +142,7 @@ def open_engine(
         keras.mixed_precision.set_dtype_policy(before)
     kind = f"{len(devices)} x GPU, XLA" if on_gpu else "CPU" if len(devices) == 1 else f"{len(devices)} x CPU"
     name = f"TensorFlow {tf.__version__}, {kind}, {precision}"
-    return TensorFlowEngine(name, GPU_BATCH if on_gpu else CPU_BATCH, len(devices), outputs, networks)
+    return TensorFlowEngine(name, batch or batches(recipe.size)[0], len(devices), outputs, networks)
 
 
 def _function(recipe: Recipe, weights: Weights, outputs: tuple[str, ...], compiled: bool) -> Any:

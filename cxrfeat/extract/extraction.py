@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from cxrfeat import sample
-from cxrfeat.backbones import engine as engines
-from cxrfeat.backbones import registry
+from cxrfeat.backbones import choice, identity, registry
 from cxrfeat.backbones import weights as weights_room
+from cxrfeat.backbones.engine import Engine
 from cxrfeat.backbones.registry import DEFAULT_SIZE, MIN_SIZE, Backbone
 from cxrfeat.backbones.weights import Weights
 from cxrfeat.errors import CxrfeatError, ImageError, WeightsError
@@ -174,7 +174,7 @@ def extract(
         return result
     with Writer.open(path, recipe, spec.dim, provenance.session()) as writer:
         result.notes = list(writer.notes)
-        open_engine = partial(engines.open_engine, recipe, found, engine, precision=precision)
+        open_engine = partial(choice.open_engine, recipe, found, engine, precision=precision, tell=tell)
         _complete(writer, study, now, open_engine, result, workers, progress)
     return result
 
@@ -183,7 +183,7 @@ def _complete(
     writer: Writer,
     study: Study,
     now: seen.Stamps,
-    open_engine: Callable[[], engines.Engine],
+    open_engine: Callable[..., Engine],
     result: Extraction,
     workers: int | None,
     progress: Progress,
@@ -195,7 +195,7 @@ def _complete(
     writer.drop(work.changed)
     try:
         if work.todo:
-            ready = open_engine()
+            ready = open_engine(runs=len(work.todo) * (writer.recipe.passes + 1))
             result.engine = ready.name
             writer.provenance.update(engine=ready.name, batch=ready.batch, streams=ready.seats)
             _embed(writer, work.todo, study, ready, result, workers, progress)
@@ -233,8 +233,8 @@ def recompute(recipe: Recipe, paths: Sequence[Path], weights: str | None = None,
     ImageError
         If an image cannot be used.
     """
-    found = engines.weights_for(recipe, weights)
-    return pipeline.embed(list(paths), recipe, engines.open_engine(recipe.pass0, found, engine))
+    found = identity.weights_for(recipe, weights)
+    return pipeline.embed(list(paths), recipe, choice.open_engine(recipe.pass0, found, engine))
 
 
 def make_recipe(
@@ -265,7 +265,7 @@ def make_recipe(
     return Recipe(
         backbone=spec.name,
         weights=weights.name,
-        weights_sha256=engines.weights_sha256(spec.name, weights),
+        weights_sha256=identity.weights_sha256(spec.name, weights),
         layer=spec.cam_layer,
         preprocessing=preprocessing or spec.preprocessing,
         size=size,
@@ -296,7 +296,7 @@ def _embed(
     writer: Writer,
     todo: Sequence[Item],
     study: Study,
-    engine: engines.Engine,
+    engine: Engine,
     result: Extraction,
     workers: int | None,
     progress: Progress,
@@ -322,7 +322,7 @@ def _embed(
             done += block.size
             result.wall = time.perf_counter() - begun
             progress(done, len(todo), f"{result.rate:.1f} images/s")
-    result.workers = workers or engine.seats
+    result.workers = workers or pipeline.workers_for(engine)
 
 
 def _refuse_hopeless(study: Study, now: seen.Stamps, todo: Sequence[Item], allowed: int) -> None:

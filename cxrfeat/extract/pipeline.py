@@ -2,7 +2,8 @@
 
 There are no stages with queues between them. Each worker carries a few images from their files to their embeddings and
 only then takes the next ones, so every core is busy whatever the balance of decoding and network, memory is bounded by
-the number of workers, and nothing runs ahead. The engine has seats; a worker that finds none waits.
+the number of workers, and nothing runs ahead. The engine has seats; a worker that finds none waits. There is one worker
+more than seats, since a decoder keeps Python's lock: while one worker waits for it, the spare one computes.
 """
 
 from __future__ import annotations
@@ -99,11 +100,10 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
     engine : Engine
         The network, made for the same recipe.
     workers : int, optional
-        Threads; by default one a core on the CPU, and enough to keep a GPU fed elsewhere.
+        Threads; by default one more than the engine has seats, and enough to keep a GPU fed.
     """
     chunk = max(CHUNK, engine.batch)
-    # As many workers as seats fill a CPU engine; a GPU leaves the cores free to prepare the next batches.
-    workers = workers or max(engine.seats, machine.cores() + (engine.batch >= 64))
+    workers = workers or workers_for(engine)
     # Little work is spread over all workers: the last images should not be one worker's.
     chunk = max(engine.batch, min(chunk, -(-len(items) // workers)))
     seats = threading.Semaphore(engine.seats)
@@ -125,6 +125,11 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
             stop.set()
             for future in pending:
                 future.cancel()
+
+
+def workers_for(engine: Engine) -> int:
+    """How many workers keep this machine busy: one more than seats, or than cores where the network runs elsewhere."""
+    return max(engine.seats, machine.cores()) + 1
 
 
 def embed(paths: Sequence[Path], recipe: Recipe, engine: Engine) -> Floats:
@@ -182,7 +187,8 @@ def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, seats: threadin
     begun = time.perf_counter()
     with seats:
         seated = time.perf_counter()
-        embeddings = np.stack([engine.run(images[k])[0] for k in range(recipe.passes + 1)])
+        flat = engine.run(images.reshape(-1, recipe.size, recipe.size))[0]
+        embeddings = flat.reshape(*images.shape[:2], -1)
     seconds.wait += seated - begun
     seconds.network += time.perf_counter() - seated
     return Block(ids, np.stack(hashes), embeddings, failures, seconds)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxrfeat.backbones import engine, registry
+from cxrfeat.backbones import identity, registry
 from cxrfeat.backbones.weights import Weights
 from cxrfeat.store.recipe import Recipe
 
@@ -14,7 +14,7 @@ def recipe_for():
 
     def make(backbone: str, size: int = SIZE) -> Recipe:
         spec = registry.get(backbone)
-        sha256 = engine.weights_sha256(backbone, Weights("random:0"))
+        sha256 = identity.weights_sha256(backbone, Weights("random:0"))
         return Recipe(backbone, "random:0", sha256, spec.cam_layer, spec.preprocessing, size)
 
     return make

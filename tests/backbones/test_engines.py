@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from cxrfeat import machine
-from cxrfeat.backbones import engine, export, graph, mnn_engine, weights
-from cxrfeat.backbones.engine import open_engine
+from cxrfeat.backbones import choice, export, graph, identity, mnn_engine, open_engine, weights
 from cxrfeat.backbones.weights import Weights
 from cxrfeat.errors import EngineError, RecipeError, WeightsError
 
@@ -95,7 +94,7 @@ def test_streams_are_bounded_by_the_cores_of_the_process(recipe_for, monkeypatch
 
 def test_the_cpu_engine_is_taken_where_no_gpu_is_visible(monkeypatch):
     monkeypatch.setattr(machine, "gpu_likely", lambda: False)
-    assert engine.choose("auto") == "mnn"
+    assert choice.default() == "openvino"
 
 
 def test_a_gpu_that_tensorflow_sees_is_taken(monkeypatch):
@@ -103,9 +102,9 @@ def test_a_gpu_that_tensorflow_sees_is_taken(monkeypatch):
 
     monkeypatch.setattr(machine, "gpu_likely", lambda: True)
     monkeypatch.setattr(tensorflow_engine, "gpus", lambda: ["GPU:0"])
-    assert engine.choose("auto") == "tensorflow"
+    assert choice.default() == "tensorflow"
     monkeypatch.setattr(tensorflow_engine, "gpus", list)
-    assert engine.choose("auto") == "mnn"
+    assert choice.default() == "openvino"
 
 
 def test_hidden_gpus_are_not_looked_for(monkeypatch):
@@ -154,9 +153,9 @@ print("agree")
 
 def test_weights_of_another_hash_are_refused(recipe_for):
     with pytest.raises(RecipeError, match="sha256"):
-        engine.weights_for(dataclasses.replace(recipe_for("densenet121"), weights_sha256="0" * 64))
+        identity.weights_for(dataclasses.replace(recipe_for("densenet121"), weights_sha256="0" * 64))
     with pytest.raises(WeightsError, match="no weights file"):
-        engine.weights_for(dataclasses.replace(recipe_for("densenet121"), weights="mine.h5"))
+        identity.weights_for(dataclasses.replace(recipe_for("densenet121"), weights="mine.h5"))
     assert weights.Weights("random:0").random
 
 

@@ -69,7 +69,7 @@ def test_a_finished_extraction_is_not_repeated_and_needs_no_lock_engine_or_image
     first = run(study)
     before = first.path.stat()
     monkeypatch.setattr(decode, "read_bytes", lambda path: pytest.fail("an image was read"))
-    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     monkeypatch.setattr(room.Writer, "open", lambda *a, **k: pytest.fail("the file was locked"))
     again = run(study)
     assert (again.extracted, again.kept) == (0, 5)
@@ -86,7 +86,7 @@ def test_each_image_is_decoded_once_however_many_passes(make_study, run, monkeyp
 
 def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
     inside, most, opencv = set(), [], set()
-    original = room.engines.open_engine
+    original = room.choice.open_engine
 
     def watch(*args, **kwargs):
         ready = original(*args, **kwargs)
@@ -105,7 +105,7 @@ def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
         return ready
 
     before = cv2.getNumThreads()
-    monkeypatch.setattr(room.engines, "open_engine", watch)
+    monkeypatch.setattr(room.choice, "open_engine", watch)
     run(make_study(40))
     assert max(most) <= pipeline.machine.cores()
     assert opencv == {1}
@@ -142,7 +142,7 @@ def test_without_the_stamps_files_are_hashed_and_nothing_is_repeated(make_study,
     study = make_study(4)
     path = run(study).path
     seen.sidecar(path).write_bytes(b"damaged")
-    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     assert run(study).extracted == 0
     assert run(study).kept == 4
 
@@ -162,7 +162,7 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
     assert "truncated" in listed.loc[study.ids[7], "reason"]
     assert not Path(listed.loc[study.ids[7], "path"]).is_absolute()
     with monkeypatch.context() as patch:
-        patch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
+        patch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
         assert set(run(study).failed) == set(first.failed)
     study.paths()[7].write_bytes(good)
     mended = run(study)
@@ -172,7 +172,7 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
 
 def test_a_wrong_folder_is_told_before_any_work(make_study, run, monkeypatch):
     study = dataclasses.replace(make_study(10), root=make_study(1).root / "elsewhere")
-    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     with pytest.raises(ImageError, match=r"10 of the 10 images .* are not on disk, the first is .*row 2"):
         run(study)
 
