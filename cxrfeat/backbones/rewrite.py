@@ -54,8 +54,9 @@ class _Network:
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self.outputs = {output.name for output in model.graph.output}
-        inferred = shape_inference.infer_shapes(model).graph.value_info
-        self.shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred}
+        inferred = shape_inference.infer_shapes(model).graph
+        tensors = (*inferred.input, *inferred.value_info, *inferred.output)
+        self.shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in tensors}
 
     def producers(self) -> dict[str, onnx.NodeProto]:
         return {node.output[0]: node for node in self.nodes}

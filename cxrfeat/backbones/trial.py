@@ -27,6 +27,9 @@ from cxrfeat.errors import EngineError
 ROUNDS, ROUND_SECONDS = 3, 0.4
 """Every way runs in turn, so that a machine that is busy for a moment is so for all of them."""
 
+LEVEL = 0.03
+"""A difference that another trial might turn round."""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -56,8 +59,8 @@ def remembered(question: Mapping[str, Any]) -> Way | None:
 
 def settle(
     question: Mapping[str, Any], ways: Sequence[Way], size: int, open_way: Callable[[Way], Engine]
-) -> dict[Way, float]:
-    """Try all ways and remember the fastest.
+) -> tuple[Way, dict[Way, float]]:
+    """Try all ways and remember the fastest; of those that are level, the one that was named first.
 
     Parameters
     ----------
@@ -72,8 +75,10 @@ def settle(
 
     Returns
     -------
+    Way
+        The fastest.
     dict of float
-        Images per second by way, the fastest first; without those that cannot be opened here.
+        Images per second by way, in the order given; without those that cannot be opened here.
 
     Raises
     ------
@@ -81,7 +86,7 @@ def settle(
         If none can be opened.
     """
     rates = race(ways, size, open_way)
-    best = next(iter(rates))
+    best = next(way for way, rate in rates.items() if rate > (1 - LEVEL) * max(rates.values()))
     answer = {
         "question": question,
         "way": asdict(best),
@@ -89,7 +94,7 @@ def settle(
     }
     with suppress(OSError):  # a cache folder that cannot be written costs a trial each time, and nothing else
         files.write_atomically(_place(question), json.dumps(answer, indent=1))
-    return rates
+    return best, rates
 
 
 def race(ways: Sequence[Way], size: int, open_way: Callable[[Way], Engine]) -> dict[Way, float]:
@@ -110,8 +115,7 @@ def race(ways: Sequence[Way], size: int, open_way: Callable[[Way], Engine]) -> d
     for _ in range(ROUNDS):
         for way, engine in engines.items():
             rates[way].append(_rate(engine, images[: way.batch], ROUND_SECONDS))
-    found = {way: statistics.median(values) for way, values in rates.items()}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    return {way: statistics.median(values) for way, values in rates.items()}
 
 
 def _rate(engine: Engine, images: np.ndarray, seconds: float) -> float:

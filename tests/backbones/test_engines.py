@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import queue
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from cxrfeat import machine
-from cxrfeat.backbones import choice, export, graph, identity, mnn_engine, open_engine, weights
+from cxrfeat.backbones import choice, export, graph, identity, mnn_engine, open_engine, openvino_engine, weights
 from cxrfeat.backbones.weights import Weights
 from cxrfeat.errors import EngineError, RecipeError, WeightsError
 
@@ -51,6 +52,21 @@ def test_a_row_is_the_same_bits_whatever_stands_beside_it(recipe_for, pictures, 
     with ThreadPoolExecutor(2) as pool:  # in the other order, on both seats at once
         alone = list(pool.map(lambda i: ready.run(pictures[i : i + 1])[0], reversed(range(len(pictures)))))
     np.testing.assert_array_equal(together, np.concatenate(alone[::-1]))
+
+
+@pytest.mark.parametrize("backbone", ["densenet121", "resnet50"])
+@pytest.mark.parametrize("batch", [2, 3])
+def test_openvino_gives_the_same_bits_in_batches_of_any_size(recipe_for, pictures, backbone, batch):
+    """What makes the batch free to choose: five pictures, so that the last call is not full."""
+    recipe = recipe_for(backbone)
+    both = ("embedding", "map")
+    single = openvino_engine.open_engine(recipe, RANDOM, both).run(pictures)
+    several = openvino_engine.open_engine(recipe, RANDOM, both, batch)
+    assert several.batch == batch
+    for a, b in zip(single, several.run(pictures), strict=True):
+        np.testing.assert_array_equal(b, a)
+    for a, b in zip(single, several.run(pictures[::-1]), strict=True):
+        np.testing.assert_array_equal(b[::-1], a)
 
 
 @pytest.mark.parametrize("name", ["mnn", "openvino"])
@@ -149,6 +165,44 @@ print("agree")
     command = [sys.executable, "-c", code, recipe.to_json(), str(tmp_path / "case.npz")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert "agree" in done.stdout, done.stderr[-2000:]
+
+
+@pytest.fixture
+def small_card():
+    """An engine on a card that holds `room` images at a time; a row's output is its picture's mean."""
+    import tensorflow as tf
+
+    from cxrfeat.backbones.tensorflow_engine import TensorFlowEngine
+
+    def make(room: int, batch: int = 16) -> TensorFlowEngine:
+        def network(images):
+            if len(images) > room:
+                raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+            return (tf.reduce_mean(tf.cast(images, tf.float32), axis=(1, 2)),)
+
+        networks = queue.SimpleQueue()
+        networks.put(("CPU:0", network))
+        return TensorFlowEngine("small card", batch, 1, ("embedding",), networks)
+
+    return make
+
+
+def test_a_batch_that_a_card_does_not_hold_is_halved_and_stays_so(small_card, pictures):
+    ready = small_card(room=3)
+    np.testing.assert_allclose(ready.run(pictures)[0][:, 0], pictures.mean(axis=(1, 2)), rtol=1e-5)
+    assert ready.batch == 2
+    with pytest.raises(EngineError, match="does not hold one image of 64 pixels"):
+        small_card(room=0).run(pictures)
+
+
+@pytest.mark.parametrize(("size", "batches"), [(224, [64, 128, 32]), (448, [16, 32, 8]), (1024, [2, 4, 1])])
+def test_batches_worth_trying_on_a_card_shrink_with_the_picture(size, batches, monkeypatch):
+    from cxrfeat.backbones import tensorflow_engine
+
+    monkeypatch.setattr(tensorflow_engine, "gpus", lambda: ["GPU:0"])
+    assert tensorflow_engine.batches(size) == batches
+    monkeypatch.setattr(tensorflow_engine, "gpus", list)
+    assert tensorflow_engine.batches(size) == [tensorflow_engine.CPU_BATCH]
 
 
 def test_weights_of_another_hash_are_refused(recipe_for):

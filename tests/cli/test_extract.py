@@ -47,6 +47,13 @@ def test_it_tells_where_the_time_went_and_prints_the_file(study):
         assert word in done.stderr
 
 
+def test_every_engine_there_is_can_be_named():
+    from cxrfeat.backbones import choice
+
+    option = next(p for p in cli.get_command(None, "extract").params if p.name == "engine")
+    assert tuple(option.type.choices) == choice.ENGINES
+
+
 def test_more_failures_than_allowed_exit_2_and_keep_the_rest(study):
     study.paths()[3].write_bytes(b"x")
     done = invoke("extract", "tiny.csv", *OPTIONS, "-o", "mine.h5", "--max-failures", 0)
