@@ -17,8 +17,8 @@ import harness
 import numpy as np
 
 from cxrfeat.backbones import open_engine, registry
-from cxrfeat.backbones.identity import weights_sha256
 from cxrfeat.backbones.graph import keras_graph
+from cxrfeat.backbones.identity import weights_sha256
 from cxrfeat.backbones.weights import find
 from cxrfeat.explain.cam import ClosedForm, Evidence
 from cxrfeat.explain.gradcam import FORMULAS, Gradients, dense

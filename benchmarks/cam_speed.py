@@ -15,8 +15,8 @@ import harness
 import numpy as np
 
 from cxrfeat.backbones import open_engine, registry
-from cxrfeat.backbones.identity import weights_sha256
 from cxrfeat.backbones.graph import keras_graph
+from cxrfeat.backbones.identity import weights_sha256
 from cxrfeat.backbones.weights import find
 from cxrfeat.explain.cam import ClosedForm, forward
 from cxrfeat.explain.gradcam import Gradients, dense

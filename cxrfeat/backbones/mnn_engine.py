@@ -86,8 +86,11 @@ _CONVERTER = "import sys, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]
 def _convert(model: Path, folder: Path, version: str) -> dict[str, Any]:
     # In a process of its own: the converter brings its own protobuf, which TensorFlow's does not survive.
     made = folder / "model.mnn"
-    arguments = ["-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(made), "--bizCode", "cxrfeat"]
-    done = subprocess.run([sys.executable, "-c", _CONVERTER, *arguments], capture_output=True, text=True, check=False)
+    arguments = ["-f", "ONNX", "--modelFile", str(model.resolve()), "--MNNModel", made.name, "--bizCode", "cxrfeat"]
+    command = [sys.executable, "-c", _CONVERTER, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    for left in folder.glob(".__*"):  # a file of its own that it works on, in the folder it is called in
+        left.unlink()
     if done.returncode or not made.is_file():
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
         raise EngineError(f"MNN {version} cannot convert {model}: {last[0]} Use --engine openvino.")

@@ -88,6 +88,15 @@ def test_a_damaged_export_is_made_again(recipe_for, pictures):
     np.testing.assert_array_equal(open_engine(recipe, RANDOM, "mnn").run(pictures)[0], first)
 
 
+def test_converting_leaves_nothing_where_one_works(recipe_for, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "cache_folder", lambda: tmp_path / "cache")
+    recipe = recipe_for("resnet50", 32)
+    made = mnn_engine.ensure_model(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert sorted(path.name for path in made.parent.iterdir()) == ["meta.json", "model.mnn"]
+
+
 def test_a_kept_export_runs_without_tensorflow(recipe_for, pictures):
     recipe = recipe_for("densenet121")
     open_engine(recipe, RANDOM, "mnn")
