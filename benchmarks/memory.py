@@ -12,6 +12,7 @@ import numpy as np
 
 CODE = """
 import json, resource, sys
+if sys.argv[3] == "no": sys.modules["pyarrow"] = None
 from cxrfeat.extract import extract
 from cxrfeat.study import read_study
 study = read_study(sys.argv[1])
@@ -31,20 +32,28 @@ def main() -> None:
         for i in range(max(given.numbers)):
             coarse = rng.integers(0, 256, (4, 4), dtype=np.uint8)
             cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_CUBIC))
-        for number in [min(given.numbers), *given.numbers]:  # the first run makes the export
+        cases = [(number, arrow) for arrow in ("no", "yes") for number in given.numbers]
+        for number, arrow in [cases[0], *cases]:  # the first run makes the export
             lines = [f"{i},{i}.png,p{i},train,{i % 2}" for i in range(number)]
             study = folder / f"study{number}.csv"
             study.write_text("image_id,path,patient_id,split,Mass\n" + "\n".join(lines) + "\n")
             (folder / "out.h5").unlink(missing_ok=True)
             (folder / "out.h5.seen").unlink(missing_ok=True)
-            found = harness.run_json([sys.executable, "-c", CODE, study, folder / "out.h5"])
+            found = harness.run_json([sys.executable, "-c", CODE, study, folder / "out.h5", arrow])
             cost = round(1000 * found["wall"] / number, 2)
-            rows.append({"images": number, "peak MiB": round(found["peak"], 1), "ms an image": cost})
+            row = {"pyarrow": arrow, "images": number, "peak MiB": round(found["peak"], 1), "ms an image": cost}
+            rows.append({**row, "embedding file MiB": round(number * 1024 * 4 / 2**20, 1)})
     rows = rows[1:]
     for row in rows:
-        row["times the smallest"] = round(row["peak MiB"] / rows[0]["peak MiB"], 3)
-        row["embedding file MiB"] = round(row["images"] * 1024 * 4 / 2**20, 1)
-    harness.save("memory", "Peak memory is flat in the number of images: 500 against 50,000 within 5 %", rows)
+        smallest = next(other for other in rows if other["pyarrow"] == row["pyarrow"])
+        row["times the smallest"] = round(row["peak MiB"] / smallest["peak MiB"], 3)
+    harness.save(
+        "memory",
+        "Peak memory is flat in the number of images: 500 against 50,000 within 5 %",
+        rows,
+        "Without pyarrow, as in a default installation, and with it: pandas then keeps texts in Arrow's memory, which "
+        "is not given back. What still grows with the study is its own table and 150 bytes of account an image.",
+    )
 
 
 if __name__ == "__main__":

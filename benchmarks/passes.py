@@ -11,7 +11,7 @@ import harness
 
 def main() -> None:
     options = harness.parser(__doc__)
-    options.add_argument("--number", type=int, default=64)
+    options.add_argument("--number", type=int, default=150)
     options.add_argument("--repeats", type=int, default=3)
     given = options.parse_args()
     files, what = harness.image_files(given.images, given.number)

@@ -195,10 +195,7 @@ def _complete(
     writer.drop(work.changed)
     try:
         if work.todo:
-            ready = open_engine(runs=len(work.todo) * (writer.recipe.passes + 1))
-            result.engine = ready.name
-            writer.provenance.update(engine=ready.name, batch=ready.batch, streams=ready.seats)
-            _embed(writer, work.todo, study, ready, result, workers, progress)
+            _embed(writer, work.todo, open_engine, result, workers, progress)
         if not writer.done:
             first, reason = next(iter(writer.failed.items()))
             raise ImageError(f"none of the {len(study)} images can be used; the first, {first!r}, {reason}")
@@ -295,13 +292,15 @@ def choose_weights(spec: Backbone, wanted: str, study: Study, tell: Callable[[st
 def _embed(
     writer: Writer,
     todo: Sequence[Item],
-    study: Study,
-    engine: Engine,
+    open_engine: Callable[..., Engine],
     result: Extraction,
     workers: int | None,
     progress: Progress,
 ) -> None:
-    relative = dict(zip(study.ids, study.table["path"], strict=True))
+    # The engine is this function's alone: its memory is free again before the file is put together.
+    engine = open_engine(runs=len(todo) * (writer.recipe.passes + 1))
+    result.engine = engine.name
+    writer.provenance.update(engine=engine.name, batch=engine.batch, streams=engine.seats)
     begun, done = time.perf_counter(), 0
     flushed = begun
     progress(0, len(todo))
@@ -312,7 +311,7 @@ def _embed(
             if block.image_ids:
                 writer.append(block.image_ids, block.sha256, block.embeddings)
             for item, reason in block.failures:
-                writer.fail(item.image_id, relative[item.image_id], reason)
+                writer.fail(item.image_id, item.listed, reason)
             if time.perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()
                 flushed = time.perf_counter()
@@ -325,18 +324,18 @@ def _embed(
     result.workers = workers or pipeline.workers_for(engine)
 
 
-def _refuse_hopeless(study: Study, now: seen.Stamps, todo: Sequence[Item], allowed: int) -> None:
+def _refuse_hopeless(study: Study, now: seen.Stamps, todo: plan.Items, allowed: int) -> None:
     """Raise an ImageError if more images than allowed are not on disk: a wrong folder, told before the work."""
-    missing = set(now.image_ids[now.missing])
-    lost = [item for item in todo if item.image_id in missing]
+    lost = todo.rows[now.missing[todo.rows]]
     if len(lost) > allowed:
-        row = int(np.flatnonzero(now.image_ids == lost[0].image_id)[0]) + 2
+        first = study.path_of(study.table["path"].iloc[int(lost[0])])
         raise ImageError(
             f"{len(lost)} of the {len(study)} images of study {study.name!r} are not on disk, the first is "
-            f"{lost[0].path} (row {row}). Mend the study's paths, or allow it with --max-failures {len(lost)}."
+            f"{first} (row {int(lost[0]) + 2}). Mend the study's paths, or allow it with --max-failures {len(lost)}."
         )
 
 
 def _keep_stamps(path: Path, now: seen.Stamps, writer: Writer) -> None:
-    known = np.fromiter((i in writer.done or i in writer.failed for i in now.image_ids), bool, len(now.image_ids))
+    failed = writer.failed
+    known = np.fromiter((i in writer.done or i in failed for i in now.image_ids), bool, len(now.image_ids))
     seen.write(path, seen.Stamps(now.image_ids[known], now.stamps[known]))

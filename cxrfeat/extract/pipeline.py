@@ -50,10 +50,20 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Item:
-    """One image to embed."""
+    """One image to embed.
+
+    Attributes
+    ----------
+    image_id : str
+    path : pathlib.Path
+        Where it lies.
+    listed : str
+        How the study's table names the place.
+    """
 
     image_id: str
     path: Path
+    listed: str = ""
 
 
 @dataclass

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 
 from cxrfeat import machine
 from cxrfeat.errors import ImageError
@@ -30,13 +32,43 @@ class Settled:
     gone: int
 
 
+class Items(Sequence[Item]):
+    """Some images of a study, made into items when they are asked for: so many paths would take much memory.
+
+    Parameters
+    ----------
+    study : Study
+        Whose images.
+    rows : ndarray of int, shape (n,)
+        Which images, in order.
+    """
+
+    def __init__(self, study: Study, rows: npt.NDArray[np.int64]) -> None:
+        self.rows = rows
+        self._study, self._ids, self._paths = study, study.table["image_id"].array, study.table["path"].array
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | list[Item]:
+        return self._item(self.rows[at]) if isinstance(at, int) else [self._item(row) for row in self.rows[at]]
+
+    def _item(self, row: int) -> Item:
+        listed = str(self._paths[row])
+        return Item(str(self._ids[row]), self._study.path_of(listed), listed)
+
+
 @dataclass
 class Plan:
     """What is to do.
 
     Attributes
     ----------
-    todo : list of Item
+    todo : Items
         To embed, in the study's order.
     kept : int
         Images of the study with a sound, current row.
@@ -46,7 +78,7 @@ class Plan:
         Images with a row whose files are no longer there; the row is kept.
     """
 
-    todo: list[Item] = field(default_factory=list)
+    todo: Items
     kept: int = 0
     changed: list[str] = field(default_factory=list)
     gone: int = 0
@@ -74,31 +106,24 @@ def settled(path: Path, recipe: Recipe, now: seen.Stamps) -> Settled | None:
 
 def make(writer: Writer, study: Study, now: seen.Stamps, progress: Progress) -> Plan:
     """Compare a study with what a writer has already, hashing the files whose size or time are not as they were."""
-    plan = Plan()
-    same = now.same_as(seen.read(writer.path))
-    paths = study.paths()
-    doubtful: list[Item] = []
-    for row, image_id in enumerate(study.ids):
-        item = Item(str(image_id), paths[row])
-        if image_id in writer.done:
-            plan.kept += 1
-            if now.missing[row]:
-                plan.gone += 1
-            elif not same[row]:
-                doubtful.append(item)
-        elif not (same[row] and image_id in writer.failed):
-            plan.todo.append(item)
-    changed = set(_changed(doubtful, writer.done, progress))
-    if changed:
-        plan.kept -= len(changed)
-        plan.changed = [item.image_id for item in doubtful if item.image_id in changed]
-        wanted = changed | {item.image_id for item in plan.todo}
-        plan.todo = [Item(str(i), path) for i, path in zip(study.ids, paths, strict=True) if i in wanted]
-    return plan
+    ids = now.image_ids
+    same, missing, failed = now.same_as(seen.read(writer.path)), now.missing, writer.failed
+    there = np.fromiter((i in writer.done for i in ids), bool, len(ids))
+    known = np.fromiter((i in failed for i in ids), bool, len(ids)) if failed else np.zeros(len(ids), bool)
+    doubtful = Items(study, np.flatnonzero(there & ~missing & ~same))
+    changed = _changed(doubtful, writer.done, progress)
+    wanted = ~there & ~(same & known)
+    wanted[doubtful.rows[changed]] = True
+    return Plan(
+        Items(study, np.flatnonzero(wanted)),
+        kept=int(there.sum() - changed.sum()),
+        changed=ids[doubtful.rows[changed]].tolist(),
+        gone=int((there & missing).sum()),
+    )
 
 
-def _changed(items: Sequence[Item], hashes: Mapping[str, bytes], progress: Progress) -> list[str]:
-    """The images among `items` whose files have another hash than their row's; an unreadable file counts as changed."""
+def _changed(items: Items, hashes: Mapping[str, bytes], progress: Progress) -> npt.NDArray[np.bool_]:
+    """Which of `items` are files with another hash than their row's; an unreadable file counts as changed."""
 
     def differs(item: Item) -> bool:
         try:
@@ -106,10 +131,9 @@ def _changed(items: Sequence[Item], hashes: Mapping[str, bytes], progress: Progr
         except ImageError:
             return True
 
-    found = []
+    found = np.zeros(len(items), bool)
     with ThreadPoolExecutor(machine.cores()) as pool:
-        for done, (item, other) in enumerate(zip(items, pool.map(differs, items), strict=True), 1):
-            if other:
-                found.append(item.image_id)
-            progress(done, len(items), "checking files whose date changed")
+        for row, other in enumerate(pool.map(differs, items)):
+            found[row] = other
+            progress(row + 1, len(items), "checking files whose date changed")
     return found

@@ -1,7 +1,8 @@
 """Putting rows from several places into one new embedding file, and giving it its name.
 
 Rows are gathered a stretch at a time, so that memory stays bounded whatever the order: for each stretch of the new file
-every source is read once at most, and not at all where it has no row there.
+every source is read once at most, and not at all where it has no row there. Stretches are short where rows stand nearly
+in the order that is wanted, as after any extraction, and longer where short ones would read the sources many times.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from cxrfeat.store.layout import BLOCK, Card, Rows
 from cxrfeat.store.lock import Lock
 from cxrfeat.store.reader import EmbeddingFile
 
-STRETCH = 128 << 20  # bytes of embeddings gathered at a time
+STRETCHES = (1 << 20, 128 << 20)
+"""Bytes of embeddings gathered at a time: where rows stand in order, and where they do not."""
+
+READ_AGAIN = 2
+"""How often the sources may be read, on average, before short stretches are too short."""
 
 
 class Blocks(Protocol):
@@ -113,15 +118,30 @@ def _write(part: Path, plan: Plan, progress: Progress) -> None:
 def _gather(plan: Plan) -> Iterator[npt.NDArray[np.float32]]:
     """Yield the embeddings (passes, rows, dim) of a new file, in order, in stretches of whole blocks."""
     passes, n, dim = plan.card.shape
-    step = max(1, STRETCH // (4 * passes * dim * BLOCK)) * BLOCK
+    step = _step(plan)
+    room = np.empty((passes, min(step, n), dim), dtype=np.float32)  # one for all: who takes a stretch copies it
     for start in range(0, n, step):
         here = plan.places[start : start + step]
-        out = np.empty((passes, len(here), dim), dtype=np.float32)
+        out = room[:, : len(here)]
         ids = plan.card.ids[start : start + step]
         for number in np.unique(here[:, 0]).tolist():
             targets = (here[:, 0] == number).nonzero()[0]
             _copy(plan.sources[number], here[targets, 1], out, targets, ids[targets])
         yield out
+
+
+def _step(plan: Plan) -> int:
+    """Rows gathered at a time: whole blocks."""
+    passes, n, dim = plan.card.shape
+    short, long = (max(1, size // (4 * passes * dim * BLOCK)) * BLOCK for size in STRETCHES)
+    # Of a file single blocks are read, a part is always read whole.
+    whole = np.array([isinstance(source, parts.Part) for source in plan.sources], bool)
+    costs = [-(-len(s.rows) // BLOCK) if isinstance(s, parts.Part) else 1 for s in plan.sources]
+    number, row = plan.places.T
+    units, unit = np.unique((number << 32) + np.where(whole[number], 0, row // BLOCK), return_inverse=True)
+    cost = np.array(costs, np.int64)[units >> 32]
+    readings = np.unique(np.arange(n) // short * len(units) + unit) % max(len(units), 1)
+    return short if cost[readings].sum() <= READ_AGAIN * cost.sum() else long
 
 
 def _copy(

@@ -107,14 +107,16 @@ def encode_ids(image_ids: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[n
     EmbeddingFileError
         If an id is empty, too long, or ends in NUL, which could not be told from padding.
     """
-    encoded = [str(i).encode() for i in image_ids]
-    for text in encoded:
+    width = 1
+    for image_id in image_ids:
+        text = str(image_id).encode()
+        width = max(width, len(text))
         if not text or len(text) > MAX_ID or b"\0" in text:
             raise EmbeddingFileError(
                 f"image_id {text[:40].decode(errors='replace')!r} cannot be stored: an id is 1 to {MAX_ID} bytes of "
                 "UTF-8 without NUL."
             )
-    return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1)}")
+    return np.fromiter((str(i).encode() for i in image_ids), f"S{width}", len(image_ids))
 
 
 def decode_texts(encoded: npt.NDArray[np.bytes_]) -> npt.NDArray[np.str_]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 from cxrfeat.store import assembly, disk, layout, parts, sessions
 from cxrfeat.store.layout import Failure, Rows
+from cxrfeat.store.ledger import Ledger
 from cxrfeat.store.lock import Lock
 from cxrfeat.store.reader import EmbeddingFile
 from cxrfeat.store.recipe import Recipe
@@ -34,7 +35,7 @@ class Writer:
 
     Attributes
     ----------
-    done : dict
+    done : Ledger
         SHA-256 of the image, 32 bytes, for each image id that has a row already.
     notes : list of str
         What was found and mended when opening, as sentences for the user.
@@ -44,7 +45,7 @@ class Writer:
 
     def __init__(self, path: Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], part_rows: int) -> None:
         self.path, self.recipe, self.dim = path, recipe, dim
-        self.done: dict[str, bytes] = {}
+        self.done = Ledger()
         self.notes: list[str] = []
         self.provenance = dict(provenance)
         self._earlier: list[dict[str, Any]] = []
@@ -54,7 +55,6 @@ class Writer:
         self._pending: list[Rows] = []
         self._parts: list[parts.Part] = []
         self._published: EmbeddingFile | None = None
-        self._where: dict[str, tuple[int, int]] = {}  # id -> source (0 the published file, k the k-th part), row
         self._number = 1
         self._lock = Lock(path)
 
@@ -130,9 +130,7 @@ class Writer:
         gone = set(image_ids)
         if gone & {i for rows in self._pending for i in layout.decode_texts(rows.ids).tolist()}:
             self.flush()
-        for image_id in gone:
-            self.done.pop(image_id, None)
-            self._where.pop(image_id, None)
+        self.done.drop(gone)
 
     def append(
         self,
@@ -173,7 +171,7 @@ class Writer:
             raise EmbeddingFileError(f"image {(twice or ids)[0]!r} has a row in {self.path} already; drop it first.")
         rows = Rows(layout.encode_ids(ids), np.array(image_sha256, dtype=np.uint8), embeddings.copy())
         self._pending.append(rows)
-        self.done.update(zip(ids, map(bytes, rows.image_sha256), strict=True))
+        self.done.pend(ids, rows.image_sha256)
         if sum(map(len, self._pending)) >= self._part_rows:
             self.flush()
 
@@ -263,8 +261,9 @@ class Writer:
         if self._published is not None:
             self._published.close()
         self._published, self._parts = None, []
-        self.done, self._where, self._failures = {}, {}, {}
+        self.done, self._failures = Ledger(), {}
         if not self.path.exists():
+            self.done.add([], np.empty((0, 32), np.uint8))  # source 0 is the published file, k the k-th part
             return
         self._published = file = EmbeddingFile.open(self.path)
         if file.recipe != self.recipe:
@@ -274,20 +273,14 @@ class Writer:
             )
         if file.dim != self.dim:
             raise EmbeddingFileError(f"{self.path} has embeddings of length {file.dim}, not {self.dim}.")
-        ids = file.image_ids.tolist()
-        hashes = file.image_sha256().tobytes()
-        self.done = {i: hashes[k : k + 32] for i, k in zip(ids, range(0, len(hashes), 32), strict=True)}
-        self._where = {i: (0, row) for row, i in enumerate(ids)}
+        self.done.add(file.image_ids.tolist(), file.image_sha256())
         self._failures = {row[0]: row for row in file.failed}
 
     def _take(self, part: parts.Part) -> None:
         """Count a part's rows among those there are."""
         self._parts.append(part)
-        source = len(self._parts)
         self._failures.update({row[0]: row for row in part.failures})
-        for row, image_id in enumerate(layout.decode_texts(part.rows.ids).tolist()):
-            self._where[image_id] = (source, row)
-            self.done[image_id] = bytes(part.rows.image_sha256[row])
+        self.done.add(layout.decode_texts(part.rows.ids).tolist(), part.rows.image_sha256)
 
     def _is_published(self, part: parts.Part) -> bool:
         """Whether the published file holds all that a part holds: the process died before removing it."""
@@ -307,33 +300,31 @@ class Writer:
         file = self._published
         if file is None:
             return False
-        return not self._parts and len(self._where) == len(file) and set(failures) == set(file.failed)
+        return not self._parts and self.done.durable == len(file) and set(failures) == set(file.failed)
 
     def _plan(self, order: Iterable[str], failures: Sequence[Failure]) -> assembly.Plan:
-        wanted = [i for i in dict.fromkeys(map(str, order)) if i in self._where]
-        chosen = set(wanted)
-        wanted += [i for i, _ in sorted(self._where.items(), key=lambda item: item[1]) if i not in chosen]
+        wanted = self.done.order(order)
+        places = self.done.places(wanted)
         card = layout.Card(
             recipe=self.recipe.to_json(),
             provenance=sessions.text(self.provenance, self._earlier),
             shape=(self.recipe.passes + 1, len(wanted), self.dim),
             ids=layout.encode_ids(wanted),
-            image_sha256=np.frombuffer(b"".join(self.done[i] for i in wanted), dtype=np.uint8).reshape(-1, 32),
+            image_sha256=self.done.hashes(places),
             failures=failures,
         )
-        places = np.array([self._where[i] for i in wanted], dtype=np.int64).reshape(-1, 2)
         return assembly.Plan(card, [self._published, *self._parts], places)
 
     def _final_failures(self, order: Iterable[str]) -> list[Failure]:
         """Return the failures of images without a row: in the study's order, then any others by id."""
-        left = {i: failure for i, failure in self._failures.items() if i not in self._where}
+        left = {i: failure for i, failure in self._failures.items() if i not in self.done}
         if not left:
             return []
         first = [left.pop(i) for i in dict.fromkeys(map(str, order)) if i in left]
         return first + [left[i] for i in sorted(left)]
 
     def _safe(self) -> str:
-        rows = len(self._where)
+        rows = self.done.durable
         return f"{rows:,} finished rows are safe. " if rows else ""
 
     def _leave(self) -> None:

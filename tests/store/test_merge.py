@@ -12,7 +12,7 @@ from cxrfeat.store.verify import verify
 
 
 def test_rows_of_all_files_in_their_order(make_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(assembly, "STRETCH", 1)  # a block at a time
+    monkeypatch.setattr(assembly, "STRETCHES", (1, 1))  # a block at a time
     a, b = make_file(n=700, name="a.h5"), make_file(n=300, name="b.h5", seed=1)
     found = merge([a.path, b.path], tmp_path / "c.h5")
     assert (found.rows, found.from_each, found.same, found.clashes) == (1000, (700, 300), 0, ())
