@@ -10,6 +10,8 @@ PAGE = HERE.parent / "docs" / "performance.md"
 # In the order of the pipeline; what is not named here comes after, by name.
 ORDER = [
     "extraction",
+    "network",
+    "growth",
     "passes",
     "memory",
     "startup",

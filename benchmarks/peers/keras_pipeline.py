@@ -35,7 +35,7 @@ def run(files):
     return model.predict(flow, verbose=0)
 
 
-run(files[:32])  # traced and warm
+run(files[: 32 + len(files) % 16])  # traced and warm, also for the last batch, which is not full
 begun = time.perf_counter()
 embeddings = run(files)
 np.save(out, embeddings)

@@ -78,7 +78,7 @@ def open_engine(
     if way not in ways:
         way = ways[0]
         if runs * recipe.size**2 >= TRIAL_FROM * DEFAULT_SIZE**2:
-            tell("trying what is fastest on this machine: some seconds, once.")
+            tell("trying what is fastest on this machine, once.")
             way, rates = trial.settle(
                 question, ways, recipe.size, lambda way: _open(way, recipe, weights, ("embedding",), precision)
             )

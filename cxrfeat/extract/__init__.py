@@ -1,5 +1,6 @@
 """Stage one: study + recipe -> embedding file."""
 
-from cxrfeat.extract.extraction import Extraction, extract, make_recipe, recompute
+from cxrfeat.extract.extraction import Extraction, extract, recompute
+from cxrfeat.extract.recipes import make_recipe
 
 __all__ = ["Extraction", "extract", "make_recipe", "recompute"]

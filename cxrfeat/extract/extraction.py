@@ -11,17 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrfeat import sample
 from cxrfeat.backbones import choice, identity, registry
-from cxrfeat.backbones import weights as weights_room
 from cxrfeat.backbones.engine import Engine
-from cxrfeat.backbones.registry import DEFAULT_SIZE, MIN_SIZE, Backbone
-from cxrfeat.backbones.weights import Weights
-from cxrfeat.errors import CxrfeatError, ImageError, WeightsError
+from cxrfeat.backbones.registry import DEFAULT_SIZE
+from cxrfeat.errors import ImageError
 from cxrfeat.extract import pipeline, plan, provenance, seen
 from cxrfeat.extract.pipeline import Item, Seconds
+from cxrfeat.extract.recipes import choose_weights, make_recipe
 from cxrfeat.images import augment
-from cxrfeat.images.prepare import INTERPOLATIONS
 from cxrfeat.progress import Progress, silent
 from cxrfeat.store import Writer
 from cxrfeat.store.recipe import Recipe
@@ -135,15 +132,10 @@ def extract(
         The embedding file; by default `<cache>/<study>-<backbone>-<first 8 of recipe_sha256>.h5`.
     cache : path
         Folder of the default file.
-    backbone, size, interpolation, passes, seed
-        See `store.recipe.Recipe`.
     weights : str
-        `imagenet`, `random:SEED`, a path, or `auto`: imagenet, and on the embedded sample random:0 if they cannot be
-        had.
-    preprocessing : str, optional
-        By default the backbone's own.
-    policy : str
-        Name of the augmentation policy of the passes beyond 0.
+        See `recipes.choose_weights`.
+    backbone, size, preprocessing, interpolation, policy, passes, seed
+        See `recipes.make_recipe`.
     engine, precision
         See `backbones.open_engine`.
     max_failures : int, optional
@@ -232,61 +224,6 @@ def recompute(recipe: Recipe, paths: Sequence[Path], weights: str | None = None,
     """
     found = identity.weights_for(recipe, weights)
     return pipeline.embed(list(paths), recipe, choice.open_engine(recipe.pass0, found, engine))
-
-
-def make_recipe(
-    spec: Backbone,
-    weights: Weights,
-    size: int = DEFAULT_SIZE,
-    preprocessing: str | None = None,
-    interpolation: str = "area",
-    policy: str = augment.DEFAULT_POLICY,
-    passes: int = 0,
-    seed: int = 0,
-) -> Recipe:
-    """Make the recipe of an extraction; see `extract`.
-
-    Parameters
-    ----------
-    spec : Backbone
-        Which network.
-    weights : Weights
-        Its weights, at hand.
-    size, preprocessing, interpolation, policy, passes, seed
-        As in `extract`.
-    """
-    if size < MIN_SIZE:
-        raise CxrfeatError(f"size {size} is too small: {spec.name} needs {MIN_SIZE} pixels or more.")
-    if interpolation not in INTERPOLATIONS:
-        raise CxrfeatError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}.")
-    return Recipe(
-        backbone=spec.name,
-        weights=weights.name,
-        weights_sha256=identity.weights_sha256(spec.name, weights),
-        layer=spec.cam_layer,
-        preprocessing=preprocessing or spec.preprocessing,
-        size=size,
-        interpolation=interpolation,
-        augmentation=augment.policy_of(policy).to_dict() if passes else None,
-        seed=seed,
-        passes=passes,
-    )
-
-
-def choose_weights(spec: Backbone, wanted: str, study: Study, tell: Callable[[str], None]) -> Weights:
-    """Find the weights; on the embedded sample `auto` goes on with random ones, and says so."""
-    if wanted != "auto":
-        return weights_room.find(spec, wanted)
-    try:
-        return weights_room.find(spec, "imagenet")
-    except WeightsError:
-        if not sample.holds(study):
-            raise
-        tell(
-            f"ImageNet weights of {spec.name} cannot be had here: going on with RANDOM weights (random:0). "
-            "Whatever comes of them shows that the pipeline works, and is not a result."
-        )
-        return weights_room.find(spec, "random:0")
 
 
 def _embed(

@@ -10,7 +10,7 @@ from cxrfeat.evaluate import Evaluation
 from cxrfeat.evaluate.bootstrap import bootstrap, percentiles
 from cxrfeat.report import tables
 from cxrfeat.reproduce.arms import BEST, BEST_AUROCS, CITATION, SIZE, TRAINING_IMAGES, VALIDATION_IMAGES, Way
-from cxrfeat.reproduce.experiment import Reproduction, Result
+from cxrfeat.reproduce.reproduction import Reproduction, Result
 
 Row = dict[str, Any]
 ACCURACY = "accuracy_at_half"

@@ -4,95 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cxrfeat.errors import ExplainError, HeadError, WeightsError
-from cxrfeat.evaluate import Evaluation, evaluate, scored_run
-from cxrfeat.evaluate.comparison import Comparison, compare
+from cxrfeat.evaluate import evaluate, scored_run
+from cxrfeat.evaluate.comparison import compare
 from cxrfeat.progress import Progress, silent
 from cxrfeat.reproduce.arms import ARMS, BATCH, EPOCHS, PATIENCE, SIZE, WAYS, Arm, Way
+from cxrfeat.reproduce.reproduction import REPLICATES, Reproduction, Result
 from cxrfeat.run import Run
 from cxrfeat.study import Study
 
-PASSES, REPLICATES, PANELS = 2, 1000, 2
+PASSES, PANELS = 2, 2
 RUNS = "runs"
-
-
-@dataclass
-class Result:
-    """One arm in one way.
-
-    Attributes
-    ----------
-    arm, way : Arm, Way
-    run : Run
-    training, test : Evaluation
-        On the training images, as table 1 of the paper has it, and on the test images.
-    """
-
-    arm: Arm
-    way: Way
-    run: Run
-    training: Evaluation
-    test: Evaluation
-
-    @property
-    def key(self) -> str:
-        """Its name in file names."""
-        return f"{self.way.key}-{self.arm.key}"
-
-
-@dataclass
-class Reproduction:
-    """What was done.
-
-    Attributes
-    ----------
-    folder, page : pathlib.Path
-        Where everything is, and the page to open.
-    study : Study
-    size, passes, epochs, replicates, seed : int
-        As in `reproduce_paper`.
-    results : list of Result
-        The three arms in the paper's way, then in the right way.
-    between_arms : dict of str to Comparison
-        By way: the other arms against DenseNet121 without augmentation.
-    between_ways : dict of str to Comparison
-        By arm: the right way against the paper's.
-    embedded, fitted : int
-        Images embedded and heads fitted now; 0 where an earlier go had done it.
-    """
-
-    folder: Path
-    page: Path
-    study: Study
-    size: int
-    passes: int
-    epochs: int = EPOCHS
-    replicates: int = REPLICATES
-    seed: int = 0
-    results: list[Result] = field(default_factory=list)
-    between_arms: dict[str, Comparison] = field(default_factory=dict)
-    between_ways: dict[str, Comparison] = field(default_factory=dict)
-    embedded: int = 0
-    fitted: int = 0
-
-    @property
-    def random(self) -> bool:
-        """Whether a backbone had random weights, so that no number says anything about the paper."""
-        return any(result.run.random for result in self.results)
-
-    def of(self, way: Way) -> list[Result]:
-        """The three arms in one way.
-
-        Parameters
-        ----------
-        way : str
-            `paper` or `right`.
-        """
-        return [result for result in self.results if result.way == way]
 
 
 def reproduce_paper(
@@ -184,7 +109,7 @@ def _embeddings(
     """One file for each backbone in each way; the arms with and without augmentation share theirs."""
     from cxrfeat.backbones import registry
     from cxrfeat.extract import extract
-    from cxrfeat.extract.extraction import choose_weights
+    from cxrfeat.extract.recipes import choose_weights
 
     found, backbones = {}, list(dict.fromkeys(arm.backbone for arm in ARMS))
     if weights == "auto":
@@ -259,9 +184,4 @@ def _maps(done: Reproduction, result: Result, engine: str, progress: Callable[..
     except ExplainError:  # no true positive: some images are shown all the same
         targets = gallery.choose_targets(result.run, whole=True)[:PANELS]
     with progress(f"explain {result.key}") as bar:
-        gallery.make(result.run, targets, maps_folder(done, result), engine=engine, progress=bar)
-
-
-def maps_folder(done: Reproduction, result: Result) -> Path:
-    """Where the panels of figures 7 and 8 are."""
-    return done.folder / "figures" / f"maps-{result.key}"
+        gallery.make(result.run, targets, done.maps_folder(result), engine=engine, progress=bar)

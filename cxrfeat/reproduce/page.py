@@ -13,7 +13,7 @@ from cxrfeat import files
 from cxrfeat.report import figures, forest, html, html_tables, rendering
 from cxrfeat.report.html_tables import Table
 from cxrfeat.reproduce import account, arms
-from cxrfeat.reproduce.experiment import Reproduction, maps_folder
+from cxrfeat.reproduce.reproduction import Reproduction
 from cxrfeat.summary import summarise
 
 Row = dict[str, Any]
@@ -100,7 +100,7 @@ def _maps(done: Reproduction) -> list[Figure]:
     """Figures 7 and 8: the panels that were made for the arm with augmentation, in both ways."""
     found = []
     for result in done.results:
-        for path in sorted(maps_folder(done, result).glob("*.png")):
+        for path in sorted(done.maps_folder(result).glob("*.png")):
             heading = f"Figures 7 and 8: {result.arm.title}, {result.way.title.lower()}"
             found.append(_figure(done, heading, f"Image {path.stem} and the evidence for its foremost labels", path))
     return found

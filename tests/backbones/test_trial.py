@@ -59,6 +59,20 @@ def test_of_level_ways_the_first_is_taken(monkeypatch):
     assert trial.settle({}, [SLOW, QUICK], 8, open_way)[0] == QUICK
 
 
+def test_a_batch_that_was_halved_is_not_what_was_timed():
+    class Small(Sleeper):
+        def run(self, images):
+            self.batch = 1
+            time.sleep(self.seconds)
+            return (np.zeros((len(images), 1), np.float32),)
+
+    def open_small(way):
+        return Small(way.engine, way.batch, 0.003) if way == QUICK else open_way(way)
+
+    assert trial.settle({}, [SLOW, QUICK], 8, open_small)[0] == SLOW
+    assert trial.settle({"alone": 1}, [QUICK], 8, open_small)[0] == QUICK
+
+
 def test_where_none_can_be_opened_the_first_reason_is_told():
     with pytest.raises(EngineError, match="not installed"):
         trial.settle({}, [BROKEN], 8, open_way)

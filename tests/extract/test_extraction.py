@@ -85,7 +85,7 @@ def test_each_image_is_decoded_once_however_many_passes(make_study, run, monkeyp
 
 
 def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
-    inside, most, opencv = set(), [], set()
+    inside, most, opencv, workers = set(), [], set(), []
     original = room.choice.open_engine
 
     def watch(*args, **kwargs):
@@ -96,6 +96,7 @@ def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
             inside.add(threading.get_ident())
             most.append(len(inside))
             opencv.add(cv2.getNumThreads())
+            workers.append(sum(thread.name.startswith("cxrfeat") for thread in threading.enumerate()))
             try:
                 return plain(images)
             finally:
@@ -108,6 +109,7 @@ def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
     monkeypatch.setattr(room.choice, "open_engine", watch)
     run(make_study(40))
     assert max(most) <= pipeline.machine.cores()
+    assert max(workers) <= pipeline.machine.cores() + 1  # the spare one, for when a decoder keeps Python's lock
     assert opencv == {1}
     assert cv2.getNumThreads() == before
 
