@@ -41,7 +41,7 @@ def main() -> None:
         rows.append({**row, "pixels by the usual": round((size / USUAL) ** 2, 2)})
     harness.save(
         "growth",
-        "An image costs the same however many there are; with the side of the input, as much as its pixels or less",
+        "An image costs the same however many there are; beyond 224 pixels, no more than in proportion to its pixels",
         rows,
         f"Images: {what}. DenseNet121, pass 0, from the first file to a closed embedding file, opening the network "
         f"included: it is what few images cost more. The usual: {max(NUMBERS)} images; {USUAL} pixels.",
