@@ -11,6 +11,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 ORDER = [
     "extraction",
     "network",
+    "bound",
     "growth",
     "passes",
     "memory",
