@@ -9,7 +9,7 @@ import click
 from . import defaults
 from .main import UserError
 from .options import study_argument
-from .output import json_option, print_json, progress_bar, say
+from .output import json_option, print_json, progress_bar, say, stopped
 
 
 @click.command("extract")
@@ -78,8 +78,7 @@ def command(study: str | None, as_json: bool, **options) -> None:
         with progress_bar("extract") as progress:
             result = extract(found, options.pop("out"), **options, cache=defaults.CACHE, progress=progress, tell=say)
     except KeyboardInterrupt:
-        say("stopped; what was embedded is kept, and the same command goes on from there.")
-        raise click.exceptions.Exit(130) from None
+        raise stopped("stopped; what was embedded is kept, and the same command goes on from there.") from None
     _report(result)
     if as_json:
         print_json(_as_json(result))

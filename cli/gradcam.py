@@ -6,7 +6,7 @@ import click
 
 from .defaults import run_path
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
-from .output import json_option, print_json, print_table, progress_bar, say
+from .output import json_option, print_json, print_table, progress_bar, say, stopped
 
 
 @click.command("gradcam", short_help="Draw where in the image the evidence for a finding lies.")
@@ -78,8 +78,7 @@ def command(images, run, labels, show, whole, sanity, boxes, as_json, **options)
         with progress_bar("explaining") as progress:
             done = gallery.make(opened, targets, options["out"], style, progress=progress, **made)
     except KeyboardInterrupt:
-        say("stopped; the images made so far are kept, and the same command goes on from there.")
-        raise click.exceptions.Exit(130) from None
+        raise stopped("stopped; the images made so far are kept, and the same command goes on from there.") from None
     _print(done, as_json)
     for sentence in [*strange, *(f"{image_id}: {sentence}" for image_id, sentence in done.failed.items())]:
         say(f"error: {sentence}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     click.echo(text, err=True)
+
+
+def stopped(text: str) -> click.exceptions.Exit:
+    """Say what Ctrl-C left, and return what ends the command with 130.
+
+    From here on Ctrl-C is ignored: all that is left is to end, and a second one would end in a traceback.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    say(text)
+    return click.exceptions.Exit(130)
 
 
 def print_json(result: Any) -> None:

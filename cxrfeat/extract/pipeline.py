@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -135,6 +135,7 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
             stop.set()
             for future in pending:
                 future.cancel()
+            _wait(pending)
 
 
 def workers_for(engine: Engine) -> int:
@@ -168,6 +169,20 @@ def _result(future: Future[Block | None]) -> Block:
     block = future.result()
     assert block is not None, "a block is only dropped once the generator is closed"
     return block
+
+
+def _wait(futures: Sequence[Future[Block | None]]) -> None:
+    """Wait until no worker is at work, however often Ctrl-C is pressed meanwhile.
+
+    An interrupted `Thread.join` can take a thread for ended that is not (CPython 3.11, beside its note on bpo-45274); met
+    in an engine by the end of the interpreter, such a thread aborts the process.
+    """
+    while True:
+        try:
+            wait(futures)
+            return
+        except KeyboardInterrupt:  # the first one is what ends the work, and is on its way
+            continue
 
 
 def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, seats: threading.Semaphore) -> Block:
