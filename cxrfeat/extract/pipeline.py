@@ -174,8 +174,8 @@ def _result(future: Future[Block | None]) -> Block:
 def _wait(futures: Sequence[Future[Block | None]]) -> None:
     """Wait until no worker is at work, however often Ctrl-C is pressed meanwhile.
 
-    An interrupted `Thread.join` can take a thread for ended that is not (CPython 3.11, beside its note on bpo-45274); met
-    in an engine by the end of the interpreter, such a thread aborts the process.
+    An interrupted `Thread.join` can take a thread for ended that is not (CPython 3.11, beside its note on bpo-45274);
+    met in an engine by the end of the interpreter, such a thread aborts the process.
     """
     while True:
         try:
