@@ -18,7 +18,6 @@ from packaging.requirements import Requirement
 
 from cxrfeat import machine, sample
 from cxrfeat.backbones import weights
-from cxrfeat.backbones.registry import DEFAULT_SIZE
 
 PYTHONS = ((3, 11), (3, 13))
 SHOWN = ("tensorflow", "keras", "openvino", "mnn", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
@@ -156,8 +155,7 @@ def _engine(deep: bool) -> Check:
 def _on_the_processor() -> str:
     from cxrfeat.backbones import choice
 
-    first = choice.ways_of("processor", DEFAULT_SIZE)[0]
-    return f"the default on the processor is {first.engine}, until a large extraction has tried what is fastest"
+    return f"the default on the processor is {choice.default()}, until a large extraction has tried what is fastest"
 
 
 def _disk(folder: Path) -> Iterator[Check]:
