@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cxrfeat.labels import NIH_LABELS
+from cxrfeat._labels import NIH_LABELS
 
 IMAGES = 25_596
 # Share of positives in the full table of ChestX-ray14, in the order of NIH_LABELS.

@@ -15,7 +15,7 @@ import json, sys, time
 import numpy as np
 import onnx, openvino
 from collections import Counter
-from cxrfeat.backbones import export, registry, weights
+from cxrfeat._backbones import export, registry, weights
 backbone = sys.argv[1]
 spec = registry.get(backbone)
 folder = export.ensure_export(backbone, weights.Weights("random:0"), spec.preprocessing, 224)

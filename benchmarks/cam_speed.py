@@ -14,15 +14,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import harness
 import numpy as np
 
-from cxrfeat.backbones import open_engine, registry
-from cxrfeat.backbones.graph import keras_graph
-from cxrfeat.backbones.identity import weights_sha256
-from cxrfeat.backbones.weights import find
-from cxrfeat.explain.cam import ClosedForm, forward
-from cxrfeat.explain.gradcam import Gradients, dense
-from cxrfeat.images import prepare
-from cxrfeat.images.decode import read_grey
-from cxrfeat.store.recipe import Recipe
+from cxrfeat._backbones import open_engine, registry
+from cxrfeat._backbones.graph import keras_graph
+from cxrfeat._backbones.identity import weights_sha256
+from cxrfeat._backbones.weights import find
+from cxrfeat._explain.cam import ClosedForm, forward
+from cxrfeat._explain.gradcam import Gradients, dense
+from cxrfeat._images import prepare
+from cxrfeat._images.decode import read_grey
+from cxrfeat._store.recipe import Recipe
 
 LABELS = 14
 

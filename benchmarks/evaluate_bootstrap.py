@@ -20,7 +20,7 @@ import numpy as np
 from _evaluation import IMAGES, official_size
 from sklearn.metrics import roc_auc_score
 
-from cxrfeat.evaluate.bootstrap import METRICS, bootstrap, draw
+from cxrfeat._evaluate.bootstrap import METRICS, bootstrap, draw
 
 
 def main() -> None:

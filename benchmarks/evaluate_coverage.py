@@ -17,8 +17,8 @@ import harness
 import numpy as np
 from scipy.stats import norm
 
-from cxrfeat.evaluate import delong
-from cxrfeat.evaluate.bootstrap import bootstrap
+from cxrfeat._evaluate import delong
+from cxrfeat._evaluate.bootstrap import bootstrap
 
 PATIENTS, EACH = 80, 3
 

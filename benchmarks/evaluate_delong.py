@@ -15,7 +15,7 @@ import harness
 import numpy as np
 from _evaluation import IMAGES, official_size
 
-from cxrfeat.evaluate import delong
+from cxrfeat._evaluate import delong
 
 
 def by_the_formula(y: np.ndarray, score: np.ndarray, block: int = 256) -> tuple[float, float]:

@@ -20,8 +20,8 @@ CASES = [("densenet121", 224), ("densenet121", 400), ("resnet50", 224)]
 WEIGHTS = """
 import os, sys; os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
-from cxrfeat.backbones import graph, registry, weights
-from cxrfeat.images import decode, prepare
+from cxrfeat._backbones import graph, registry, weights
+from cxrfeat._images import decode, prepare
 import keras
 backbone, size, folder, listing = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 make = getattr(keras.applications, registry.get(backbone).builder)
@@ -78,7 +78,7 @@ def one_case(backbone: str, size: int, files: list[Path], repeats: int, torch: P
 
 def differences(folder: Path, backbone: str, torch: Path | None) -> str:
     """Ours against the peers on the same pixels, relative to the largest value."""
-    from cxrfeat.store import EmbeddingFile
+    from cxrfeat._store import EmbeddingFile
 
     with EmbeddingFile.open(folder / "0.h5") as file:
         ours = file.read(file.image_ids[:16])[0]

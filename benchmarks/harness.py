@@ -15,7 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cxrfeat import machine, sample
+from cxrfeat import _machine as machine
+from cxrfeat import _sample as sample
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent.parent / "shared" / "data"

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrfeat.heads.rows import MatrixRows
-from cxrfeat.heads.solver import path, solve
-from cxrfeat.heads.weighting import weigh
-from cxrfeat.labels import NIH_LABELS
+from cxrfeat._heads.rows import MatrixRows
+from cxrfeat._heads.solver import path, solve
+from cxrfeat._heads.weighting import weigh
+from cxrfeat._labels import NIH_LABELS
 
 ROWS, DIM = 86_524, 1_024
 # Positives of each label among the release's 112,120 images.

@@ -16,9 +16,9 @@ from pathlib import Path
 import cv2
 import harness
 
-from cxrfeat import sample
-from cxrfeat.extract import extract
-from cxrfeat.heads import fit_head
+from cxrfeat import _sample as sample
+from cxrfeat._extract import extract
+from cxrfeat._heads import fit_head
 
 SHAPES = ((400, 400), (512, 512), (300, 420), (700, 500), (256, 256), (640, 480), (1000, 800))
 COMMAND = "from cxrfeat_cli.main import cli; cli()"

@@ -16,7 +16,7 @@ EXPORT = """
 import os, sys; os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import onnx
 from pathlib import Path
-from cxrfeat.backbones import graph, mnn_engine, registry, rewrite, translate, weights
+from cxrfeat._backbones import graph, mnn_engine, registry, rewrite, translate, weights
 spec, folder = registry.get(sys.argv[1]), Path(sys.argv[2])
 plain = translate.translate(graph.keras_graph(spec.name, weights.Weights("random:0"), spec.preprocessing, 224))
 for name, model in (("plain", plain), ("rewritten", rewrite.rewrite(plain))):
@@ -29,7 +29,7 @@ import json, os, sys, time; os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
-from cxrfeat.backbones import graph, mnn_engine, openvino_engine, registry, weights
+from cxrfeat._backbones import graph, mnn_engine, openvino_engine, registry, weights
 engine, kind, batch, cores, backbone, folder = sys.argv[1:]
 images = np.random.default_rng(0).integers(0, 256, (64, 224, 224), dtype=np.uint8)
 if engine == "mnn":

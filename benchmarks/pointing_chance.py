@@ -13,12 +13,12 @@ import harness
 import numpy as np
 import pandas as pd
 
-from cxrfeat.datasets import boxes as boxes_room
-from cxrfeat.datasets.boxes import SIDE
-from cxrfeat.explain import baselines
-from cxrfeat.explain.detection import NAMES, score
-from cxrfeat.explain.geometry import compose, grid_to_input
-from cxrfeat.images import prepare
+from cxrfeat._datasets import boxes as boxes_room
+from cxrfeat._datasets.boxes import SIDE
+from cxrfeat._explain import baselines
+from cxrfeat._explain.detection import NAMES, score
+from cxrfeat._explain.geometry import compose, grid_to_input
+from cxrfeat._images import prepare
 
 SIZE, GRID, FRAME = 224, 7, 256
 

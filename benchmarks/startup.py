@@ -16,8 +16,8 @@ FIRST = """
 import time; begun = time.perf_counter()
 import json, sys
 import numpy as np
-from cxrfeat.backbones import open_engine, registry, weights
-from cxrfeat.extract import make_recipe
+from cxrfeat._backbones import open_engine, registry, weights
+from cxrfeat._extract import make_recipe
 recipe = make_recipe(registry.get("densenet121"), weights.Weights("random:0"))
 ready = open_engine(recipe)
 print(json.dumps({"seconds": time.perf_counter() - begun}))
@@ -25,10 +25,10 @@ print(json.dumps({"seconds": time.perf_counter() - begun}))
 FILL = """
 import sys
 import numpy as np
-from cxrfeat.backbones import registry, weights
-from cxrfeat.extract import extraction, make_recipe, seen
-from cxrfeat.store import Writer
-from cxrfeat.study import read_study
+from cxrfeat._backbones import registry, weights
+from cxrfeat._extract import extraction, make_recipe, seen
+from cxrfeat._store import Writer
+from cxrfeat._study import read_study
 study, out = read_study(sys.argv[1]), sys.argv[2]
 recipe = make_recipe(registry.get("densenet121"), weights.Weights("random:0"))
 rng = np.random.default_rng(0)

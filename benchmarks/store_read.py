@@ -12,12 +12,12 @@ from pathlib import Path
 import harness
 import numpy as np
 
-from cxrfeat.store import Recipe, Writer
+from cxrfeat._store import Recipe, Writer
 
 COMMON = """
 import json, sys, time
 import numpy as np
-from cxrfeat.store.reader import EmbeddingFile
+from cxrfeat._store.reader import EmbeddingFile
 folder = sys.argv[1]
 ids = np.load(folder + "/ids.npy")
 order = np.load(folder + "/order.npy")

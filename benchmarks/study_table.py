@@ -11,7 +11,7 @@ from pathlib import Path
 import harness
 import numpy as np
 
-from cxrfeat.labels import NIH_LABELS
+from cxrfeat._labels import NIH_LABELS
 
 # Share of the release's 112,120 images with each label, in the order of NIH_LABELS.
 PREVALENCE = [0.103, 0.025, 0.119, 0.177, 0.052, 0.056, 0.013, 0.047, 0.042, 0.021, 0.022, 0.015, 0.030, 0.002]
@@ -24,7 +24,7 @@ def report(y, patients, test):
     print(json.dumps({"images": len(y), "worst": float(off.max()), "size": float(test.mean())}))
 """
 OURS = """
-from cxrfeat.datasets import nih
+from cxrfeat._datasets import nih
 study = nih.read(sys.argv[1], images=None, resplit=True)
 report(study.y, study.patients, study.table["split"].to_numpy() == "test")
 """

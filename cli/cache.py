@@ -37,7 +37,7 @@ def ls(folder: str, as_json: bool) -> None:
     Example:
       cxrfeat cache ls
     """
-    from cxrfeat.store import shelf
+    from cxrfeat._store import shelf
 
     rows = shelf.ls(folder)
     if as_json:
@@ -58,7 +58,7 @@ def info(file: str | None, as_json: bool) -> None:
     Example:
       cxrfeat cache info cache/nih-densenet121-1a2b3c4d.h5
     """
-    from cxrfeat.store import shelf
+    from cxrfeat._store import shelf
 
     found = shelf.info(embedding_path(file))
     if as_json:
@@ -105,13 +105,13 @@ def verify(
       cxrfeat cache verify
       cxrfeat cache verify cache/nih-densenet121-1a2b3c4d.h5 --deep --images ~/ChestX-ray14
     """
-    from cxrfeat.store.verify import verify as check
+    from cxrfeat._store.verify import verify as check
 
     path = embedding_path(file)
     paths = _image_paths(path, images, study, needed=deep)
     recompute = None
     if deep:
-        from cxrfeat.extract import recompute as run_again
+        from cxrfeat._extract import recompute as run_again
 
         def recompute(recipe, files):
             return run_again(recipe, files, weights=weights)
@@ -136,7 +136,7 @@ def repair(file: str, out: str | None, as_json: bool) -> None:
     Example:
       cxrfeat cache repair cache/nih-densenet121-1a2b3c4d.h5
     """
-    from cxrfeat.store.repair import repair as mend
+    from cxrfeat._store.repair import repair as mend
 
     with progress_bar("repair", "rows") as progress:
         found = mend(file, out, progress)
@@ -164,7 +164,7 @@ def merge(files: tuple[str, ...], out: str, prefer: str | None, as_json: bool) -
     Example:
       cxrfeat cache merge cache/a.h5 cache/b.h5 -o cache/all.h5
     """
-    from cxrfeat.store.merge import merge as join
+    from cxrfeat._store.merge import merge as join
 
     with progress_bar("merge", "rows") as progress:
         found = join(files, out, prefer or "refuse", progress)  # type: ignore[arg-type]
@@ -193,7 +193,7 @@ def export(file: str | None, to: str | None, out: str | None, passes: tuple[int,
     Example:
       cxrfeat cache export cache/nih-densenet121-1a2b3c4d.h5 --to npz --pass 0
     """
-    from cxrfeat.store.exchange import export as write
+    from cxrfeat._store.exchange import export as write
 
     path = embedding_path(file)
     if out is None and to is None:
@@ -229,8 +229,8 @@ def import_(
     Example:
       cxrfeat cache import features.npy --ids names.txt --backbone resnet50 --preprocessing caffe -o cache/theirs.h5
     """
-    from cxrfeat.store import Recipe, exchange
-    from cxrfeat.store.verify import find_images
+    from cxrfeat._store import Recipe, exchange
+    from cxrfeat._store.verify import find_images
 
     recipe = Recipe(**made_by) if made_by["backbone"] else None
     names = exchange.read_ids(ids) if ids else None
@@ -259,7 +259,7 @@ def prune(folder: str, studies: str, runs: str, dry: bool, as_json: bool) -> Non
       cxrfeat cache prune
       cxrfeat cache prune --yes
     """
-    from cxrfeat.store import shelf
+    from cxrfeat._store import shelf
 
     needs = _needs(Path(studies), Path(runs))
     found = shelf.unneeded(folder, needs)
@@ -278,15 +278,15 @@ def prune(folder: str, studies: str, runs: str, dry: bool, as_json: bool) -> Non
 def _image_paths(path: Path, images: str | None, study: str | None, needed: bool) -> dict[str, Path] | None:
     """Where the images of a file are: under a folder, or by a study."""
     if images:
-        from cxrfeat.store import EmbeddingFile
-        from cxrfeat.store.verify import find_images
+        from cxrfeat._store import EmbeddingFile
+        from cxrfeat._store.verify import find_images
 
         with EmbeddingFile.open(path) as file:
             return find_images(images, file.image_ids)
     if not study and not needed:
         return None
-    from cxrfeat import sample
-    from cxrfeat.study import read_study
+    from cxrfeat import _sample as sample
+    from cxrfeat._study import read_study
 
     if study == "sample" or (not study and path.name.startswith("sample-")):
         table = sample.study()
@@ -297,10 +297,10 @@ def _image_paths(path: Path, images: str | None, study: str | None, needed: bool
 
 def _needs(studies: Path, runs: Path) -> list:
     """What embedding files are kept for; the embedded sample counts as a study."""
-    from cxrfeat import sample
-    from cxrfeat.run import Run
-    from cxrfeat.store.shelf import Need
-    from cxrfeat.study import read_study
+    from cxrfeat import _sample as sample
+    from cxrfeat._run import Run
+    from cxrfeat._store.shelf import Need
+    from cxrfeat._study import read_study
 
     found = [Need("sample", frozenset(sample.study().ids.tolist()))]
     for path in sorted(studies.glob("*.csv")):

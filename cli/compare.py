@@ -31,10 +31,10 @@ def command(runs, split, intersection, replicates, seed, kind, out, anyway, as_j
     Example:
       cxrfeat compare runs/sample-logistic runs/sample-keras
     """
-    from cxrfeat.evaluate import scored_run
-    from cxrfeat.evaluate.comparison import compare
-    from cxrfeat.report import forest
-    from cxrfeat.run import Run
+    from cxrfeat._evaluate import scored_run
+    from cxrfeat._evaluate.comparison import compare
+    from cxrfeat._report import forest
+    from cxrfeat._run import Run
 
     opened = [Run.open(run_path(run)) for run in runs]
     with progress_bar("bootstrap", "replicates") as progress:

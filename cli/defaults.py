@@ -17,7 +17,7 @@ def study_path(given: str | None) -> Path:
     A name without a folder or ending is looked up under `studies/`.
     """
     if given == "sample" and not (STUDIES / "sample.csv").is_file():
-        from cxrfeat import sample  # not above: it brings pandas, and `--help` should not wait for that
+        from cxrfeat import _sample as sample  # not above: it brings pandas, and `--help` should not wait for that
 
         return sample.path()
     if given:

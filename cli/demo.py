@@ -29,8 +29,8 @@ def command(out: str, as_json: bool, **options) -> None:
       cxrfeat demo
       cd cxrfeat-demo && cxrfeat evaluate --by sex
     """
-    from cxrfeat.demo import run_demo
-    from cxrfeat.report.tables import flat
+    from cxrfeat._demo import run_demo
+    from cxrfeat._report.tables import flat
 
     started = time.monotonic()
     demo = run_demo(out, **options, tell=say, progress=progress_bar)

@@ -23,7 +23,7 @@ def command(deep: bool, as_json: bool) -> None:
       cxrfeat doctor
       cxrfeat doctor --deep --json
     """
-    from cxrfeat.doctor import examine
+    from cxrfeat._doctor import examine
 
     checks = examine(deep=deep)
     failed = [c for c in checks if c.state == "fail"]

@@ -34,10 +34,10 @@ def command(run, split, by, replicates, seed, kind, figures, anyway, as_json) ->
       cxrfeat evaluate --run runs/sample-logistic
       cxrfeat evaluate --by view --by sex --by age --format latex > table.tex
     """
-    from cxrfeat.evaluate import evaluate_run
-    from cxrfeat.report import tables
-    from cxrfeat.report.evaluation import write
-    from cxrfeat.run import Run
+    from cxrfeat._evaluate import evaluate_run
+    from cxrfeat._report import tables
+    from cxrfeat._report.evaluation import write
+    from cxrfeat._run import Run
 
     opened = Run.open(run_path(run))
     with progress_bar("bootstrap", "replicates") as progress:

@@ -70,8 +70,8 @@ def command(study: str | None, as_json: bool, **options) -> None:
       cxrfeat extract sample --passes 2
       cxrfeat extract studies/nih.csv --backbone resnet50 --size 400
     """
-    from cxrfeat.extract import extract
-    from cxrfeat.study import read_study
+    from cxrfeat._extract import extract
+    from cxrfeat._study import read_study
 
     found = read_study(defaults.study_path(study))
     try:

@@ -66,11 +66,11 @@ def command(
       cxrfeat fit-head sample --weighted
       cxrfeat fit-head --head keras --weighted --set epochs=40 --set hidden=256
     """
-    from cxrfeat.heads.files import default_folder
-    from cxrfeat.heads.fit import fit_head
-    from cxrfeat.heads.settings import parse, parse_grid, parse_size
-    from cxrfeat.store import EmbeddingFile
-    from cxrfeat.study import read_study
+    from cxrfeat._heads.files import default_folder
+    from cxrfeat._heads.fit import fit_head
+    from cxrfeat._heads.settings import parse, parse_grid, parse_size
+    from cxrfeat._store import EmbeddingFile
+    from cxrfeat._study import read_study
 
     heads, weighting, calibration, pairs = _preset(preset, heads, weighting, calibration, pairs)
     if weighted and weighting not in (None, "paper"):
@@ -130,7 +130,7 @@ def _tell(run, as_json: bool) -> None:
         say("NOT converged: see `fit` in head.json.")
     say(f"validation: {info['options']['validation']}")
     if (run.path / "history.csv").is_file():
-        from cxrfeat.report.figures import losses
+        from cxrfeat._report.figures import losses
 
         say(f"loss curves: {losses(run, run.path / 'figures' / 'loss.png')[0]}")
     say(f"run: {run.path}")

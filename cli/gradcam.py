@@ -62,9 +62,9 @@ def command(images, run, labels, show, whole, sanity, boxes, as_json, **options)
       cxrfeat gradcam --show fn --labels Effusion,Mass --limit 8 --grid
       cxrfeat gradcam --all --split test --out maps/
     """
-    from cxrfeat.labels import choose_known
-    from cxrfeat.report import gallery
-    from cxrfeat.run import Run
+    from cxrfeat._labels import choose_known
+    from cxrfeat._report import gallery
+    from cxrfeat._run import Run
 
     opened = Run.open(run_path(run))
     wanted = [name.strip() for name in (labels or "").split(",") if name.strip()]
@@ -115,7 +115,7 @@ def _print(done, as_json: bool) -> None:
 
 
 def _sanity(run, targets, labels, as_json: bool, options) -> None:
-    from cxrfeat.report.sanity_plot import sanity_figure
+    from cxrfeat._report.sanity_plot import sanity_figure
 
     with progress_bar("randomising", unit="steps") as progress:
         result = sanity_figure(run, targets, labels, options["method"], options["weights"], options["out"], progress)

@@ -60,8 +60,8 @@ def command(run, boxes, as_json, **options) -> None:  # fmt: skip
       cxrfeat localize --run runs/sample --boxes BBox_List_2017.csv
       cxrfeat localize --tune-on val --json
     """
-    from cxrfeat.report.localization import score_run
-    from cxrfeat.run import Run
+    from cxrfeat._report.localization import score_run
+    from cxrfeat._run import Run
 
     opened = Run.open(run_path(run))
     with progress_bar("scoring") as progress:

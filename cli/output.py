@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from cxrfeat.progress import Progress, silent
+from cxrfeat._progress import Progress, silent
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 

@@ -34,7 +34,7 @@ def command(images, run_folder, study_named, files, tta, weights, memory, out, a
 
     Not a medical device.
     """
-    from cxrfeat.run import Run
+    from cxrfeat._run import Run
 
     run = Run.open(run_path(run_folder))
     if images:
@@ -44,10 +44,10 @@ def command(images, run_folder, study_named, files, tta, weights, memory, out, a
 
 
 def _study(run, study_named, files, tta, memory, out, as_json) -> None:
-    from cxrfeat.heads import predict
-    from cxrfeat.heads.files import write_predictions
-    from cxrfeat.heads.settings import parse_size
-    from cxrfeat.study import read_study
+    from cxrfeat._heads import predict
+    from cxrfeat._heads.files import write_predictions
+    from cxrfeat._heads.settings import parse_size
+    from cxrfeat._study import read_study
 
     study = read_study(study_path(study_named)) if study_named else run.study()
     own = study.name == run.info["study"]["name"]
@@ -65,9 +65,9 @@ def _study(run, study_named, files, tta, memory, out, as_json) -> None:
 def _images(run, paths, weights, out, as_json) -> None:
     import numpy as np
 
-    from cxrfeat.extract import recompute
-    from cxrfeat.heads import load_head
-    from cxrfeat.heads.files import prediction_table, write_predictions
+    from cxrfeat._extract import recompute
+    from cxrfeat._heads import load_head
+    from cxrfeat._heads.files import prediction_table, write_predictions
 
     head = load_head(run)
     x = np.concatenate([recompute(recipe, paths, weights) for recipe in run.recipes], axis=1)

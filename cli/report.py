@@ -39,8 +39,8 @@ def command(runs, out, by, as_json, **options) -> None:
       cxrfeat report
       cxrfeat report runs/sample-densenet121-logistic runs/sample-densenet121-keras -o report.html --images 30
     """
-    from cxrfeat.report import html
-    from cxrfeat.run import Run
+    from cxrfeat._report import html
+    from cxrfeat._run import Run
 
     opened = [Run.open(run_path(run)) for run in runs or (None,)]
     with progress_bar("report", "steps") as progress:

@@ -51,8 +51,8 @@ def paper(study, out, listed, as_json, **options) -> None:
       cxrfeat reproduce paper sample
       cxrfeat reproduce paper studies/nih.csv --list subset.txt -o paper-subset
     """
-    from cxrfeat.reproduce import account, reproduce_paper
-    from cxrfeat.study import read_study
+    from cxrfeat._reproduce import account, reproduce_paper
+    from cxrfeat._study import read_study
 
     started = time.monotonic()
     found = read_study(study_path(study))

@@ -31,10 +31,10 @@ def command(run, split, labels, out, width, anyway, as_json) -> None:
       cxrfeat roc --run runs/sample-logistic
       cxrfeat roc --label Effusion --label Edema --out effusion.pdf
     """
-    from cxrfeat.evaluate.scored import scored_run
-    from cxrfeat.labels import choose
-    from cxrfeat.report import figures, tables
-    from cxrfeat.run import Run
+    from cxrfeat._evaluate.scored import scored_run
+    from cxrfeat._labels import choose
+    from cxrfeat._report import figures, tables
+    from cxrfeat._run import Run
 
     opened = Run.open(run_path(run))
     scored = scored_run(opened, split, anyway)

@@ -21,7 +21,7 @@ def command(folder: str, as_json: bool) -> None:
       cxrfeat sample xrays
       cxrfeat study build xrays/xrays.csv --images xrays/images --path file --patient patient --findings findings
     """
-    from cxrfeat import sample
+    from cxrfeat import _sample as sample
 
     table = sample.copy(folder)
     if as_json:

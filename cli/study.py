@@ -55,9 +55,10 @@ def build(source: str, out: str | None, as_json: bool, **options) -> None:
       cxrfeat study build ward.csv --path file --patient mrn --label Effusion --label Edema
       cxrfeat study build ward.csv --path file --patient mrn --findings "Finding Labels" --separator ";"
     """
-    from cxrfeat import datasets, sample
+    from cxrfeat import _datasets as datasets
+    from cxrfeat import _sample as sample
+    from cxrfeat._summary import summarise
     from cxrfeat.errors import StudyError
-    from cxrfeat.summary import summarise
 
     keys = ("image_id", "path", "patient", "labels", "findings_column", "separator", "split")
     columns = {key: value for key in keys if (value := options.pop(key))}
@@ -89,8 +90,8 @@ def describe(study: str | None, figure: str | None, as_json: bool) -> None:
       cxrfeat study describe sample --figure frequencies.png
       cxrfeat study describe studies/nih.csv --json
     """
-    from cxrfeat.study import read_study
-    from cxrfeat.summary import summarise
+    from cxrfeat._study import read_study
+    from cxrfeat._summary import summarise
 
     found = read_study(study_path(study))
     summary = summarise(found)
@@ -99,7 +100,7 @@ def describe(study: str | None, figure: str | None, as_json: bool) -> None:
     else:
         _print(summary)
     if figure:
-        from cxrfeat.report import figures
+        from cxrfeat._report import figures
 
         figures.class_frequencies(found, figure)
         say(f"wrote {figure}")

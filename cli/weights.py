@@ -27,7 +27,7 @@ def ls(as_json: bool) -> None:
     Example:
       cxrfeat weights ls
     """
-    from cxrfeat.backbones import weights
+    from cxrfeat._backbones import weights
 
     rows = weights.listing()
     print_json(rows) if as_json else print_table(rows, columns=["backbone", "weights", "state", "file", "folder"])
@@ -42,6 +42,6 @@ def fetch(backbone: str) -> None:
     Example:
       cxrfeat weights fetch resnet50
     """
-    from cxrfeat.backbones import registry, weights
+    from cxrfeat._backbones import registry, weights
 
     click.echo(weights.find(registry.get(backbone), "imagenet").path)

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat import sample
-from cxrfeat.labels import NIH_LABELS
-from cxrfeat.store.recipe import Recipe
-from cxrfeat.study import Study
+from cxrfeat import _sample as sample
+from cxrfeat._labels import NIH_LABELS
+from cxrfeat._store.recipe import Recipe
+from cxrfeat._study import Study
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -144,13 +144,13 @@ def trained(tmp_path_factory) -> SimpleNamespace:
 
     Attributes: `run`, `study`, `file` (embeddings), `recipe`, `weights`, `pixels` (network inputs), `folder`.
     """
-    from cxrfeat.backbones import open_engine, registry
-    from cxrfeat.backbones.identity import weights_sha256
-    from cxrfeat.backbones.weights import find
-    from cxrfeat.heads import fit_head
-    from cxrfeat.images import prepare
-    from cxrfeat.images.decode import read_grey
-    from cxrfeat.store import Writer
+    from cxrfeat._backbones import open_engine, registry
+    from cxrfeat._backbones.identity import weights_sha256
+    from cxrfeat._backbones.weights import find
+    from cxrfeat._heads import fit_head
+    from cxrfeat._images import prepare
+    from cxrfeat._images.decode import read_grey
+    from cxrfeat._store import Writer
 
     folder = tmp_path_factory.mktemp("trained")
     study = _films(folder / "films", 30)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cxrfeat import sample
+from cxrfeat import _sample as sample
 
 
 def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:

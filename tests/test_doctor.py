@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat import doctor
-from cxrfeat.backbones.registry import BACKBONES
+from cxrfeat import _doctor as doctor
+from cxrfeat._backbones.registry import BACKBONES
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_command_exits_with_1_only_when_something_fails(healthy, tmp_path, m
 
 def test_without_deep_nothing_heavy_is_imported(tmp_path):
     code = (
-        "import sys; from cxrfeat.doctor import examine; examine();"
+        "import sys; from cxrfeat._doctor import examine; examine();"
         "print([m for m in ('tensorflow', 'keras', 'MNN', 'onnx', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
     env = os.environ | {"CXRFEAT_CACHE": str(tmp_path), "KERAS_HOME": str(tmp_path)}

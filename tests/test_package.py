@@ -80,6 +80,6 @@ def test_the_wheel_holds_the_packages_their_data_and_nothing_else(built):
     expected = {name for name in tracked() if name.startswith("cxrfeat/")}
     expected |= {f"cxrfeat_{name}" for name in tracked() if name.startswith("cli/")}
     assert names == expected
-    for name in ("cxrfeat/py.typed", "cxrfeat/report/templates/report.html.j2", "cxrfeat/sample/sample.csv"):
+    for name in ("cxrfeat/py.typed", "cxrfeat/_report/templates/report.html.j2", "cxrfeat/_sample/sample.csv"):
         assert name in names
     assert "From a folder of chest X-rays" in metadata and str(Path.home()) not in metadata

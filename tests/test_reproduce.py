@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
+from cxrfeat._reproduce import reproduce_paper
+from cxrfeat._run import Run
+from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import CxrfeatError, StudyError, WeightsError
-from cxrfeat.reproduce import reproduce_paper
-from cxrfeat.run import Run
-from cxrfeat.store import EmbeddingFile
 
 OPTIONS = {"weights": "random:0", "size": 32, "passes": 1, "epochs": 3, "replicates": 50}
 ARMS = ("densenet121", "densenet121-augmented", "resnet50-augmented")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxrfeat._split import assign, stratified
 from cxrfeat.errors import StudyError
-from cxrfeat.split import assign, stratified
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 

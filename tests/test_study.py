@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxrfeat._labels import NIH_LABELS
+from cxrfeat._study import Study, numbers, read_study
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
-from cxrfeat.labels import NIH_LABELS
-from cxrfeat.study import Study, numbers, read_study
 
 
 def frame(**changes) -> pd.DataFrame:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cxrfeat.study import Study
-from cxrfeat.summary import summarise
+from cxrfeat._study import Study
+from cxrfeat._summary import summarise
 
 
 def test_counts_are_those_of_a_plain_group_by(sample_study):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrfeat.backbones import open_engine, registry, weights
-from cxrfeat.extract import extract, make_recipe, pipeline
-from cxrfeat.study import Study
+from cxrfeat._backbones import open_engine, registry, weights
+from cxrfeat._extract import extract, make_recipe, pipeline
+from cxrfeat._study import Study
 
 backbone, size, out, passes, listing = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 bound = len(sys.argv) > 6

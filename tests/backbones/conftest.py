@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cxrfeat.backbones import identity, registry
-from cxrfeat.backbones.weights import Weights
-from cxrfeat.store.recipe import Recipe
+from cxrfeat._backbones import identity, registry
+from cxrfeat._backbones.weights import Weights
+from cxrfeat._store.recipe import Recipe
 
 SIZE = 64
 

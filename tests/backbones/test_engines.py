@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cxrfeat import machine
-from cxrfeat.backbones import choice, export, graph, identity, mnn_engine, open_engine, openvino_engine, weights
-from cxrfeat.backbones.weights import Weights
+from cxrfeat import _machine as machine
+from cxrfeat._backbones import choice, export, graph, identity, mnn_engine, open_engine, openvino_engine, weights
+from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import EngineError, RecipeError, WeightsError
 
 RANDOM = Weights("random:0")
@@ -101,8 +101,8 @@ def test_a_kept_export_runs_without_tensorflow(recipe_for, pictures):
     recipe = recipe_for("densenet121")
     open_engine(recipe, RANDOM, "mnn")
     code = (
-        "import sys, json, numpy as np; from cxrfeat.store.recipe import Recipe;"
-        "from cxrfeat.backbones import open_engine; r = Recipe.from_json(sys.argv[1]);"
+        "import sys, json, numpy as np; from cxrfeat._store.recipe import Recipe;"
+        "from cxrfeat._backbones import open_engine; r = Recipe.from_json(sys.argv[1]);"
         "open_engine(r, engine='mnn').run(np.zeros((1, r.size, r.size), np.uint8));"
         "print(json.dumps([m for m in ('tensorflow', 'keras', 'onnx', 'sklearn', 'matplotlib') if m in sys.modules]))"
     )
@@ -123,7 +123,7 @@ def test_the_cpu_engine_is_taken_where_no_gpu_is_visible(monkeypatch):
 
 
 def test_a_gpu_that_tensorflow_sees_is_taken(monkeypatch):
-    from cxrfeat.backbones import tensorflow_engine
+    from cxrfeat._backbones import tensorflow_engine
 
     monkeypatch.setattr(machine, "gpu_likely", lambda: True)
     monkeypatch.setattr(tensorflow_engine, "gpus", lambda: ["GPU:0"])
@@ -147,9 +147,9 @@ import sys, threading, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from cxrfeat.backbones import tensorflow_engine
-from cxrfeat.backbones.weights import Weights
-from cxrfeat.store.recipe import Recipe
+from cxrfeat._backbones import tensorflow_engine
+from cxrfeat._backbones.weights import Weights
+from cxrfeat._store.recipe import Recipe
 
 recipe, case = Recipe.from_json(sys.argv[1]), np.load(sys.argv[2])
 two = tensorflow_engine.open_engine(recipe, Weights("random:0"), ("embedding",))
@@ -181,7 +181,7 @@ def small_card():
     """An engine on a card that holds `room` images at a time; a row's output is its picture's mean."""
     import tensorflow as tf
 
-    from cxrfeat.backbones.tensorflow_engine import TensorFlowEngine
+    from cxrfeat._backbones.tensorflow_engine import TensorFlowEngine
 
     def make(room: int, batch: int = 16) -> TensorFlowEngine:
         def network(images):
@@ -206,7 +206,7 @@ def test_a_batch_that_a_card_does_not_hold_is_halved_and_stays_so(small_card, pi
 
 @pytest.mark.parametrize(("size", "batches"), [(224, [64, 128, 32]), (448, [16, 32, 8]), (1024, [2, 4, 1])])
 def test_batches_worth_trying_on_a_card_shrink_with_the_picture(size, batches, monkeypatch):
-    from cxrfeat.backbones import tensorflow_engine
+    from cxrfeat._backbones import tensorflow_engine
 
     monkeypatch.setattr(tensorflow_engine, "gpus", lambda: ["GPU:0"])
     assert tensorflow_engine.batches(size) == batches
@@ -234,7 +234,7 @@ def test_workers_that_are_the_first_to_run_do_not_wait_for_each_other():
     """OpenVINO fills its table of types on first use; done by two threads at once, the process hung for ever."""
     code = (
         "import os, sys, threading\n"
-        "from cxrfeat.backbones.openvino_engine import _ov\n"
+        "from cxrfeat._backbones.openvino_engine import _ov\n"
         "ov, together = _ov(), threading.Barrier(16)\n"
         "sys.setswitchinterval(1e-7)\n"
         "first = lambda: (together.wait(), ov.Type.u8.to_dtype())\n"
@@ -255,7 +255,7 @@ def test_an_export_is_checked_by_another_reader_of_onnx(recipe_for):
 def test_a_layer_that_is_not_translated_is_named():
     import keras
 
-    from cxrfeat.backbones import translate
+    from cxrfeat._backbones import translate
 
     image = keras.Input((8, 8, 1), name="image")
     x = keras.layers.Conv2D(2, 3, name="stem")(keras.layers.Rescaling([1.0], [0.0], name="normalise")(image))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cxrfeat.backbones import graph, registry, weights
-from cxrfeat.backbones.weights import Weights
+from cxrfeat._backbones import graph, registry, weights
+from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import WeightsError
 
 keras = pytest.importorskip("keras")

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cxrfeat.backbones import graph, translate
-from cxrfeat.backbones.rewrite import PARTS, rewrite
-from cxrfeat.backbones.weights import Weights
+from cxrfeat._backbones import graph, translate
+from cxrfeat._backbones.rewrite import PARTS, rewrite
+from cxrfeat._backbones.weights import Weights
 
 RNG = np.random.default_rng(0)
 

@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from cxrfeat import machine
-from cxrfeat.backbones import choice, open_engine, trial
-from cxrfeat.backbones.trial import Way
-from cxrfeat.backbones.weights import Weights
+from cxrfeat import _machine as machine
+from cxrfeat._backbones import choice, open_engine, trial
+from cxrfeat._backbones.trial import Way
+from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import EngineError
 
 SLOW, QUICK, BROKEN = Way("slow", 1), Way("quick", 2), Way("broken", 1)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from cxrfeat.backbones import registry, weights
+from cxrfeat._backbones import registry, weights
 from cxrfeat.errors import WeightsError
 
 CONTENT = b"weights of a small network" * 1000

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat.store import EmbeddingFile, Recipe, Writer
+from cxrfeat._store import EmbeddingFile, Recipe, Writer
 
 RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224)
 

@@ -48,7 +48,7 @@ def test_it_tells_where_the_time_went_and_prints_the_file(study):
 
 
 def test_every_engine_there_is_can_be_named():
-    from cxrfeat.backbones import choice
+    from cxrfeat._backbones import choice
 
     option = next(p for p in cli.get_command(None, "extract").params if p.name == "engine")
     assert tuple(option.type.choices) == choice.ENGINES

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat import sample
-from cxrfeat.run import Run
-from cxrfeat.store import Recipe, Writer
+from cxrfeat import _sample as sample
+from cxrfeat._run import Run
+from cxrfeat._store import Recipe, Writer
 
 
 def call(*args):

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat.explain.sanity import Sanity
-from cxrfeat.explain.targets import Target
-from cxrfeat.report import sanity_plot
+from cxrfeat._explain.sanity import Sanity
+from cxrfeat._explain.targets import Target
+from cxrfeat._report import sanity_plot
 
 
 def call(*args):

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat import sample
-from cxrfeat.heads import fit_head
-from cxrfeat.store import Recipe, Writer
+from cxrfeat import _sample as sample
+from cxrfeat._heads import fit_head
+from cxrfeat._store import Recipe, Writer
 
 
 def call(*args):

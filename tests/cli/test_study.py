@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat.study import read_study
+from cxrfeat._study import read_study
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import csv
 
 import pytest
 
-from cxrfeat import sample
-from cxrfeat.datasets import boxes
+from cxrfeat import _sample as sample
+from cxrfeat._datasets import boxes
 from cxrfeat.errors import NotFoundError, StudyError
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat import sample
-from cxrfeat.datasets import nih
+from cxrfeat import _sample as sample
+from cxrfeat._datasets import nih
+from cxrfeat._labels import NIH_LABELS
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
-from cxrfeat.labels import NIH_LABELS
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
 

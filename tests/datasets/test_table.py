@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxrfeat import datasets, sample
-from cxrfeat.datasets import table
+from cxrfeat import _datasets as datasets
+from cxrfeat import _sample as sample
+from cxrfeat._datasets import table
+from cxrfeat._study import read_study
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
-from cxrfeat.study import read_study
 
 PLAIN = """file,mrn,Effusion,Infiltrate,sex,ward
 a.png,1,1,0,M,A

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import norm
 from sklearn import metrics as oracle
 
-from cxrfeat.evaluate import metrics
-from cxrfeat.evaluate.bootstrap import BLOCK, METRICS, bootstrap, draw, percentiles, point
-from cxrfeat.evaluate.ranked import Ranked
+from cxrfeat._evaluate import metrics
+from cxrfeat._evaluate.bootstrap import BLOCK, METRICS, bootstrap, draw, percentiles, point
+from cxrfeat._evaluate.ranked import Ranked
 
 
 def case(seed=0, n=160, patients=50, levels=None):

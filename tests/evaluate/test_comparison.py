@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat._evaluate import delong, metrics
+from cxrfeat._evaluate.bootstrap import draw
+from cxrfeat._evaluate.comparison import align, compare
+from cxrfeat._evaluate.scored import Scored, scored_run
+from cxrfeat._run import Run
 from cxrfeat.errors import EvaluationError
-from cxrfeat.evaluate import delong, metrics
-from cxrfeat.evaluate.bootstrap import draw
-from cxrfeat.evaluate.comparison import align, compare
-from cxrfeat.evaluate.scored import Scored, scored_run
-from cxrfeat.run import Run
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat._evaluate import delong
 from cxrfeat.errors import EvaluationError
-from cxrfeat.evaluate import delong
 
 ASAH = Path(__file__).parents[1] / "data" / "asah.csv"
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from cxrfeat._evaluate import groups
+from cxrfeat._evaluate.scored import scored_run
+from cxrfeat._run import Run
 from cxrfeat.errors import EvaluationError
-from cxrfeat.evaluate import groups
-from cxrfeat.evaluate.scored import scored_run
-from cxrfeat.run import Run
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from cxrfeat.evaluate import metrics
+from cxrfeat._evaluate import metrics
 
 
 def case(seed, n=200, levels=None, prevalence=0.3):

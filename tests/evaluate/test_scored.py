@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat._evaluate import warnings
+from cxrfeat._evaluate.scored import Scored, scored_run
+from cxrfeat._run import Run
 from cxrfeat.errors import EvaluationError, HeadError, LeakageError, StudyError
-from cxrfeat.evaluate import warnings
-from cxrfeat.evaluate.scored import Scored, scored_run
-from cxrfeat.run import Run
 
 
 def edit(run, change):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cxrfeat.evaluate import delong, evaluate_run, metrics, scored_run
-from cxrfeat.evaluate.bootstrap import METRICS
-from cxrfeat.run import Run
+from cxrfeat._evaluate import delong, evaluate_run, metrics, scored_run
+from cxrfeat._evaluate.bootstrap import METRICS
+from cxrfeat._run import Run
 
 
 def test_rows_hold_every_metric_with_its_intervals(make_run):

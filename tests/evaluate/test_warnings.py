@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat.evaluate import warnings
-from cxrfeat.evaluate.scored import Scored
-from cxrfeat.evaluate.summary import evaluate
+from cxrfeat._evaluate import warnings
+from cxrfeat._evaluate.scored import Scored
+from cxrfeat._evaluate.summary import evaluate
 
 
 def make(y, p, **kwargs):

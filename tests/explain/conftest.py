@@ -27,7 +27,7 @@ def block_engine():
 @pytest.fixture(scope="session")
 def graph(trained):
     """The flat Keras graph of the trained run's backbone."""
-    from cxrfeat.backbones.graph import keras_graph
+    from cxrfeat._backbones.graph import keras_graph
 
     return keras_graph("densenet121", trained.weights, "torch", trained.recipe.size)
 

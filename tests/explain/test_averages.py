@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxrfeat.explain import averages
+from cxrfeat._explain import averages
 
 
 def test_intervals_resample_patients_and_not_boxes():

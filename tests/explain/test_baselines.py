@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cxrfeat.explain import baselines
-from cxrfeat.explain.detection import NAMES, score, summit
-from cxrfeat.explain.geometry import on_pixels
+from cxrfeat._explain import baselines
+from cxrfeat._explain.detection import NAMES, score, summit
+from cxrfeat._explain.geometry import on_pixels
 
 
 def test_the_mean_box_is_how_often_a_pixel_is_boxed():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cxrfeat._explain.cam import ClosedForm, class_maps
 from cxrfeat.errors import ExplainError
-from cxrfeat.explain.cam import ClosedForm, class_maps
 
 
 def oracle(features, coef, intercept):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cxrfeat.explain.detection import LEVELS, NAMES, overlaps, parts, score, summit
-from cxrfeat.explain.geometry import on_pixels
+from cxrfeat._explain.detection import LEVELS, NAMES, overlaps, parts, score, summit
+from cxrfeat._explain.geometry import on_pixels
 
 
 def named(row):

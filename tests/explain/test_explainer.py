@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat._explain import targets
+from cxrfeat._explain.explainer import Explainer, Failure, open_method
+from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._heads import load_head
+from cxrfeat._run import Run
 from cxrfeat.errors import ExplainError, RecipeError
-from cxrfeat.explain import targets
-from cxrfeat.explain.explainer import Explainer, Failure, open_method
-from cxrfeat.explain.explanation import Explanation, Grid
-from cxrfeat.heads import load_head
-from cxrfeat.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat.errors import ExplainError, NotFoundError
-from cxrfeat.explain.explanation import Explanation, Grid
 
 
 @pytest.fixture

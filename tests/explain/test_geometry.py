@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
+from cxrfeat._explain import geometry
+from cxrfeat._explain.cam import ClosedForm
+from cxrfeat._explain.geometry import compose, grid_to_input, invert, on_pixels, resample, resized
+from cxrfeat._images import prepare
 from cxrfeat.errors import ExplainError
-from cxrfeat.explain import geometry
-from cxrfeat.explain.cam import ClosedForm
-from cxrfeat.explain.geometry import compose, grid_to_input, invert, on_pixels, resample, resized
-from cxrfeat.images import prepare
 
 
 @pytest.mark.parametrize("shape", [(224, 224), (400, 400), (1024, 1024), (300, 500), (800, 333), (97, 150)])
@@ -95,9 +95,9 @@ def receptive_centre(model):
 
 @pytest.mark.parametrize("backbone", ["densenet121", "resnet50"])
 def test_cells_lie_at_the_centres_of_their_receptive_fields(backbone, graph):
-    from cxrfeat.backbones import registry
-    from cxrfeat.backbones.graph import keras_graph
-    from cxrfeat.backbones.weights import find
+    from cxrfeat._backbones import registry
+    from cxrfeat._backbones.graph import keras_graph
+    from cxrfeat._backbones.weights import find
 
     spec = registry.get(backbone)
     if backbone != graph.name:

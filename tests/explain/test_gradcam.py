@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cxrfeat._explain.cam import class_maps
+from cxrfeat._explain.gradcam import FORMULAS, Gradients, dense, flat
 from cxrfeat.errors import ExplainError
-from cxrfeat.explain.cam import class_maps
-from cxrfeat.explain.gradcam import FORMULAS, Gradients, dense, flat
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_full_graph_holds_no_model_and_no_sigmoid(small, keras):
 
 def test_the_closed_form_is_grad_cam_on_a_real_backbone(trained, graph):
     """(closed form - intercept) / cells equals Grad-CAM before its ReLU."""
-    from cxrfeat.heads import load_head
+    from cxrfeat._heads import load_head
 
     coef, intercept = load_head(trained.run).linear
     images = trained.pixels[:4]

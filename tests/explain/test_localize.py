@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat._explain import localize
+from cxrfeat._explain.detection import NAMES
+from cxrfeat._explain.explainer import Explainer
+from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._explain.targets import Target
 from cxrfeat.errors import ExplainError
-from cxrfeat.explain import localize
-from cxrfeat.explain.detection import NAMES
-from cxrfeat.explain.explainer import Explainer
-from cxrfeat.explain.explanation import Explanation, Grid
-from cxrfeat.explain.targets import Target
 
 
 class Pointer:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from cxrfeat._explain import sanity
+from cxrfeat._explain.gradcam import Gradients, dense
+from cxrfeat._explain.gradcam_random import cascade, stages_of
+from cxrfeat._explain.targets import Target, of_study
 from cxrfeat.errors import ExplainError
-from cxrfeat.explain import sanity
-from cxrfeat.explain.gradcam import Gradients, dense
-from cxrfeat.explain.gradcam_random import cascade, stages_of
-from cxrfeat.explain.targets import Target, of_study
 
 
 def test_rank_correlation_is_spearmans():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cxrfeat._explain.scale import scale
 from cxrfeat.errors import ExplainError
-from cxrfeat.explain.scale import scale
 
 MAPS = np.array([[[4.0, -1.0]], [[1.0, 0.5]], [[-3.0, -2.0]]])
 

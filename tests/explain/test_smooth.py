@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrfeat.explain import smooth
-from cxrfeat.explain.cam import ClosedForm
-from cxrfeat.images.augment import Policy
-from cxrfeat.store.recipe import Recipe
+from cxrfeat._explain import smooth
+from cxrfeat._explain.cam import ClosedForm
+from cxrfeat._images.augment import Policy
+from cxrfeat._store.recipe import Recipe
 
 # Far stronger than any policy that is trained with, so that a warp the wrong way round cannot pass.
 STRONG = Policy("strong", rotation=25.0, shift_x=0.15, shift_y=0.15, shear=8.0, zoom=0.1, flip=0.5, border="nearest")

@@ -1,6 +1,6 @@
 import pytest
 
-from cxrfeat.extract import extract
+from cxrfeat._extract import extract
 
 SIZE = 32
 

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrfeat import sample
+from cxrfeat import _sample as sample
+from cxrfeat._extract import extraction as room
+from cxrfeat._extract import pipeline, recompute, seen
+from cxrfeat._images import augment, decode
+from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import ImageError, RecipeError, WeightsError
-from cxrfeat.extract import extraction as room
-from cxrfeat.extract import pipeline, recompute, seen
-from cxrfeat.images import augment, decode
-from cxrfeat.store import EmbeddingFile
 
 SIZE = 32
 
@@ -27,8 +27,8 @@ def rows(path, passes=None):
 
 def test_embeddings_equal_a_plain_keras_applications_model(make_study, run):
     keras = pytest.importorskip("keras")
-    from cxrfeat.backbones import graph
-    from cxrfeat.backbones.weights import draw
+    from cxrfeat._backbones import graph
+    from cxrfeat._backbones.weights import draw
 
     study = make_study(6)
     found = rows(run(study, passes=1).path)
@@ -241,7 +241,7 @@ def test_recompute_gives_the_cached_rows(make_study, run):
 class TestWeights:
     @pytest.fixture(autouse=True)
     def no_internet(self, monkeypatch, tmp_path):
-        from cxrfeat.backbones import registry
+        from cxrfeat._backbones import registry
 
         monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
         spec = dataclasses.replace(registry.get("densenet121"), weights_url="http://127.0.0.1:1/w.h5")

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from cxrfeat.extract import seen
+from cxrfeat._extract import seen
 
 
 def test_stamps_are_those_of_the_files_wherever_they_lie(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrfeat.store import disk
+from cxrfeat._store import disk
 
 
 class PowerLoss(BaseException):

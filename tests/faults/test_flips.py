@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cxrfeat._store import EmbeddingFile
+from cxrfeat._store.repair import repair
+from cxrfeat._store.verify import verify
 from cxrfeat.errors import EmbeddingFileError
-from cxrfeat.store import EmbeddingFile
-from cxrfeat.store.repair import repair
-from cxrfeat.store.verify import verify
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import shutil
 import numpy as np
 import pytest
 
+from cxrfeat._store import Writer, disk
 from cxrfeat.errors import EmbeddingFileError
-from cxrfeat.store import Writer, disk
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES}
 MODES = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxrfeat.store import EmbeddingFile
+from cxrfeat._store import EmbeddingFile
 
 
 def start(path, study):

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat.store import Recipe, Writer
-from cxrfeat.study import Study
+from cxrfeat._store import Recipe, Writer
+from cxrfeat._study import Study
 
 LABELS = ("Mass", "Edema", "Hernia")
 DIM = 12

@@ -9,9 +9,9 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from cxrfeat._heads.calibration import Calibration, calibrate
+from cxrfeat._heads.sigmoid import sigmoid
 from cxrfeat.errors import HeadError
-from cxrfeat.heads.calibration import Calibration, calibrate
-from cxrfeat.heads.sigmoid import sigmoid
 
 
 @pytest.fixture(scope="module")

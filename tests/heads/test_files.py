@@ -12,9 +12,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from cxrfeat._files import sha256
+from cxrfeat._heads import fit_head, load_head
 from cxrfeat.errors import HeadError, NotFoundError
-from cxrfeat.files import sha256
-from cxrfeat.heads import fit_head, load_head
 
 
 class Payload:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat._heads import estimators, fit_head, load_head, predict, solver
+from cxrfeat._heads.features import Features
+from cxrfeat._run import Run
+from cxrfeat._study import Study
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
-from cxrfeat.heads import estimators, fit_head, load_head, predict, solver
-from cxrfeat.heads.features import Features
-from cxrfeat.run import Run
-from cxrfeat.study import Study
 
 LABELS, DIM = ("Mass", "Edema", "Hernia"), 12
 
@@ -141,7 +141,7 @@ def test_a_file_of_another_study_and_a_lacking_image_are_told(study, embeddings,
 @pytest.mark.parametrize("memory", [1, 40_000])
 def test_reading_in_chunks_gives_the_same_bits(memory, study, embeddings, tmp_path, monkeypatch):
     monkeypatch.setattr(solver, "DENSE_BYTES", 0)
-    monkeypatch.setattr("cxrfeat.heads.rows.BLOCK", 64)
+    monkeypatch.setattr("cxrfeat._heads.rows.BLOCK", 64)
     whole = fit_head(study, embeddings, out=tmp_path / "whole", weighting="paper")
     parts = fit_head(study, embeddings, out=tmp_path / "parts", weighting="paper", memory=memory)
     assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "parts/predictions.csv").read_bytes()

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from cxrfeat._files import sha256
+from cxrfeat._heads import fit_head, load_head
 from cxrfeat.errors import HeadError
-from cxrfeat.files import sha256
-from cxrfeat.heads import fit_head, load_head
 
 keras = pytest.importorskip("keras")
 
@@ -34,12 +34,12 @@ def test_history_and_head_are_there(fitted):
 
 def test_the_loss_is_the_papers_computed_by_hand(study, embeddings, tmp_path):
     """One step over all rows: the first epoch's loss is that of the untrained head."""
-    from cxrfeat.heads.keras_head import build
+    from cxrfeat._heads.keras_head import build
 
     table = {"epochs": 1, "batch": 10_000}
     run = fit_head(study, embeddings, "keras", out=tmp_path / "run", weighting="paper", settings=table, passes="0")
     untrained = build(12, 3, (), 0.0, "sigmoid", 0)
-    from cxrfeat.heads.features import Features
+    from cxrfeat._heads.features import Features
 
     train = study.split("train")
     with Features([embeddings]) as features:

@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cxrfeat.heads import solver
-from cxrfeat.heads.logistic import MultiLabelLogistic
-from cxrfeat.heads.rows import MatrixRows
-from cxrfeat.heads.weighting import weigh
+from cxrfeat._heads import solver
+from cxrfeat._heads.logistic import MultiLabelLogistic
+from cxrfeat._heads.rows import MatrixRows
+from cxrfeat._heads.weighting import weigh
 
 
 @parametrize_with_checks([MultiLabelLogistic()])

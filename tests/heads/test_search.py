@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from cxrfeat._heads import fit_head, load_head
+from cxrfeat._heads import search as search_module
+from cxrfeat._heads.ensemble import join
+from cxrfeat._heads.features import Features
+from cxrfeat._heads.fit import Plan, prepare
+from cxrfeat._heads.kinds import fit
+from cxrfeat._heads.search import _folds, out_of_fold, search
+from cxrfeat._heads.validation import settle
 from cxrfeat.errors import HeadError
-from cxrfeat.heads import fit_head, load_head
-from cxrfeat.heads import search as search_module
-from cxrfeat.heads.ensemble import join
-from cxrfeat.heads.features import Features
-from cxrfeat.heads.fit import Plan, prepare
-from cxrfeat.heads.kinds import fit
-from cxrfeat.heads.search import _folds, out_of_fold, search
-from cxrfeat.heads.validation import settle
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cxrfeat import machine
-from cxrfeat.heads import rows as rows_room
-from cxrfeat.heads.rows import MatrixRows
-from cxrfeat.heads.sweeps import Sweeper
+from cxrfeat import _machine as machine
+from cxrfeat._heads import rows as rows_room
+from cxrfeat._heads.rows import MatrixRows
+from cxrfeat._heads.sweeps import Sweeper
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cxrfeat._heads.thresholds import Rule, choose
 from cxrfeat.errors import HeadError
-from cxrfeat.heads.thresholds import Rule, choose
 
 
 def scores(y, called):

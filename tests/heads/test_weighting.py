@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
+from cxrfeat._heads.weighting import EFFECTIVE_BETA, SCHEMES, weigh
 from cxrfeat.errors import HeadError
-from cxrfeat.heads.weighting import EFFECTIVE_BETA, SCHEMES, weigh
 
 Y = np.array([[1, 0], [0, np.nan], [0, 1], [0, 1], [np.nan, 1]], dtype=float)
 

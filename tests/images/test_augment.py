@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cxrfeat._images import augment
+from cxrfeat._images.augment import POLICIES, Policy, matrix, policy_of
 from cxrfeat.errors import RecipeError
-from cxrfeat.images import augment
-from cxrfeat.images.augment import POLICIES, Policy, matrix, policy_of
 
 
 def test_pass_0_is_never_augmented():

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrfeat import machine
+from cxrfeat import _machine as machine
+from cxrfeat._images import decode
 from cxrfeat.errors import ImageError
-from cxrfeat.images import decode
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 56), dtype=np.uint8)
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from cxrfeat._images import prepare
+from cxrfeat._images.augment import POLICIES, Policy, matrix
+from cxrfeat._images.prepare import NORMALISATION, geometry, passes, render
 from cxrfeat.errors import RecipeError
-from cxrfeat.images import prepare
-from cxrfeat.images.augment import POLICIES, Policy, matrix
-from cxrfeat.images.prepare import NORMALISATION, geometry, passes, render
 
 
 def blob(shape, x, y, radius=6.0):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrfeat.report.canvas import DPI, Canvas
+from cxrfeat._report.canvas import DPI, Canvas
 
 
 def ink(canvas):

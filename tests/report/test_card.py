@@ -6,9 +6,9 @@ import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
 
-from cxrfeat.evaluate import evaluate_run
-from cxrfeat.report import card
-from cxrfeat.run import Run
+from cxrfeat._evaluate import evaluate_run
+from cxrfeat._report import card
+from cxrfeat._run import Run
 
 
 def parts(run: Run) -> tuple[dict, str]:

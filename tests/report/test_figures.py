@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from cxrfeat.evaluate import evaluate_run, metrics, scored_run
-from cxrfeat.report import figures, style
-from cxrfeat.run import Run
+from cxrfeat._evaluate import evaluate_run, metrics, scored_run
+from cxrfeat._report import figures, style
+from cxrfeat._run import Run
 
 ONE_RUN = ("roc", "precision_recall", "reliability", "sweep", "confusions")
 

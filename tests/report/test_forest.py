@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from cxrfeat.evaluate import scored_run
-from cxrfeat.evaluate.comparison import compare
-from cxrfeat.report import forest
-from cxrfeat.run import Run
+from cxrfeat._evaluate import scored_run
+from cxrfeat._evaluate.comparison import compare
+from cxrfeat._report import forest
+from cxrfeat._run import Run
 
 
 @pytest.fixture

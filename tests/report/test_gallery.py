@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from cxrfeat._explain.explainer import Failure
+from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._explain.targets import Target
+from cxrfeat._report import gallery
 from cxrfeat.errors import ImageError
-from cxrfeat.explain.explainer import Failure
-from cxrfeat.explain.explanation import Explanation, Grid
-from cxrfeat.explain.targets import Target
-from cxrfeat.report import gallery
 
 HERE = np.array([[25.0, 0, 12], [0, 25, 12]])
 

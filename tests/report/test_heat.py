@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cxrfeat.explain.explanation import Explanation, Grid
-from cxrfeat.report.heat import OPACITY, heat, overlaid, ramp
+from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._report.heat import OPACITY, heat, overlaid, ramp
 
 
 @pytest.fixture

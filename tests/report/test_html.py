@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrfeat import sample
+from cxrfeat import _sample as sample
+from cxrfeat._evaluate import evaluate_run
+from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._images.decode import read_grey
+from cxrfeat._report import html, html_pictures
+from cxrfeat._run import Run
 from cxrfeat.errors import EvaluationError, HeadError
-from cxrfeat.evaluate import evaluate_run
-from cxrfeat.explain.explanation import Explanation, Grid
-from cxrfeat.images.decode import read_grey
-from cxrfeat.report import html, html_pictures
-from cxrfeat.run import Run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>'\"&{{7*7}}"
 

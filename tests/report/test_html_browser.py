@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cxrfeat.report import html
-from cxrfeat.run import Run
+from cxrfeat._report import html
+from cxrfeat._run import Run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NEEDED = bool(os.environ.get("CXRFEAT_NEED_BROWSER"))

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._report import panels
 from cxrfeat.errors import ExplainError
-from cxrfeat.explain.explanation import Explanation, Grid
-from cxrfeat.report import panels
 
 LABELS = ("Mass", "Nodule")
 HERE = np.array([[25.0, 0, 12], [0, 25, 12]])

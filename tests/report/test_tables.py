@@ -7,10 +7,10 @@ import json
 import pandas as pd
 import pytest
 
+from cxrfeat._evaluate import evaluate_run
+from cxrfeat._report import tables
+from cxrfeat._run import Run
 from cxrfeat.errors import EvaluationError
-from cxrfeat.evaluate import evaluate_run
-from cxrfeat.report import tables
-from cxrfeat.run import Run
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import filecmp
 import numpy as np
 import pytest
 
-from cxrfeat import datasets, sample
+from cxrfeat import _datasets as datasets
+from cxrfeat import _sample as sample
+from cxrfeat._labels import NIH_LABELS
 from cxrfeat.errors import StudyError
-from cxrfeat.labels import NIH_LABELS
 
 COLUMNS = {"path": "file", "patient": "patient", "findings_column": "findings", "labels": NIH_LABELS}
 

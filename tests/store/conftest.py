@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxrfeat.store import Recipe, Writer
+from cxrfeat._store import Recipe, Writer
 
 
 @dataclass

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cxrfeat.store import assembly, parts
-from cxrfeat.store.layout import BLOCK, Rows
+from cxrfeat._store import assembly, parts
+from cxrfeat._store.layout import BLOCK, Rows
 
 DIM = 1024
 SHORT, LONG = (size // (4 * DIM) for size in assembly.STRETCHES)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxrfeat._store import EmbeddingFile
+from cxrfeat._store.exchange import export, import_, read_ids
 from cxrfeat.errors import EmbeddingFileError, NotFoundError, RecipeError
-from cxrfeat.store import EmbeddingFile
-from cxrfeat.store.exchange import export, import_, read_ids
 
 
 @pytest.fixture

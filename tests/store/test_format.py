@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cxrfeat.store import EmbeddingFile, Writer
-from cxrfeat.store.verify import verify
+from cxrfeat._store import EmbeddingFile, Writer
+from cxrfeat._store.verify import verify
 
 FROZEN = Path(__file__).parents[1] / "data" / "embeddings-v1.h5"
 IDS = [f"{i:08d}_{i % 3:03d}.png" for i in range(259)] + ["Übung/胸部.dcm"]

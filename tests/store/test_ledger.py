@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxrfeat.store.ledger import Ledger
+from cxrfeat._store.ledger import Ledger
 
 
 def hashes(*numbers):

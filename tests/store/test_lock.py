@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
+from cxrfeat._store import disk, lock
+from cxrfeat._store.lock import STALE, Lock
 from cxrfeat.errors import LockedError
-from cxrfeat.store import disk, lock
-from cxrfeat.store.lock import STALE, Lock
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_many_at_once_one_gets_it(file, tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from cxrfeat.store.lock import Lock
+from cxrfeat._store.lock import Lock
 from cxrfeat.errors import LockedError
 print("ready", flush=True)
 sys.stdin.readline()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cxrfeat._store import EmbeddingFile, Writer, assembly
+from cxrfeat._store.merge import merge
+from cxrfeat._store.verify import verify
 from cxrfeat.errors import EmbeddingFileError, RecipeError
-from cxrfeat.store import EmbeddingFile, Writer, assembly
-from cxrfeat.store.merge import merge
-from cxrfeat.store.verify import verify
 
 
 def test_rows_of_all_files_in_their_order(make_file, tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
-from cxrfeat.store import EmbeddingFile
 
 
 @pytest.fixture

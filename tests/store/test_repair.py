@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
+from cxrfeat._store import EmbeddingFile, Writer
+from cxrfeat._store.repair import repair
+from cxrfeat._store.verify import verify
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
-from cxrfeat.store import EmbeddingFile, Writer
-from cxrfeat.store.repair import repair
-from cxrfeat.store.verify import verify
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
+from cxrfeat._store import EmbeddingFile
+from cxrfeat._store.repair import repair
+from cxrfeat._store.verify import verify
 from cxrfeat.errors import EmbeddingFileError
-from cxrfeat.store import EmbeddingFile
-from cxrfeat.store.repair import repair
-from cxrfeat.store.verify import verify
 
 TEXT = h5py.string_dtype("utf-8", 5)
 
@@ -189,7 +189,7 @@ def test_hostile_files_in_bounded_memory(path):
     replace(path, "embeddings", shape=(2, 1 << 33, 8), dtype="<f4", chunks=(1, 1 << 26, 8), fletcher32=True)
     code = f"""
 import resource
-from cxrfeat.store.reader import EmbeddingFile
+from cxrfeat._store.reader import EmbeddingFile
 import h5py, numpy
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cxrfeat._store import Writer, shelf
+from cxrfeat._store.shelf import Need
 from cxrfeat.errors import NotFoundError
-from cxrfeat.store import Writer, shelf
-from cxrfeat.store.shelf import Need
 
 
 def names(found):

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
+from cxrfeat._store import EmbeddingFile, Writer
+from cxrfeat._store.verify import find_images, verify
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
-from cxrfeat.store import EmbeddingFile, Writer
-from cxrfeat.store.verify import find_images, verify
 
 
 def flip(path, needle, bit=1):
@@ -62,7 +62,7 @@ def test_a_flipped_id(make_file):
 
 
 def test_values_that_are_not_finite(make_file, monkeypatch):
-    from cxrfeat.store import layout
+    from cxrfeat._store import layout
 
     monkeypatch.setattr(layout, "check_finite", lambda ids, embeddings: None)  # as a foreign writer might
     made = make_file()

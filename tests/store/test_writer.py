@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
+from cxrfeat._store import EmbeddingFile, Writer
 from cxrfeat.errors import EmbeddingFileError, LockedError, RecipeError
-from cxrfeat.store import EmbeddingFile, Writer
 
 
 def everything(path):

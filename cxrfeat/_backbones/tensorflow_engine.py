@@ -1,0 +1,159 @@
+"""The TensorFlow engine: for GPUs, one copy of the network on each, compiled by XLA there.
+
+Float32 means float32: TensorFloat-32, which Nvidia cards would use unasked, is switched off, since it moves embeddings
+in the third decimal. `precision="mixed"` asks for speed instead.
+"""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cxrfeat._backbones import graph, registry
+from cxrfeat._backbones.engine import Floats, Images
+from cxrfeat._backbones.weights import Weights
+from cxrfeat._store.recipe import Recipe
+from cxrfeat.errors import EngineError
+
+GPU_BATCH, CPU_BATCH = 64, 16
+"""Images a call at 224 pixels where nothing was tried."""
+
+
+@dataclass
+class TensorFlowEngine:
+    """One compiled function per device; see `engine.Engine`."""
+
+    name: str
+    batch: int
+    seats: int
+    outputs: tuple[str, ...]
+    networks: queue.SimpleQueue[Any]
+
+    def run(self, images: Images) -> tuple[Floats, ...]:
+        """See `engine.Engine.run`. Every call of the network has the same shape, so that it is compiled once.
+
+        Where a card's memory does not hold a batch, the batch is halved, and stays so.
+        """
+        import tensorflow as tf
+
+        parts: list[tuple[Floats, ...]] = []
+        start = 0
+        device, network = self.networks.get()
+        try:
+            while start < len(images):
+                batch = self.batch
+                try:
+                    with tf.device(device):
+                        parts.append(_run(network, images[start : start + batch], batch))
+                except tf.errors.ResourceExhaustedError as error:
+                    if batch == 1:
+                        raise EngineError(
+                            f"the memory of {device} does not hold one image of {images.shape[1]} pixels. Take a "
+                            "smaller --size, or --engine openvino."
+                        ) from error
+                    self.batch = min(self.batch, batch // 2)  # for all seats from now on
+                    continue
+                start += batch
+        finally:
+            self.networks.put((device, network))
+        return tuple(np.concatenate([part[i] for part in parts]) for i in range(len(self.outputs)))
+
+
+def _run(network: Any, images: Images, batch: int) -> tuple[Floats, ...]:
+    import tensorflow as tf
+
+    rows = len(images)
+    if rows < batch:
+        images = np.concatenate([images, np.zeros((batch - rows, *images.shape[1:]), np.uint8)])
+    return tuple(values.numpy()[:rows] for values in network(tf.constant(images[..., None])))
+
+
+def gpus() -> list[Any]:
+    """The GPUs that TensorFlow sees."""
+    import tensorflow as tf
+
+    return list(tf.config.list_physical_devices("GPU"))
+
+
+def cards() -> list[str]:
+    """What the GPUs are, one text each; the CPU where there is none."""
+    import tensorflow as tf
+
+    found = [tf.config.experimental.get_device_details(card).get("device_name", "GPU") for card in gpus()]
+    return [str(name) for name in found] or ["CPU"]
+
+
+def batches(size: int) -> list[int]:
+    """Images a call that are worth trying at a size; the first is taken where nothing was tried.
+
+    What a card holds and keeps it busy is about the same number of pixels at every size. On a CPU there is one.
+    """
+    if not gpus():
+        return [CPU_BATCH]
+    first = 1 << max(0, int(np.log2(GPU_BATCH * (registry.DEFAULT_SIZE / size) ** 2)))
+    return [first, 2 * first, max(1, first // 2)] if first > 1 else [1, 2]
+
+
+def open_engine(
+    recipe: Recipe,
+    weights: Weights,
+    outputs: tuple[str, ...],
+    precision: str = "float32",
+    devices: list[str] | None = None,
+    batch: int | None = None,
+) -> TensorFlowEngine:
+    """Place a copy of the network on every device.
+
+    Parameters
+    ----------
+    recipe, weights, outputs, precision
+        See `choice.open_engine`.
+    devices : list of str, optional
+        TensorFlow device names; by default every GPU, or the CPU where there is none.
+    batch : int, optional
+        Images a call; by default the first of `batches`.
+    """
+    import keras
+    import tensorflow as tf
+
+    if precision not in ("float32", "mixed"):
+        raise EngineError(f"precision {precision!r} is neither float32 nor mixed.")
+    found = gpus()
+    for card in found:
+        try:
+            tf.config.experimental.set_memory_growth(card, True)
+        except RuntimeError:  # already initialised by the caller, whose choice stands
+            break
+    tf.config.experimental.enable_tensor_float_32_execution(precision == "mixed")
+    devices = devices or [device.name for device in tf.config.list_logical_devices("GPU" if found else "CPU")]
+    on_gpu = "GPU" in devices[0].upper()
+    before = keras.mixed_precision.dtype_policy()
+    networks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    try:
+        if precision == "mixed":
+            keras.mixed_precision.set_dtype_policy("mixed_float16")
+        for device in devices:
+            with tf.device(device):
+                networks.put((device, _function(recipe, weights, outputs, compiled=on_gpu)))
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    kind = f"{len(devices)} x GPU, XLA" if on_gpu else "CPU" if len(devices) == 1 else f"{len(devices)} x CPU"
+    name = f"TensorFlow {tf.__version__}, {kind}, {precision}"
+    return TensorFlowEngine(name, batch or batches(recipe.size)[0], len(devices), outputs, networks)
+
+
+def _function(recipe: Recipe, weights: Weights, outputs: tuple[str, ...], compiled: bool) -> Any:
+    import tensorflow as tf
+
+    network = graph.keras_graph(recipe.backbone, weights, recipe.preprocessing, recipe.size)
+    order = [("embedding", "map").index(name) for name in outputs]
+
+    @tf.function(jit_compile=compiled)
+    def run(image: Any) -> tuple[Any, ...]:
+        found = network(image, training=False)
+        return tuple(tf.cast(found[i], tf.float32) for i in order)
+
+    return run

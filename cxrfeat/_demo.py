@@ -1,0 +1,158 @@
+"""The whole job on the embedded sample, from the table of images to a panel of maps.
+
+Everything lands in one folder, laid out as a project of the user's own would be (`studies/`, `cache/`, `runs/`), so
+that every other command can be tried there afterwards. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cxrfeat import _sample as sample
+from cxrfeat._progress import Progress, silent
+from cxrfeat._run import Run
+from cxrfeat._summary import summarise
+
+BACKBONE, PASSES = "densenet121", 2
+REPLICATES = 500
+PANELS = 3
+
+
+@dataclass
+class Demo:
+    """What the demo made.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Where everything is.
+    random : bool
+        Whether the backbone had random weights, so that no number is a result.
+    macro_auroc : float
+        Over the labels for which it is defined, on the test split.
+    accuracy, all_negative : float
+        Correct labels over images times labels at 0.5, and the same for calling everything absent.
+    rows : list of dict
+        One row per label: positives, AUROC, its interval; the macro average last.
+    made : dict of str to pathlib.Path
+        What was written, by a few words on each.
+    """
+
+    folder: Path
+    random: bool = False
+    macro_auroc: float = float("nan")
+    accuracy: float = float("nan")
+    all_negative: float = float("nan")
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    made: dict[str, Path] = field(default_factory=dict)
+
+
+def run_demo(
+    out: str | Path = "cxrfeat-demo",
+    *,
+    weights: str = "auto",
+    passes: int = PASSES,
+    engine: str = "auto",
+    tell: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], AbstractContextManager[Progress]] = lambda title: nullcontext(silent),
+) -> Demo:
+    """Run both stages on the sample.
+
+    Parameters
+    ----------
+    out : path
+        The folder that everything lands in; what an earlier, even an interrupted demo left there is used.
+    weights, passes, engine
+        See `extract.extract`. With `auto`, random weights stand in where ImageNet's cannot be had.
+    tell : callable
+        Given a line on each step.
+    progress : callable
+        Given a title, a context manager for the progress of a long step.
+
+    Raises
+    ------
+    CxrfeatError
+        As the steps do.
+    """
+    demo = Demo(Path(out))
+    _table(demo, tell)
+    embeddings = _embeddings(demo, weights, passes, engine, tell, progress)
+    run = _head(demo, embeddings, tell, progress)
+    _evaluation(demo, run, tell, progress)
+    _maps(demo, run, engine, tell, progress)
+    return demo
+
+
+def _table(demo: Demo, tell: Callable[[str], None]) -> None:
+    study = sample.study()
+    summary = summarise(study)
+    tell(f"1/5 study: {summary.images['all']} images of {summary.patients['all']} patients; {summary.leakage()}.")
+    from cxrfeat._report import figures
+
+    demo.made["study"] = study.save(demo.folder / "studies" / f"{sample.NAME}.csv")
+    demo.made["class frequencies"] = demo.folder / "class-frequencies.png"
+    figures.class_frequencies(study, demo.made["class frequencies"])
+
+
+def _embeddings(
+    demo: Demo, weights: str, passes: int, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
+) -> Path:
+    from cxrfeat._extract import extract
+
+    tell(f"2/5 embeddings: {BACKBONE}, pass 0 and {passes} augmented passes.")
+    with progress("extract") as bar:
+        done = extract(
+            sample.study(), cache=demo.folder / "cache", backbone=BACKBONE, weights=weights, passes=passes,
+            engine=engine, progress=bar, tell=tell,
+        )  # fmt: skip
+    tell(f"    {done.describe()}")
+    demo.random = done.recipe.random
+    demo.made["embeddings"] = done.path
+    return done.path
+
+
+def _head(demo: Demo, embeddings: Path, tell: Callable[[str], None], progress: Callable[..., Any]) -> Run:
+    from cxrfeat._heads import fit_head
+
+    tell("3/5 head: logistic, with the class weights of the reference paper.")
+    out = demo.folder / "runs" / f"{sample.NAME}-{BACKBONE}-logistic-weighted"
+    demo.made["run"] = out
+    if (run := Run.earlier(out, embeddings, sample.study())) is not None:
+        tell("    it is there already.")
+        return run
+    with progress("fit head") as bar:
+        return fit_head(
+            sample.study(), embeddings, "logistic", weighting="paper", out=out, overwrite=True, progress=bar
+        )
+
+
+def _evaluation(demo: Demo, run: Run, tell: Callable[[str], None], progress: Callable[..., Any]) -> None:
+    from cxrfeat._evaluate import evaluate_run
+    from cxrfeat._report import evaluation, figures, tables
+
+    tell("4/5 evaluation on the test split.")
+    with progress("bootstrap") as bar:
+        found = evaluate_run(run, replicates=REPLICATES, progress=bar)
+    evaluation.write(found, run, draw=False)
+    figures.roc(found.scored, run.path / "figures" / "roc.png")
+    demo.rows = tables.auroc_rows(found.scored)
+    demo.macro_auroc = float(found.macro["auroc"])
+    demo.accuracy = found.accuracy["at_half"]
+    demo.all_negative = found.accuracy["all_negative_baseline"]
+    demo.made["ROC curves"] = run.path / "figures" / "roc.png"
+    demo.made["metrics"] = run.path / "metrics.csv"
+
+
+def _maps(demo: Demo, run: Run, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]) -> None:
+    from cxrfeat._report import gallery
+
+    tell(f"5/5 Grad-CAM: the {PANELS} clearest true positives, the 4 most probable findings of each.")
+    targets = gallery.choose_targets(run, limit=PANELS)
+    with progress("explain") as bar:
+        done = gallery.make(run, targets, engine=engine, progress=bar)
+    for row in done.rows:
+        demo.made[f"Grad-CAM of {row['image_id']}"] = Path(row["figure"])

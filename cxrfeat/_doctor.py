@@ -1,0 +1,211 @@
+"""A look at the machine: what is there, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib
+import locale
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from cxrfeat import _machine as machine
+from cxrfeat import _sample as sample
+from cxrfeat._backbones import weights
+
+PYTHONS = ((3, 11), (3, 13))
+SHOWN = ("tensorflow", "keras", "openvino", "mnn", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
+# What a distribution is imported as, where that is not its own name.
+MODULES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
+LITTLE_DISK, NO_DISK = 2e9, 2e8
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes
+    ----------
+    name : str
+        What it is about.
+    state : {"ok", "warn", "fail"}
+        `warn`: works, but less well than it could; `fail`: something will not work.
+    found : str
+        What was found.
+    fix : str
+        What to do; empty where there is nothing to do.
+    """
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def examine(folder: str | Path = ".", deep: bool = False) -> list[Check]:
+    """Look at everything that an installation of cxrfeat stands on.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where embedding files and runs are going to be written.
+    deep : bool
+        Import every package and ask TensorFlow for its devices, which takes some ten seconds.
+
+    Returns
+    -------
+    list of Check
+        In a fixed order.
+    """
+    checks = [_python(), *_packages(), *_extras(), _processor()]
+    checks += _imports() if deep else []
+    return [*checks, _engine(deep), *_disk(Path(folder)), _cache(), *_weights(), _sample(), _locale()]
+
+
+def _python() -> Check:
+    found = (
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
+    lowest, highest = (".".join(map(str, version)) for version in PYTHONS)
+    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return Check("python", "ok", found)
+    return Check("python", "fail", found, f"make an environment with CPython {lowest} to {highest}")
+
+
+def requirements() -> Iterator[tuple[Requirement, str | None]]:
+    """Each package that cxrfeat requires here, and the version that is installed; None where there is none."""
+    for text in metadata.requires("cxrfeat") or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield requirement, _version(requirement.name)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _packages() -> Iterator[Check]:
+    right = {}
+    for requirement, version in requirements():
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            found = "not installed" if version is None else f"{version}, too old or too new"
+            yield Check(requirement.name, "fail", found, f"pip install '{requirement.name}{requirement.specifier}'")
+        else:
+            right[requirement.name] = version
+    shown = ", ".join(f"{name} {right[name]}" for name in SHOWN if name in right)
+    yield Check("packages", "ok", f"{len(right)} as required: {shown}")
+
+
+def _extras() -> Iterator[Check]:
+    uses = {"dicom": ("pydicom", "reads DICOM files"), "parquet": ("pyarrow", "exports Parquet tables")}
+    for extra, (package, use) in uses.items():
+        version = _version(package)
+        if version:
+            yield Check(f"extra {extra}", "ok", f"{package} {version}, {use}")
+        else:
+            yield Check(f"extra {extra}", "ok", f"not installed; {use}", f"if wanted: pip install 'cxrfeat[{extra}]'")
+
+
+def _imports() -> Iterator[Check]:
+    broken = []
+    for requirement, version in requirements():
+        module = MODULES.get(requirement.name, requirement.name.replace("-", "_"))
+        try:
+            if version:
+                importlib.import_module(module)
+        except Exception as error:  # whatever a broken installation raises is what the user has to be told
+            broken.append(module)
+            fix = f"pip install --force-reinstall '{requirement.name}{requirement.specifier}'"
+            yield Check(f"import {module}", "fail", f"{type(error).__name__}: {error}".splitlines()[0], fix)
+    if not broken:
+        yield Check("imports", "ok", "every required package can be imported")
+
+
+def _processor() -> Check:
+    return Check("processor", "ok", f"{machine.processor()}, {machine.cores()} cores for this process")
+
+
+def _engine(deep: bool) -> Check:
+    likely = machine.gpu_likely()
+    if not deep:
+        if likely:
+            return Check("engine", "ok", "a GPU's driver is loaded; TensorFlow is asked for it when work begins",
+                         "`cxrfeat doctor --deep` asks it now")  # fmt: skip
+        return Check("engine", "ok", f"no GPU; {_on_the_processor()}")
+    from cxrfeat._backbones import tensorflow_engine
+
+    gpus = len(tensorflow_engine.gpus())
+    if gpus:
+        return Check("engine", "ok", f"TensorFlow sees {gpus} GPU{'s' * (gpus > 1)} and is the default")
+    if likely:
+        return Check("engine", "warn", "a GPU's driver is loaded, but TensorFlow sees no GPU",
+                     "pip install 'tensorflow[and-cuda]'")  # fmt: skip
+    return Check("engine", "ok", f"TensorFlow sees no GPU; {_on_the_processor()}")
+
+
+def _on_the_processor() -> str:
+    from cxrfeat._backbones import choice
+
+    return f"the default on the processor is {choice.default()}, until a large extraction has tried what is fastest"
+
+
+def _disk(folder: Path) -> Iterator[Check]:
+    for name, place in (("disk here", folder), ("disk of the cache", machine.cache_folder())):
+        free = shutil.disk_usage(_existing(place)).free
+        state: Literal["ok", "warn", "fail"] = "ok" if free > LITTLE_DISK else "warn" if free > NO_DISK else "fail"
+        # The embeddings of 112,120 images, one pass of 1,024 float32, are 460 MB.
+        yield Check(name, state, f"{free / 1e9:.1f} GB free", "" if state == "ok" else "make room or move elsewhere")
+
+
+def _existing(place: Path) -> Path:
+    """The nearest folder above that is there."""
+    place = place.absolute()
+    return next(p for p in (place, *place.parents) if p.exists())
+
+
+def _cache() -> Check:
+    place = machine.cache_folder()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        fix = "make it writable, or name another folder in the environment variable CXRFEAT_CACHE"
+        return Check("cache folder", "fail", f"{place} cannot be written ({error.strerror or error})", fix)
+    return Check("cache folder", "ok", f"{place} can be written")
+
+
+def _weights() -> Iterator[Check]:
+    for row in weights.listing():
+        name, fetch = f"weights {row['backbone']}", f"cxrfeat weights fetch {row['backbone']}"
+        if row["state"] == "ok":
+            yield Check(name, "ok", f"ImageNet, {row['file']}")
+        elif row["state"] == "damaged":
+            yield Check(name, "fail", f"{row['file']} in {row['folder']} is damaged", f"delete it, then {fetch}")
+        else:
+            fix = f"{fetch}; without internet, copy {row['file']} into {row['folder']}"
+            yield Check(name, "warn", "ImageNet weights are not here; they are fetched when first needed", fix)
+
+
+def _sample() -> Check:
+    absent = sum(not path.is_file() for path in sample.study().paths())
+    if absent:
+        return Check("sample", "fail", f"{absent} of its images are missing", "install cxrfeat again")
+    return Check("sample", "ok", "150 images, whole")
+
+
+def _locale() -> Check:
+    encoding = locale.getpreferredencoding(False)
+    if encoding.lower().replace("-", "") == "utf8":
+        return Check("locale", "ok", encoding)
+    return Check("locale", "warn", f"{encoding}: names with other letters may be garbled", "set PYTHONUTF8=1")

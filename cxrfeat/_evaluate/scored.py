@@ -1,0 +1,250 @@
+"""A run's predictions joined to the truth, checked: what every metric, table and figure here starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrfeat._run import Run
+from cxrfeat._study import Study
+from cxrfeat.errors import EvaluationError
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Truth and probabilities of the same images.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    y : float64 (n, labels)
+        1 present, 0 absent, NaN unknown.
+    p : float64 (n, labels)
+        Probabilities; a label without any prediction is NaN in every row.
+    ids, patients : str (n,)
+    thresholds : float64 (labels,)
+        A probability >= threshold calls the label present; NaN where there is none.
+    name : str
+        What made the predictions, for instance the run's folder name.
+    standing : mapping
+        What the numbers stand on, in words: `split`, `study`, `head`, `recipes`, `weights`, ...
+    random : bool
+        Whether a backbone had random weights, so that no number is a result.
+    table : pandas.DataFrame
+        The study's rows, in the same order, to group by.
+    """
+
+    labels: tuple[str, ...]
+    y: Array
+    p: Array
+    ids: npt.NDArray[np.str_]
+    patients: npt.NDArray[np.str_]
+    thresholds: Array
+    name: str = ""
+    standing: dict[str, Any] = field(default_factory=dict)
+    random: bool = False
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __post_init__(self) -> None:
+        check_arrays(self.y, self.p, self.labels, self.ids)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Scored:
+        """Return the images chosen by a mask or by positions.
+
+        Parameters
+        ----------
+        rows : ndarray of bool (n,), or of int
+            Which images.
+        """
+        return Scored(
+            self.labels,
+            self.y[rows],
+            self.p[rows],
+            self.ids[rows],
+            self.patients[rows],
+            self.thresholds,
+            self.name,
+            self.standing,
+            self.random,
+            self.table[rows] if rows.dtype == bool else self.table.iloc[rows],
+        )
+
+    def with_labels(self, wanted: Sequence[str]) -> Scored:
+        """Return these labels only, in this order.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            Labels, in the order they are to have.
+
+        Raises
+        ------
+        EvaluationError
+            If one is not there.
+        """
+        missing = [label for label in wanted if label not in self.labels]
+        if missing:
+            raise EvaluationError(
+                f"label {missing[0]!r} is not among those of {self.name or 'the predictions'}: "
+                f"{', '.join(self.labels)}."
+            )
+        at = [self.labels.index(label) for label in wanted]
+        return Scored(
+            tuple(wanted),
+            self.y[:, at],
+            self.p[:, at],
+            self.ids,
+            self.patients,
+            self.thresholds[at],
+            self.name,
+            self.standing,
+            self.random,
+            self.table,
+        )
+
+    @property
+    def positives(self) -> npt.NDArray[np.int64]:
+        """Number of positives of each label."""
+        return np.nansum(self.y, axis=0).astype(np.int64)
+
+    @property
+    def defined(self) -> npt.NDArray[np.bool_]:
+        """Labels (labels,) that have both classes and a prediction, so that an AUROC exists."""
+        present, absent = (self.y == 1).any(axis=0), (self.y == 0).any(axis=0)
+        return present & absent & ~np.isnan(self.p).all(axis=0)
+
+    def stands_on(self) -> dict[str, Any]:
+        """What every table and figure says of itself."""
+        return {
+            "n": len(self),
+            "patients": len(np.unique(self.patients)),
+            "positives": dict(zip(self.labels, self.positives.tolist(), strict=True)),
+            **self.standing,
+            "random_weights": self.random,
+        }
+
+    def caption(self) -> str:
+        """One line for figures and titles: images, patients, split, study, head, recipe, weights."""
+        images = f"n = {len(self):,} images of {len(np.unique(self.patients)):,} patients"
+        where = ", ".join(f"{key} {self.standing[key]}" for key in ("split", "study") if self.standing.get(key))
+        return "; ".join(part for part in (images, where, self.standing.get("head", self.name)) if part)
+
+
+def scored_run(run: Run, split: str = "test", anyway: bool = False) -> Scored:
+    """Join a run's predictions of one split to the truth of its study, by image id.
+
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    split : str
+        Which images.
+    anyway : bool
+        Go on where the split was used for fitting or for choosing thresholds; the standing then says so.
+
+    Raises
+    ------
+    EvaluationError
+        If the predictions are not probabilities of this split's images, or if the split was used for fitting or for
+        choosing thresholds.
+    LeakageError
+        If a patient stands in two splits.
+    StudyError, HeadError, NotFoundError
+        If the run's files are not there, damaged, or hold nothing of this split.
+    """
+    study = run.study()
+    part = study.split(split)
+    predictions = run.predictions(split)
+    problems = unfair(run, split)
+    if problems and not anyway:
+        raise EvaluationError(f"{' '.join(problems)} `--anyway` goes on and says so in every output.")
+    part, p, missing = _joined(part, predictions, f"{run.path / 'predictions.csv'}, split {split!r}")
+    return Scored(
+        run.labels,
+        part.y,
+        p,
+        part.ids,
+        part.patients,
+        np.array([run.thresholds[label] for label in run.labels]),
+        run.name,
+        {
+            "run": run.name,
+            "split": split,
+            "study": study.name,
+            "head": run.describe(),
+            "recipes": [recipe.describe() for recipe in run.recipes],
+            "weights": sorted({recipe.weights for recipe in run.recipes}),
+            "thresholds": _threshold_words(run),
+            **({"not_fair": problems} if problems else {}),
+            **({"without_prediction": missing} if missing else {}),
+        },
+        run.random,
+        part.table,
+    )
+
+
+def unfair(run: Run, split: str) -> list[str]:
+    """Say why numbers on this split of this run would flatter it; empty if they are fair.
+
+    A patient in two splits is not looked for here: `read_study` refuses such a study.
+    """
+    problems = []
+    fitted = list(run.info.get("fitted_on", {}).get("splits", []))
+    if split in fitted:
+        problems.append(f"run {run.name!r} was fitted on split {split!r}: its patients were seen in training.")
+    chosen_on = (run.info.get("thresholds") or {}).get("split")
+    if chosen_on == split and split not in fitted:
+        problems.append(f"the thresholds of run {run.name!r} were chosen on split {split!r} itself.")
+    return problems
+
+
+def check_arrays(y: Array, p: Array, labels: Sequence[str], ids: Iterable[str]) -> None:
+    """Raise an EvaluationError for truth and probabilities that cannot be evaluated together."""
+    ids = np.asarray(ids)
+    if y.ndim != 2 or y.shape != p.shape or y.shape != (len(ids), len(labels)):
+        raise EvaluationError(
+            f"truth {y.shape}, probabilities {p.shape}, {len(ids)} ids and {len(labels)} labels do not fit together: "
+            "both arrays are (images, labels)."
+        )
+    if not len(ids):
+        raise EvaluationError("there are no images to evaluate.")
+    if not (np.isnan(y) | (y == 0) | (y == 1)).all():
+        raise EvaluationError("the truth must be 1, 0 or NaN (unknown).")
+    unfitted = np.isnan(p).all(axis=0)
+    bad = ~((p >= 0) & (p <= 1)) & ~unfitted
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise EvaluationError(
+            f"{int(bad.sum())} predictions are not probabilities in [0, 1]; the first is {p[row, column]} for "
+            f"{labels[column]} of image {str(ids[row])!r}. Predict again, or pass logits through a sigmoid."
+        )
+
+
+def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, Array, int]:
+    """The study's rows and the probabilities in one order, and how many of the rows have no prediction."""
+    ids = predictions.index
+    if ids.has_duplicates:
+        raise EvaluationError(f"{where}: image {ids[ids.duplicated()][0]!r} stands there twice.")
+    unknown = ids.difference(pd.Index(part.ids))
+    if len(unknown):
+        raise EvaluationError(
+            f"{where}: {len(unknown)} of {len(ids)} images are not in that split of study {part.name!r}, the first is "
+            f"{unknown[0]!r}. Predict again with this run's study."
+        )
+    kept = part.take(np.isin(part.ids, ids.to_numpy(dtype=str)))
+    return kept, predictions.reindex(index=kept.ids).to_numpy(dtype=np.float64), len(part) - len(kept)
+
+
+def _threshold_words(run: Run) -> str:
+    info = run.info.get("thresholds") or {}
+    return f"{info.get('method', 'stored')} on {info.get('split', 'an unknown split')}" if info else "none"

@@ -1,0 +1,276 @@
+"""A run, opened to explain images: the right method for its head, batches, smoothing, and the check against the cache.
+
+Every image goes through the same `images.prepare` that extraction used, and the probability that comes out of the
+full graph must be the one predicted from the cached embedding: a map of another network explains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._backbones import open_engine, weights_for
+from cxrfeat._backbones.weights import Weights
+from cxrfeat._explain.boxes import on_original
+from cxrfeat._explain.cam import ClosedForm, Method
+from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._explain.geometry import check_shape, compose, grid_to_input
+from cxrfeat._explain.smooth import average, renderings
+from cxrfeat._explain.targets import Target
+from cxrfeat._heads import load_head
+from cxrfeat._images import prepare
+from cxrfeat._images.decode import read_grey
+from cxrfeat._run import Run
+from cxrfeat.errors import CxrfeatError, ExplainError
+
+METHODS = ("auto", "cam", "gradcam", "gradcam++", "hirescam", "paper")
+MethodName = Literal["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]
+
+TOLERANCE = 2e-3
+"""Largest difference of two probabilities that two engines may cause; a wrong network is off by far more."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be explained, and the sentence why.
+
+    Attributes
+    ----------
+    target : Target
+        The image.
+    error : CxrfeatError
+        Why.
+    """
+
+    target: Target
+    error: CxrfeatError
+
+    def __str__(self) -> str:
+        return f"{self.target.image_id}: {self.error}"
+
+
+class Explainer:
+    """Explains images by the head of one run.
+
+    Parameters
+    ----------
+    run : Run
+        Its head and recipes.
+    method : str
+        One of `METHODS`; `auto` is the closed form for a linear head and Grad-CAM for a Keras head.
+    weights : sequence of str
+        Where the weights of each backbone are, needed only if they came from a file; by default as in the recipe.
+    engine : str
+        Inference engine of the closed form.
+    batch : int
+        Images in memory at a time.
+    smooth : int
+        Number of augmented renderings whose maps are warped back and averaged with the clean one's.
+    seed : int
+        Of the renderings of `smooth`.
+
+    Raises
+    ------
+    ExplainError
+        If the head has no maps, or the method does not fit it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        method: MethodName = "auto",
+        weights: Sequence[str] = (),
+        engine: str = "auto",
+        batch: int = 16,
+        smooth: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.run, self.batch, self.smooth, self.seed = run, batch, smooth, seed
+        self.head = load_head(run)
+        self.recipes = run.recipes
+        self.method = open_method(run, self.head, method, weights, engine)
+
+    def explain(self, targets: Iterable[Target]) -> Iterator[Explanation | Failure]:
+        """Explain images in order; one that cannot be explained comes back as a Failure, and the others go on.
+
+        Parameters
+        ----------
+        targets : iterable of Target
+            The images; see `explain.targets`.
+
+        Yields
+        ------
+        Explanation or Failure
+            One per target.
+        """
+        with ThreadPoolExecutor(2) as readers:
+            waiting = iter(targets)
+            ahead = [(t, readers.submit(read_grey, t.path)) for t in islice(waiting, self.batch)]
+            while ahead:
+                # The next batch is decoded while this one is in the network.
+                now, ahead = ahead, [(t, readers.submit(read_grey, t.path)) for t in islice(waiting, self.batch)]
+                good: list[tuple[Target, npt.NDArray[np.uint8]]] = []
+                made: dict[int, Explanation | Failure] = {}
+                for place, (target, future) in enumerate(now):
+                    try:
+                        grey = future.result()
+                        check_shape(grey.shape)
+                        good.append((target, grey))
+                    except CxrfeatError as error:
+                        made[place] = Failure(target, error)
+                results = iter(self.explain_pixels([t for t, _ in good], [grey for _, grey in good]))
+                for place in range(len(now)):
+                    yield made[place] if place in made else next(results)
+
+    def explain_pixels(
+        self, targets: Sequence[Target], greys: Sequence[npt.NDArray[np.uint8]]
+    ) -> list[Explanation | Failure]:
+        """Explain decoded images, uint8 (h, w) each.
+
+        Parameters
+        ----------
+        targets : sequence of Target
+            The images.
+        greys : sequence of uint8 (h, w)
+            Their decoded pixels, in the same order.
+        """
+        if not targets:
+            return []
+        clean = self._evidence(targets, greys, 0)
+        parts = [clean.parts]
+        for number in range(1, self.smooth + 1):
+            parts.append(self._evidence(targets, greys, number).parts)
+        logits = self._known(clean)
+        probabilities = self.head.from_logits(logits)
+        for one in parts:
+            for part in one:
+                part[np.isnan(logits)] = np.nan
+        results: list[Explanation | Failure] = []
+        for row, (target, grey) in enumerate(zip(targets, greys, strict=True)):
+            try:
+                self._check(target, probabilities[row])
+                grids = self._grids(target, grey.shape, [[part[row] for part in one] for one in parts])
+                results.append(
+                    Explanation(
+                        target.image_id,
+                        self.run.labels,
+                        logits[row],
+                        probabilities[row],
+                        self.method.name,
+                        grids,
+                        (grey.shape[0], grey.shape[1]),
+                        self.run.describe(),
+                        self.run.random,
+                        self.smooth,
+                        dict(target.truth),
+                        on_original(target.boxes, grey.shape),
+                        grey,
+                        target.note,
+                        target.focus,
+                    )
+                )
+            except CxrfeatError as error:
+                results.append(Failure(target, error))
+        return results
+
+    def _evidence(self, targets: Sequence[Target], greys: Sequence[npt.NDArray[np.uint8]], number: int) -> Any:
+        """One forward pass over all images, clean (0) or in their augmented rendering of that number."""
+        inputs = [
+            np.stack(
+                [
+                    renderings(recipe, target.image_id, grey, self.seed, number)[0]
+                    for target, grey in zip(targets, greys, strict=True)
+                ]
+            )
+            for recipe in self.recipes
+        ]
+        return self.method(inputs)
+
+    def _known(self, clean: Any) -> npt.NDArray[np.float64]:
+        """Logits of the full graph, NaN for unlearnt labels, once they are found equal to the head's own."""
+        own = self.head.logits(clean.embedding)
+        graph = np.where(np.isnan(own), np.nan, clean.logits)
+        difference = np.abs(graph - own)
+        allowed = 1e-3 * np.maximum(1.0, np.abs(own))
+        if np.nanmax(np.where(np.isnan(own), 0.0, difference - allowed)) > 0:
+            row, label = np.unravel_index(np.nanargmax(np.where(np.isnan(own), -1.0, difference)), own.shape)
+            raise ExplainError(
+                f"the full graph's logit of {self.run.labels[label]} is {graph[row, label]:.6f} and the head's own is "
+                f"{own[row, label]:.6f}: they are not the same head."
+            )
+        return graph
+
+    def _check(self, target: Target, probabilities: npt.NDArray[np.float64]) -> None:
+        """Compare with the probabilities predicted from the cached embedding."""
+        for label, cached in target.predicted.items():
+            full = float(probabilities[self.run.labels.index(label)])
+            if not abs(full - cached) <= TOLERANCE:
+                raise ExplainError(
+                    f"{label} has p={full:.4f} on the full graph and p={cached:.4f} from the cached embedding: the "
+                    "weights or the image are not those of the run. Name the run's weights with --weights, or extract "
+                    "again."
+                )
+
+    def _grids(
+        self, target: Target, shape: tuple[int, ...], passes: Sequence[Sequence[npt.NDArray[np.float64]]]
+    ) -> tuple[Grid, ...]:
+        grids = []
+        size = (shape[0], shape[1])
+        for k, recipe in enumerate(self.recipes):
+            maps = average(recipe, target.image_id, size, self.seed, [one[k] for one in passes])
+            to_image = compose(prepare.geometry(size, recipe.size), grid_to_input(recipe.backbone))
+            grids.append(Grid(recipe.backbone, maps.astype(np.float32), to_image))
+        return tuple(grids)
+
+
+def open_method(run: Run, head: Any, method: str = "auto", weights: Sequence[str] = (), engine: str = "auto") -> Method:
+    """Open the method for a head: engines for the closed form, the full Keras graph for gradients.
+
+    Raises
+    ------
+    ExplainError
+        If the method is unknown, or the head has neither a linear form nor a gradient.
+    """
+    if method not in METHODS:
+        raise ExplainError(f"no method {method!r}; choose {', '.join(METHODS)}.")
+    linear, model = head.linear, getattr(head, "model", None)
+    if linear is None and model is None:
+        raise ExplainError(
+            f"the {run.kind} head of run {run.name} has no gradient, so it has no maps. Linear heads (such as "
+            "`fit-head --head logistic`) and Keras heads (`--head keras`) have."
+        )
+    if method == "cam" and linear is None:
+        raise ExplainError(
+            f"the closed form needs a linear head, and the {run.kind} head of run {run.name} has hidden layers; use "
+            "--method gradcam."
+        )
+    found = _weights(run, weights)
+    if method == "cam" or (method == "auto" and linear is not None):
+        engines = [
+            open_engine(recipe, weights, engine, ("embedding", "map"))
+            for recipe, weights in zip(run.recipes, found, strict=True)
+        ]
+        return ClosedForm(engines, *linear)
+    from cxrfeat._backbones.graph import keras_graph
+    from cxrfeat._explain.gradcam import Gradients, dense, flat
+
+    graphs = [
+        keras_graph(recipe.backbone, weights, recipe.preprocessing, recipe.size)
+        for recipe, weights in zip(run.recipes, found, strict=True)
+    ]
+    join = dense(*linear) if linear is not None else flat(model)
+    return Gradients("gradcam" if method == "auto" else method, graphs, join)
+
+
+def _weights(run: Run, named: Sequence[str]) -> list[Weights]:
+    """The weights of each recipe: where they are said to be, else by the recipe's own name for them."""
+    if named and len(named) != len(run.recipes):
+        raise ExplainError(f"run {run.name} has {len(run.recipes)} backbones; name the weights of each, in order.")
+    places: Sequence[str | None] = list(named) or [None] * len(run.recipes)
+    return [weights_for(recipe, place) for recipe, place in zip(run.recipes, places, strict=True)]

@@ -1,0 +1,177 @@
+"""Maps by gradients, on the full graph: normalisation, backbone, pooling and head joined flat in one functional model.
+
+The logit is differentiated, never the probability: a sigmoid near 0 or 1 would scale the map to nothing. Everything
+after the mapped layer is small, so that the gradient of each label costs a fraction of the one forward pass.
+The only room of `explain` that imports TensorFlow, and only when a method is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._explain.cam import Evidence, Floats
+from cxrfeat.errors import ExplainError
+
+
+def grad_cam(features: Floats, gradients: Floats) -> Floats:
+    """Grad-CAM: channels weighted by their mean gradient (Selvaraju et al., ICCV 2017, equations 1 and 2).
+
+    Parameters
+    ----------
+    features, gradients : (n, gh, gw, dim)
+        Activations, and the gradient of one logit with respect to them.
+
+    Returns
+    -------
+    (n, gh, gw)
+        Signed, before the ReLU; so do the other methods here.
+    """
+    return np.einsum("nxyk,nk->nxy", features, gradients.mean(axis=(1, 2)), optimize=True)
+
+
+def grad_cam_plus_plus(features: Floats, gradients: Floats) -> Floats:
+    """Grad-CAM++: positive gradients weighted cell by cell (Chattopadhay et al., WACV 2018, equations 10 and 19).
+
+    The class score is taken as the exponential of the logit, as there; its value is a positive factor common to the
+    whole map, and is left out.
+    """
+    total = features.sum(axis=(1, 2), keepdims=True)
+    divisor = 2 * gradients**2 + total * gradients**3
+    weight = np.divide(gradients**2, divisor, out=np.zeros_like(divisor), where=divisor != 0)
+    channel = (weight * np.maximum(gradients, 0)).sum(axis=(1, 2))
+    return np.einsum("nxyk,nk->nxy", features, channel, optimize=True)
+
+
+def hires_cam(features: Floats, gradients: Floats) -> Floats:
+    """HiResCAM: gradient times activation, cell by cell, summed over channels (Draelos and Carin, 2020, equation 3)."""
+    return np.einsum("nxyk,nxyk->nxy", features, gradients, optimize=True)
+
+
+def paper_cam(features: Floats, gradients: Floats) -> Floats:
+    """The reference paper's variant (Fan and Bu, Entropy 2022, 24(3):313, equation 6).
+
+    Gradients times activations, summed over the channels. That is HiResCAM's formula under the name its readers know;
+    it is drawn like the others, from zero up.
+    """
+    return hires_cam(features, gradients)
+
+
+FORMULAS: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "gradcam": grad_cam,
+    "gradcam++": grad_cam_plus_plus,
+    "hirescam": hires_cam,
+    "paper": paper_cam,
+}
+
+
+class Gradients:
+    """A gradient method on the full graph.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FORMULAS`.
+    graphs : sequence of keras.Model
+        One per backbone: uint8 (n, size, size, 1) -> [embedding, features].
+    join : callable
+        Adds the head to a Keras tensor (n, dim) and returns its logits (n, labels); see `dense` and `flat`.
+
+    Attributes
+    ----------
+    model : keras.Model
+        The full graph, flat: the images -> [features of each backbone, embedding, logits].
+    after : keras.Model
+        The part of it, with the same layers, that stands after the features: pooling and head.
+    """
+
+    def __init__(self, name: str, graphs: Sequence[Any], join: Callable[[Any], Any]) -> None:
+        import keras
+        import tensorflow as tf
+
+        if name not in FORMULAS:
+            raise ExplainError(f"no method {name!r} of gradients; there are {', '.join(FORMULAS)}.")
+        self.name = name
+        if len(graphs) > 1:
+            _rename(graphs)
+        inputs = [graph.inputs[0] for graph in graphs]
+        embeddings, features = zip(*(graph.outputs for graph in graphs), strict=True)
+        embedding = keras.layers.Concatenate(name="embeddings")(list(embeddings)) if len(graphs) > 1 else embeddings[0]
+        logits = join(embedding)
+        self.model = keras.Model(inputs, [*features, embedding, logits], name="full_graph")
+        # The same layers cut at the mapped one: what comes after it is all that a gradient has to pass.
+        self.after = keras.Model(list(features), [embedding, logits], name="after_features")
+        self._features = tf.function(
+            keras.Model(inputs, list(features), name="features"), reduce_retracing=True, autograph=False
+        )
+
+    def __call__(self, inputs: Sequence[npt.NDArray[np.uint8]]) -> Evidence:
+        """See `cam.Method`."""
+        import tensorflow as tf
+
+        formula = FORMULAS[self.name]
+        features = self._features([tf.constant(batch[..., None]) for batch in inputs])
+        features = list(features) if isinstance(features, list | tuple) else [features]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(features)
+            embedding, logits = self.after(features, training=False)
+            columns = tf.unstack(logits, axis=1)
+        parts: list[list[Floats]] = [[] for _ in features]
+        arrays = [feature.numpy().astype(np.float64) for feature in features]
+        for column in columns:
+            for k, gradient in enumerate(tape.gradient(column, features)):
+                if gradient is None:
+                    raise ExplainError("the head's logits do not depend on the features, so they have no gradient.")
+                parts[k].append(formula(arrays[k], gradient.numpy().astype(np.float64)))
+        return Evidence(
+            embedding.numpy(), logits.numpy().astype(np.float64), tuple(np.stack(maps, axis=1) for maps in parts)
+        )
+
+
+def dense(coef: Floats, intercept: Floats) -> Callable[[Any], Any]:
+    """Join a linear head as one Dense layer, a scaler already folded into its weights.
+
+    Labels the head has not learnt (NaN) get zero weights, so that they do not poison the gradients of the others.
+    """
+
+    def join(embedding: Any) -> Any:
+        import keras
+
+        layer = keras.layers.Dense(len(coef), name="linear_head")
+        logits = layer(embedding)
+        layer.set_weights([np.nan_to_num(coef).T.astype(np.float32), np.nan_to_num(intercept).astype(np.float32)])
+        return logits
+
+    return join
+
+
+def flat(model: Any) -> Callable[[Any], Any]:
+    """Join a Keras head layer by layer, so that no model is nested in the full graph.
+
+    Parameters
+    ----------
+    model : keras.Model
+        (n, dim) -> probabilities (n, labels), with the logits in a layer `logits`; what follows that is left away.
+    """
+
+    def join(embedding: Any) -> Any:
+        # Heads are chains of layers; were one not, its logits would differ from the head's own, and that is checked.
+        # Calling the layers themselves shares the head's weights and nests no model.
+        tensor = embedding
+        for layer in model.layers[1:]:
+            tensor = layer(tensor)
+            if layer.name == "logits":
+                return tensor
+        raise ExplainError("the Keras head has no layer `logits` to differentiate.")
+
+    return join
+
+
+def _rename(graphs: Sequence[Any]) -> None:
+    """Give every layer a name of its own: one functional model cannot hold two layers called `embedding`."""
+    for number, graph in enumerate(graphs):
+        for layer in graph.layers:
+            layer.name = f"{graph.name}_{number}_{layer.name}"

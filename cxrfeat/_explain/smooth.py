@@ -1,0 +1,66 @@
+"""Maps averaged over augmented renderings of an image, each warped back to where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._explain.geometry import Affine, compose, grid_to_input, invert, resample
+from cxrfeat._images import augment, prepare
+from cxrfeat._store.recipe import Recipe
+
+
+def renderings(
+    recipe: Recipe, image_id: str, grey: npt.NDArray[np.uint8], seed: int, number: int
+) -> tuple[npt.NDArray[np.uint8], Affine | None]:
+    """The network input of rendering `number` (0 is the clean one), uint8 (size, size), and its warp."""
+    if number == 0:
+        return prepare.render(grey, recipe.size, None, recipe.interpolation), None
+    policy = _policy(recipe)
+    matrix = augment.matrix(policy, seed, image_id, number)
+    return prepare.render(grey, recipe.size, matrix, recipe.interpolation, policy.border), matrix
+
+
+def average(
+    recipe: Recipe, image_id: str, shape: tuple[int, int], seed: int, passes: Sequence[npt.NDArray[np.float64]]
+) -> npt.NDArray[np.float64]:
+    """Average the maps of all renderings on the grid of the clean one.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its policy drew the renderings, or the default policy where the recipe has none.
+    image_id : str
+        The image.
+    shape : (h, w)
+        Of the original.
+    seed : int
+        Of the draws.
+    passes : sequence of float64 (labels, gh, gw)
+        Maps of rendering 0, 1, ...
+
+    Returns
+    -------
+    float64 (labels, gh, gw)
+        Cell by cell the mean over the renderings that show the cell: what a rotation pushed out of the picture does
+        not count as no evidence.
+    """
+    clean = passes[0]
+    layers = [clean]
+    cell = grid_to_input(recipe.backbone)
+    to_image = compose(prepare.geometry(shape, recipe.size), cell)
+    for number, maps in enumerate(passes[1:], start=1):
+        matrix = augment.matrix(_policy(recipe), seed, image_id, number)
+        warped = compose(prepare.geometry(shape, recipe.size, matrix), cell)
+        layers.append(resample(maps, compose(invert(warped), to_image), clean.shape[1:]))
+    stack = np.stack(layers)
+    shown = np.isfinite(stack)
+    total = np.where(shown, stack, 0.0).sum(axis=0)
+    # The clean rendering shows every cell; what it does not know (an unlearnt label) stays unknown.
+    return np.where(np.isnan(clean), np.nan, total / np.maximum(shown.sum(axis=0), 1))
+
+
+def _policy(recipe: Recipe) -> augment.Policy:
+    return augment.policy_of(recipe.augmentation or augment.DEFAULT_POLICY)

@@ -1,0 +1,219 @@
+"""Which images to explain: files, ids of the study, or the hits and misses of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cxrfeat._explain.boxes import Box
+from cxrfeat._labels import choose
+from cxrfeat._run import Run
+from cxrfeat._study import Study
+from cxrfeat.errors import ExplainError, NotFoundError
+
+Outcome = Literal["tp", "fp", "fn"]
+OUTCOMES: dict[str, str] = {"tp": "True positive", "fp": "False positive", "fn": "False negative"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An image to explain.
+
+    Attributes
+    ----------
+    image_id : str
+        In the study, or the file's name.
+    path : pathlib.Path
+        The file.
+    truth : mapping of str to float
+        Label -> 1.0 or 0.0, where known.
+    predicted : mapping of str to float
+        Label -> the probability that the run predicted from the cached embedding; empty where it did not.
+    note : str
+        Why it was chosen, for the figure.
+    focus : tuple of str
+        The labels it was chosen for.
+    boxes : tuple of (label, x, y, width, height)
+        Known boxes, in pixels of the 1024 x 1024 original.
+    """
+
+    image_id: str
+    path: Path
+    truth: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    focus: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+
+
+def named(run: Run, images: Sequence[str], boxes: pd.DataFrame | None = None) -> list[Target]:
+    """Targets for image files and ids of the run's study, in the order given.
+
+    A file that is in the study brings its labels and prediction along. What is neither is taken for a file, so that
+    the failure to read it is reported with the others.
+
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    images : sequence of str
+        Paths of image files, or image ids of the run's study.
+    boxes : pandas.DataFrame, optional
+        From `datasets.boxes.read`.
+    """
+    study = run.study()
+    by_path = {path.resolve(): image_id for path, image_id in zip(study.paths(), study.ids, strict=True)}
+    known = set(study.ids)
+    found: list[str | Path] = []
+    for image in images:
+        path = Path(image)
+        if path.is_file():
+            found.append(by_path.get(path.resolve(), path))
+        else:
+            found.append(image if image in known else path)
+    rows = _from_study(run, study, [str(item) for item in found if isinstance(item, str)], boxes)
+    targets = {target.image_id: target for target in rows}
+    drawn = _by_image(boxes)
+    return [
+        targets[item] if isinstance(item, str) else Target(item.name, item, boxes=drawn.get(item.name, ()))
+        for item in dict.fromkeys(found)
+    ]
+
+
+def outcomes(
+    run: Run,
+    outcome: Outcome,
+    labels: Sequence[str] = (),
+    split: str = "test",
+    limit: int = 4,
+    boxes: pd.DataFrame | None = None,
+) -> list[Target]:
+    """The clearest true positives, false positives or false negatives of each label, one label after the other.
+
+    Parameters
+    ----------
+    run : Run
+        With predictions and, for the cut, thresholds; where a label has none, 0.5 stands in and the note says so.
+    outcome : {"tp", "fp", "fn"}
+        True and false positives come with the highest probability first, false negatives with the lowest.
+    labels : sequence of str
+        By default all of the head's.
+    split : str
+        Of the run's study.
+    limit : int
+        At most so many images per label named; without labels, so many in all, of different findings.
+    boxes : pandas.DataFrame, optional
+        From `datasets.boxes.read`.
+
+    Raises
+    ------
+    ExplainError
+        If there is no such image.
+    """
+    if outcome not in OUTCOMES:
+        raise ExplainError(f"no outcome {outcome!r}; choose {', '.join(OUTCOMES)}.")
+    chosen = choose(labels, run.labels) if labels else run.labels
+    predictions = run.predictions(split)
+    study = run.study().join(predictions.index.to_numpy(dtype=str))
+    rows = pd.concat([_hits(run, study, predictions, label, outcome) for label in chosen], ignore_index=True)
+    if labels:
+        rows = rows.groupby("label", sort=False).head(limit)
+    else:
+        rows = rows.sort_values("sureness", ascending=False, kind="stable")
+        rows = rows.drop_duplicates("image_id").drop_duplicates("label").head(limit)
+    if rows.empty:
+        what = f"{OUTCOMES[outcome].lower()}s of {', '.join(chosen) if labels else 'any label'}"
+        raise ExplainError(f"run {run.name} has no {what} in split {split!r}.")
+    # An image may be chosen for two labels: it is drawn once, with both reasons.
+    reasons = rows.groupby("image_id", sort=False)[["label", "cut"]].agg(tuple)
+    found = _from_study(run, study, [str(image_id) for image_id in reasons.index], boxes)
+    return [
+        replace(target, note=_note(outcome, names, cuts), focus=names)
+        for target, names, cuts in zip(found, reasons["label"], reasons["cut"], strict=True)
+    ]
+
+
+def _hits(run: Run, study: Study, predictions: pd.DataFrame, label: str, outcome: Outcome) -> pd.DataFrame:
+    p = predictions[label].to_numpy()
+    y = study.table[label].to_numpy(dtype=float)
+    threshold = run.thresholds[label]
+    cut = 0.5 if np.isnan(threshold) else threshold
+    wanted = {"tp": (y == 1) & (p >= cut), "fp": (y == 0) & (p >= cut), "fn": (y == 1) & (p < cut)}[outcome]
+    sureness = np.where(outcome == "fn", cut - p, p - cut)
+    where = np.flatnonzero(wanted)
+    where = where[np.argsort(-sureness[where], kind="stable")]
+    said = f"{cut:.2f}" + (", none was chosen" if np.isnan(threshold) else "")
+    return pd.DataFrame(
+        {
+            "image_id": study.ids[where],
+            "label": label,
+            "sureness": sureness[where],
+            "cut": said,
+        }
+    )
+
+
+def _note(outcome: str, labels: Sequence[str], cuts: Sequence[str]) -> str:
+    named = ", ".join(label.replace("_", " ") for label in labels)
+    return f"{OUTCOMES[outcome]}: {named} (threshold{'s' if len(cuts) > 1 else ''} {', '.join(cuts)})"
+
+
+def of_study(run: Run, split: str | None = None, boxes: pd.DataFrame | None = None) -> list[Target]:
+    """Every image of the run's study, or of one split of it.
+
+    Parameters
+    ----------
+    run : Run
+        An opened run.
+    split : str, optional
+        One split; by default all images.
+    boxes : pandas.DataFrame, optional
+        From `datasets.boxes.read`.
+    """
+    study = run.study()
+    study = study.split(split) if split else study
+    return _from_study(run, study, list(study.ids), boxes)
+
+
+def _from_study(run: Run, study: Study, image_ids: Sequence[str], boxes: pd.DataFrame | None) -> list[Target]:
+    if not image_ids:
+        return []
+    rows = study.join(list(dict.fromkeys(image_ids)))
+    predicted = _predicted(run).reindex(rows.ids)
+    targets, drawn = {}, _by_image(boxes)
+    for image_id, path, y, p in zip(rows.ids, rows.paths(), rows.y, predicted.to_numpy(dtype=float), strict=True):
+        targets[str(image_id)] = Target(
+            str(image_id),
+            path,
+            {label: float(v) for label, v in zip(rows.labels, y, strict=True) if np.isfinite(v)},
+            {label: float(v) for label, v in zip(run.labels, p, strict=True) if np.isfinite(v)},
+            boxes=drawn.get(str(image_id), ()),
+        )
+    return [targets[image_id] for image_id in image_ids]
+
+
+def _predicted(run: Run) -> pd.DataFrame:
+    """Probabilities that the clean image's own map must come to."""
+    none = pd.DataFrame(columns=list(run.labels))
+    if run.info.get("options", {}).get("tta"):  # a mean over augmented passes belongs to no single image
+        return none
+    try:
+        return run.predictions()
+    except NotFoundError:  # a run without predictions has nothing to be compared with
+        return none
+
+
+def _by_image(boxes: pd.DataFrame | None) -> dict[str, tuple[Box, ...]]:
+    if boxes is None:
+        return {}
+    return {
+        str(image_id): tuple(
+            zip(rows["label"], *(rows[c].tolist() for c in ("x", "y", "width", "height")), strict=True)
+        )
+        for image_id, rows in boxes.groupby("image_id")
+    }

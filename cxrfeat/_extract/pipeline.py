@@ -1,0 +1,230 @@
+"""From image files to embeddings on every core: read, hash, decode once, render every pass, run the network.
+
+There are no stages with queues between them. Each worker carries a few images from their files to their embeddings and
+only then takes the next ones, so every core is busy whatever the balance of decoding and network, memory is bounded by
+the number of workers, and nothing runs ahead. The engine has seats; a worker that finds none waits. There is one worker
+more than seats, since a decoder keeps Python's lock: while one worker waits for it, the spare one computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat import _machine as machine
+from cxrfeat._backbones.engine import Engine, Floats
+from cxrfeat._images import augment, decode, prepare
+from cxrfeat._store.recipe import Recipe
+from cxrfeat.errors import ImageError
+
+CHUNK = 2
+"""Images a worker carries at a time, where the batch is not larger: few, so that none has the last ones alone."""
+
+
+@dataclass
+class Seconds:
+    """Where the time of the workers went, seconds summed over workers; `write` is the collecting thread's."""
+
+    decode: float = 0.0
+    render: float = 0.0
+    network: float = 0.0
+    wait: float = 0.0
+    write: float = 0.0
+
+    def add(self, other: Seconds) -> None:
+        """Add another worker's."""
+        for f in fields(self):
+            setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to embed.
+
+    Attributes
+    ----------
+    image_id : str
+    path : pathlib.Path
+        Where it lies.
+    listed : str
+        How the study's table names the place.
+    """
+
+    image_id: str
+    path: Path
+    listed: str = ""
+
+
+@dataclass
+class Block:
+    """What one worker brings back.
+
+    Attributes
+    ----------
+    image_ids : list of str
+        The images embedded.
+    sha256 : ndarray of uint8, shape (n, 32)
+        Of their files' bytes.
+    embeddings : ndarray of float32, shape (passes, n, dim)
+        Pass 0 first.
+    failures : list of (Item, str)
+        Images that could not be used, and why.
+    seconds : Seconds
+        Where its time went.
+    """
+
+    image_ids: list[str]
+    sha256: npt.NDArray[np.uint8]
+    embeddings: Floats
+    failures: list[tuple[Item, str]]
+    seconds: Seconds = field(default_factory=Seconds)
+
+    @property
+    def size(self) -> int:
+        """Images dealt with, embedded or failed."""
+        return len(self.image_ids) + len(self.failures)
+
+
+def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | None = None) -> Generator[Block]:
+    """Embed images, in order, a block at a time.
+
+    Closing the generator (as Ctrl-C does) stops the workers after what they have in hand.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        What to embed.
+    recipe : Recipe
+        How.
+    engine : Engine
+        The network, made for the same recipe.
+    workers : int, optional
+        Threads; by default one more than the engine has seats, and enough to keep a GPU fed.
+    """
+    chunk = max(CHUNK, engine.batch)
+    workers = workers or workers_for(engine)
+    # Little work is spread over all workers: the last images should not be one worker's.
+    chunk = max(engine.batch, min(chunk, -(-len(items) // workers)))
+    seats = threading.Semaphore(engine.seats)
+    stop = threading.Event()
+
+    def carry(part: Sequence[Item]) -> Block | None:
+        return None if stop.is_set() else _carry(part, recipe, engine, seats)
+
+    pending: deque[Future[Block | None]] = deque()
+    with _single_threaded_opencv(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
+        try:
+            for start in range(0, len(items), chunk):
+                pending.append(pool.submit(carry, items[start : start + chunk]))
+                if len(pending) > 2 * workers:
+                    yield _result(pending.popleft())
+            while pending:
+                yield _result(pending.popleft())
+        finally:
+            stop.set()
+            for future in pending:
+                future.cancel()
+            _wait(pending)
+
+
+def workers_for(engine: Engine) -> int:
+    """How many workers keep this machine busy: one more than seats, or than cores where the network runs elsewhere."""
+    return max(engine.seats, machine.cores()) + 1
+
+
+def embed(paths: Sequence[Path], recipe: Recipe, engine: Engine) -> Floats:
+    """Embed pass 0 of single images.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, dim)
+
+    Raises
+    ------
+    ImageError
+        For the first image that cannot be used, with its file's name.
+    """
+    items = [Item(str(i), Path(path)) for i, path in enumerate(paths)]
+    parts = []
+    for block in run(items, recipe.pass0, engine):
+        if block.failures:
+            item, reason = block.failures[0]
+            raise ImageError(f"{item.path} {reason}")
+        parts.append(block.embeddings[0])
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def _result(future: Future[Block | None]) -> Block:
+    block = future.result()
+    assert block is not None, "a block is only dropped once the generator is closed"
+    return block
+
+
+def _wait(futures: Sequence[Future[Block | None]]) -> None:
+    """Wait until no worker is at work, however often Ctrl-C is pressed meanwhile.
+
+    An interrupted `Thread.join` can take a thread for ended that is not (CPython 3.11, beside its note on bpo-45274);
+    met in an engine by the end of the interpreter, such a thread aborts the process.
+    """
+    while True:
+        try:
+            wait(futures)
+            return
+        except KeyboardInterrupt:  # the first one is what ends the work, and is on its way
+            continue
+
+
+def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, seats: threading.Semaphore) -> Block:
+    seconds = Seconds()
+    policy = augment.policy_of(recipe.augmentation) if recipe.augmentation else None
+    rendered, ids, hashes, failures = [], [], [], []
+    for item in part:
+        begun = time.perf_counter()
+        try:
+            data = decode.read_bytes(item.path)
+            sha256 = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+            grey = decode.decode_grey(data)
+        except ImageError as error:
+            failures.append((item, str(error)))
+            continue
+        decoded = time.perf_counter()
+        matrices = [augment.matrix(policy, recipe.seed, item.image_id, k + 1) for k in range(recipe.passes) if policy]
+        rendered.append(prepare.passes(grey, recipe.size, matrices, policy, recipe.interpolation))
+        ids.append(item.image_id)
+        hashes.append(sha256)
+        seconds.decode += decoded - begun
+        seconds.render += time.perf_counter() - decoded
+    if not ids:
+        empty = np.zeros((recipe.passes + 1, 0, 0), np.float32)
+        return Block([], np.zeros((0, 32), np.uint8), empty, failures, seconds)
+    images = np.stack(rendered, axis=1)  # (passes, n, size, size): an image's neighbours are those of its own pass
+    begun = time.perf_counter()
+    with seats:
+        seated = time.perf_counter()
+        flat = engine.run(images.reshape(-1, recipe.size, recipe.size))[0]
+        embeddings = flat.reshape(*images.shape[:2], -1)
+    seconds.wait += seated - begun
+    seconds.network += time.perf_counter() - seated
+    return Block(ids, np.stack(hashes), embeddings, failures, seconds)
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    # The workers are the parallelism; OpenCV's own threads would only fight them for the cores.
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

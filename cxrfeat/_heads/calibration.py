@@ -1,0 +1,217 @@
+"""Calibration: from raw logits to probabilities that mean what they say, learnt on validation and never on test.
+
+Platt scaling, sigmoid(a z + b), is the default. A class-weighted head is off by a shift of its logits, which a
+temperature cannot mend, and a validation split of a few dozen positives is too little for isotonic regression. A
+label with fewer than `FEWEST` validation rows of a class is not fitted: its logits are shifted by
+-log(w_positive / w_negative), which undoes the class weights exactly where the model is right (Saerens et al., Neural
+Computation 2002, 14(1):21-41), and that is said in `head.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._heads.sigmoid import CLIP, sigmoid
+from cxrfeat.errors import HeadError
+
+METHODS = ("none", "platt", "isotonic", "temperature")
+FEWEST = 10
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Calibration of one label: sigmoid(slope z + shift), or a rising curve through knots of logit and probability."""
+
+    method: str = "none"
+    slope: float = 1.0
+    shift: float = 0.0
+    knots: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def apply(self, z: Floats) -> Floats:
+        """Probabilities, float64 (n,), of raw logits (n,)."""
+        if self.knots is None:
+            return sigmoid(self.slope * z + self.shift)
+        curve = np.interp(z, self.knots[0], self.knots[1])
+        return np.where(np.isnan(z), np.nan, curve)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration of every label, in the head's order; `split` says what it was learnt on.
+
+    Attributes
+    ----------
+    method : str
+        `platt`, `isotonic`, `temperature` or `none`.
+    steps : tuple of Step
+        One per label.
+    split : str
+        What it was learnt on; empty for nothing.
+    """
+
+    method: str
+    steps: tuple[Step, ...]
+    split: str = ""
+
+    @classmethod
+    def none(cls, labels: int) -> Calibration:
+        """Leave every label as it is.
+
+        Parameters
+        ----------
+        labels : int
+            How many.
+        """
+        return cls("none", (Step(),) * labels)
+
+    def apply(self, logits: Floats) -> Floats:
+        """Probabilities, float64 (n, labels), of raw logits (n, labels); NaN stays NaN.
+
+        Parameters
+        ----------
+        logits : float64 (n, labels)
+            Raw logits of the head.
+        """
+        return np.stack([step.apply(logits[:, k]) for k, step in enumerate(self.steps)], axis=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `head.json` holds it."""
+        steps = [
+            {"method": s.method, "slope": s.slope, "shift": s.shift}
+            if s.knots is None
+            else {"method": s.method, "logit": list(s.knots[0]), "probability": list(s.knots[1])}
+            for s in self.steps
+        ]
+        return {"method": self.method, "split": self.split, "labels": steps}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any], labels: int) -> Calibration:
+        """Read what `to_dict` wrote.
+
+        Parameters
+        ----------
+        found : mapping
+            The entry `calibration` of `head.json`.
+        labels : int
+            How many labels the head has.
+
+        Raises
+        ------
+        HeadError
+            If it is not a calibration of that many labels.
+        """
+        if not found:
+            return cls.none(labels)
+        try:
+            steps = tuple(
+                Step(s["method"], knots=(tuple(map(float, s["logit"])), tuple(map(float, s["probability"]))))
+                if "logit" in s
+                else Step(s["method"], float(s["slope"]), float(s["shift"]))
+                for s in found["labels"]
+            )
+            calibration = cls(str(found["method"]), steps, str(found["split"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise HeadError(f"head.json holds no readable calibration ({error!r}); fit the head again.") from error
+        if len(steps) != labels:
+            raise HeadError(f"head.json calibrates {len(steps)} labels and the head has {labels}; fit the head again.")
+        return calibration
+
+
+def calibrate(
+    y: Floats, logits: Floats, method: str, split: str, log_weight_ratio: npt.NDArray[np.float64] | None = None
+) -> Calibration:
+    """Learn a calibration.
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+        Labels of held-out rows, (n, labels): 1, 0 or NaN, which is left out.
+    logits : numpy.ndarray
+        The head's raw logits of the same rows.
+    method : str
+        `platt` (Platt 1999, with his smoothed targets), `isotonic`, `temperature` (Guo et al., ICML 2017) or `none`.
+    split : str
+        What the rows are, for the record.
+    log_weight_ratio : numpy.ndarray, optional
+        log(w_positive / w_negative) of the weights the head was fitted with, (labels,); 0 by default. What a label
+        with too few held-out rows is shifted back by.
+
+    Raises
+    ------
+    HeadError
+        If the method is unknown.
+    """
+    if method not in METHODS:
+        raise HeadError(f"unknown calibration {method!r}; choose one of {', '.join(METHODS)}.")
+    labels = y.shape[1]
+    if method == "none":
+        return Calibration.none(labels)
+    ratio = np.zeros(labels) if log_weight_ratio is None else log_weight_ratio
+    steps = []
+    for k in range(labels):
+        known = ~np.isnan(y[:, k]) & ~np.isnan(logits[:, k])
+        positive, z = y[known, k] > 0, logits[known, k]
+        fewest = min(positive.sum(), (~positive).sum())
+        step = _FIT[method](positive, z) if fewest >= FEWEST else None
+        steps.append(step or Step("weights", shift=-float(ratio[k])))
+    return Calibration(method, tuple(steps), split)
+
+
+def _platt(positive: npt.NDArray[np.bool_], z: Floats) -> Step | None:
+    n, total = positive.sum(), len(positive)
+    target = np.where(positive, (n + 1) / (n + 2), 1 / (total - n + 2))
+    # Logits of some heads lie far from unit scale; the fit is done on that scale so that Newton steps behave.
+    scale = max(float(np.std(z)), 1e-12)
+    slope, shift = _newton(np.stack([z / scale, np.ones_like(z)], axis=1), target)
+    # A falling curve would turn the ranking round on the word of a few rows: the head has learnt nothing here.
+    return Step("platt", slope / scale, shift) if slope > 0 else None
+
+
+def _temperature(positive: npt.NDArray[np.bool_], z: Floats) -> Step | None:
+    scale = max(float(np.std(z)), 1e-12)
+    (slope,) = _newton((z / scale)[:, None], positive.astype(float))
+    return Step("temperature", slope / scale) if slope > 0 else None
+
+
+def _isotonic(positive: npt.NDArray[np.bool_], z: Floats) -> Step:
+    from scipy.optimize import isotonic_regression
+
+    x, place, count = np.unique(z, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, weights=positive) / count
+    curve = np.clip(isotonic_regression(mean, weights=count).x, CLIP, 1 - CLIP)
+    # Only the ends of each flat step are needed to draw the curve.
+    keep = np.ones(len(x), dtype=bool)
+    keep[1:-1] = (curve[1:-1] != curve[:-2]) | (curve[1:-1] != curve[2:])
+    return Step("isotonic", knots=(tuple(x[keep].tolist()), tuple(curve[keep].tolist())))
+
+
+_FIT = {"platt": _platt, "temperature": _temperature, "isotonic": _isotonic}
+
+
+def _newton(design: Floats, target: Floats) -> Floats:
+    """Logistic regression of one or two coefficients on soft targets, by Newton steps that never go uphill."""
+
+    def loss(w: Floats) -> float:
+        z = design @ w
+        return float((np.logaddexp(0, z) - target * z).sum())
+
+    w = np.zeros(design.shape[1])
+    for _ in range(100):
+        p = sigmoid(design @ w)
+        gradient = design.T @ (p - target)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(len(w))
+        step = np.linalg.solve(hessian, gradient)
+        size, before = 1.0, loss(w)
+        while loss(w - size * step) > before and size > 1e-6:
+            size /= 2
+        w = w - size * step
+        if gradient @ step < 1e-12 * (1 + before):
+            break
+    return w

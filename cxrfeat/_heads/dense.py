@@ -1,0 +1,116 @@
+"""Newton's method with whole Hessians, for small problems: few rows or few features.
+
+With fewer rows than features the solution lies in the span of the rows, whatever the penalty; a QR factorisation then
+leaves as many unknowns as rows, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._heads.sigmoid import sigmoid
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Standardised rows in a basis of as few columns as rows.
+
+    Attributes
+    ----------
+    design : numpy.ndarray
+        float64 (rows, min(rows, features) + 1); the last column is the intercept's.
+    basis : numpy.ndarray or None
+        Orthonormal columns, (features, rows); None where the features are their own basis.
+    """
+
+    design: Floats
+    basis: Floats | None
+
+    @classmethod
+    def of(cls, x: Floats) -> Span:
+        """Of standardised rows, float64 (rows, features)."""
+        ones = np.ones((len(x), 1))
+        if x.shape[0] >= x.shape[1]:
+            return cls(np.hstack([x, ones]), None)
+        basis, triangle = np.linalg.qr(x.T)
+        return cls(np.hstack([triangle.T, ones]), basis)
+
+    def up(self, v: Floats) -> Floats:
+        """From coefficients in the basis and an intercept to coefficients of the features and an intercept."""
+        return v if self.basis is None else np.append(self.basis @ v[:-1], v[-1])
+
+    def down(self, w: Floats) -> Floats:
+        """The way back; exact for what lies in the span."""
+        return w if self.basis is None else np.append(self.basis.T @ w[:-1], w[-1])
+
+
+def newton(
+    design: Floats, y: Floats, weight: Floats, start: Floats, intercept: bool, tol: float, steps: int
+) -> tuple[Floats, float, float, bool]:
+    """Minimise sum_i weight_i log-loss_i + |w|^2 / 2 over one label's coefficients; the last is free.
+
+    Parameters
+    ----------
+    design : numpy.ndarray
+        (rows, k + 1), a column of ones last.
+    y, weight : numpy.ndarray
+        (rows,).
+    start : numpy.ndarray
+        (k + 1,).
+    intercept : bool
+        Whether the last coefficient is fitted, or held.
+    tol : float
+        Stop when half the squared Newton decrement, which estimates how far the objective lies above its optimum,
+        is below `tol` times the objective.
+    steps : int
+        At most so many.
+
+    Returns
+    -------
+    w, objective, gap, converged
+        Coefficients, objective, the estimate of its distance to the optimum relative to it, and whether it met `tol`.
+    """
+    ridge = np.ones(design.shape[1])
+    ridge[-1] = 0.0
+    w, z = start.copy(), design @ start
+    value, gap = _objective(z, y, weight, w, ridge), np.inf
+    for _ in range(steps):
+        p = sigmoid(z)
+        gradient = design.T @ (weight * (p - y)) + ridge * w
+        hessian = (design * (weight * p * (1 - p))[:, None]).T @ design
+        hessian.flat[:: len(w) + 1] += ridge
+        # Where every p is 0 or 1 the intercept has no curvature left; a trace of it keeps the system solvable.
+        hessian[-1, -1] += 1e-12 * (1 + weight.sum())
+        if not intercept:
+            hessian[-1, :] = hessian[:, -1] = gradient[-1] = 0.0
+            hessian[-1, -1] = 1.0
+        step = -np.linalg.solve(hessian, gradient)
+        gap = float(-gradient @ step) / 2 / max(value, 1e-300)
+        # The step is there; taking it squares what is left.
+        w, z, value, moved = _walk(design, z, y, weight, w, ridge, step, value)
+        if gap <= tol or not moved:  # not moved: rounding has the last word
+            return w, value, gap, gap <= max(tol, 1e-12)
+    return w, value, gap, False
+
+
+def _walk(
+    design: Floats, z: Floats, y: Floats, weight: Floats, w: Floats, ridge: Floats, step: Floats, value: float
+) -> tuple[Floats, Floats, float, bool]:
+    """Go along a Newton step, halved until the objective falls."""
+    dz, size = design @ step, 1.0
+    while size > 1e-10:
+        new_w, new_z = w + size * step, z + size * dz
+        new = _objective(new_z, y, weight, new_w, ridge)
+        if new < value:
+            return new_w, new_z, new, True
+        size /= 2
+    return w, z, value, False
+
+
+def _objective(z: Floats, y: Floats, weight: Floats, w: Floats, ridge: Floats) -> float:
+    return float(weight @ (np.logaddexp(0, z) - y * z) + (ridge * w * w).sum() / 2)

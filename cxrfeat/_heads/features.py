@@ -1,0 +1,130 @@
+"""Embedding files of one study, opened together and joined to it by image id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrfeat._heads.rows import FileRows, MatrixRows, Rows
+from cxrfeat._store import EmbeddingFile, Recipe
+from cxrfeat._study import Study
+from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
+
+
+class Features:
+    """One or more embedding files as one: their embeddings stand side by side. A context manager.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files, in the order in which their embeddings are joined.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        if not paths:
+            raise HeadError("a head needs at least one embedding file; `cxrfeat extract` makes one.")
+        with ExitStack() as stack:
+            self.files = [stack.enter_context(EmbeddingFile.open(Path(path))) for path in paths]
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Features:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Recipe of every file."""
+        return tuple(file.recipe for file in self.files)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Embedding length of every file."""
+        return tuple(file.dim for file in self.files)
+
+    @property
+    def dim(self) -> int:
+        """Length of the joined embeddings."""
+        return sum(self.dims)
+
+    @property
+    def passes(self) -> tuple[int, ...]:
+        """The renderings that every file has: 0, and 1.. where augmented."""
+        return tuple(range(min(file.passes for file in self.files)))
+
+    def only(self, number: int) -> Features:
+        """One of the files by itself; it stays open as long as these features are."""
+        alone = object.__new__(Features)
+        alone.files, alone._stack = [self.files[number]], ExitStack()
+        return alone
+
+    def require(self, recipes: Sequence[Recipe]) -> None:
+        """Raise a RecipeError unless pass 0 was made by the same recipes, in the same order."""
+        if len(recipes) != len(self.files):
+            raise RecipeError(
+                f"the head was trained on {len(recipes)} joined embedding files and is given {len(self.files)}; "
+                f"give files of: {'; '.join(recipe.describe() for recipe in recipes)}."
+            )
+        for file, recipe in zip(self.files, recipes, strict=True):
+            if file.recipe.pass0 != recipe.pass0:
+                difference = recipe.pass0.difference(file.recipe.pass0)
+                raise RecipeError(
+                    f"the head was not trained on embeddings of {file.path.name}: its recipe differs ({difference}). "
+                    "Use the file it was trained on, or extract this study by the same recipe."
+                )
+
+    def usable(self, study: Study) -> Study:
+        """The images of a study that every file has, in the study's order.
+
+        Raises
+        ------
+        EmbeddingFileError
+            If a file lacks an image which it does not list as unusable, or has none of the study's images.
+        """
+        keep = np.ones(len(study), dtype=bool)
+        for file in self.files:
+            there = pd.Index(study.ids).isin(pd.Index(file.image_ids))
+            if not there.any():
+                raise EmbeddingFileError(
+                    f"{file.path} has none of the {len(study)} images of study {study.name!r}; it was made from "
+                    "another study. Name the right file, or run `cxrfeat extract`."
+                )
+            failed = pd.Index(study.ids).isin(pd.Index(file.failures()["image_id"]))
+            lacking = study.ids[~there & ~failed]
+            if len(lacking):
+                raise EmbeddingFileError(
+                    f"{file.path} lacks {len(lacking)} of the {len(study)} images of study {study.name!r}, the first "
+                    f"is {lacking[0]!r}; `cxrfeat extract` adds them."
+                )
+            keep &= there
+        return study if keep.all() else study.take(keep)
+
+    def in_file_order(self, study: Study) -> Study:
+        """The study's rows in the order of the first file, so that reading moves forward only."""
+        place = pd.Index(self.files[0].image_ids).get_indexer(pd.Index(study.ids))
+        return study.take(np.argsort(place, kind="stable"))
+
+    def matrix(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:
+        """Joined embeddings, float32 (passes * n, dim): all images of one pass, then of the next."""
+        shape = (len(passes), len(image_ids), self.dim)
+        if len(self.files) == 1:
+            return self.files[0].read(image_ids, tuple(passes)).reshape(-1, self.dim)
+        out, start = np.empty(shape, dtype=np.float32), 0
+        for file in self.files:
+            out[:, :, start : start + file.dim] = file.read(image_ids, tuple(passes))
+            start += file.dim
+        return out.reshape(-1, self.dim)
+
+    def rows(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int], memory: int | None = None) -> Rows:
+        """The same embeddings to sweep over, read from the files every time if they exceed `memory` bytes."""
+        if memory is not None and len(passes) * len(image_ids) * self.dim * 4 > memory:
+            # A quarter for what is being read, the rest for what the head keeps of it.
+            return FileRows(self.files, image_ids, passes, memory // 4)
+        return MatrixRows(self.matrix(image_ids, passes), len(image_ids))

@@ -1,0 +1,128 @@
+"""The Keras head: a small network on embeddings, saved as `.keras` and loaded in safe mode. Imports TensorFlow late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._files import atomic_path
+from cxrfeat._heads.head import Floats, Head
+from cxrfeat.errors import HeadError, NotFoundError
+
+if TYPE_CHECKING:
+    import keras
+
+FILE = "head.keras"
+LOGITS, PROBABILITY = "logits", "probability"
+ROWS = 8192
+
+
+class KerasHead(Head):
+    """A Keras model from embeddings to probabilities whose layer `logits` holds what stands before the activation.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        The labels.
+    model : keras.Model
+        Input (n, dim) float32; last two layers `logits` (Dense, linear) and `probability` (sigmoid, or softmax in
+        the preset `paper`).
+    """
+
+    kind = "keras"
+
+    def __init__(self, labels: tuple[str, ...], model: keras.Model) -> None:
+        super().__init__(labels, int(model.input_shape[-1]))
+        self.model = model
+        self._before: keras.Model | None = None
+
+    @property
+    def softmax(self) -> bool:
+        """Whether the labels share one softmax, as only the preset `paper` has it."""
+        return self.model.get_layer(PROBABILITY).activation.__name__ == "softmax"
+
+    @property
+    def linear(self) -> tuple[Floats, Floats] | None:
+        """Coefficients and intercepts where there is no hidden layer; None otherwise."""
+        dense = self.model.get_layer(LOGITS)
+        if [layer for layer in self.model.layers if layer.weights] != [dense]:
+            return None
+        kernel, bias = (w.value.numpy().astype(np.float64) for w in (dense.kernel, dense.bias))
+        return np.where(self.fitted[:, None], kernel.T, np.nan), np.where(self.fitted, bias, np.nan)
+
+    def from_logits(self, logits: Floats) -> Floats:
+        """Calibrated sigmoids; for a softmax head, the softmax over the fitted labels."""
+        if not self.softmax:
+            return super().from_logits(logits)
+        raised = np.exp(logits - np.nanmax(logits, axis=1, keepdims=True))
+        return raised / np.nansum(raised, axis=1, keepdims=True)
+
+    def _logits(self, x: npt.NDArray[np.float32]) -> Floats:
+        import keras
+
+        if self._before is None:
+            self._before = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
+        parts = [
+            np.asarray(self._before(np.ascontiguousarray(x[at : at + ROWS], dtype=np.float32), training=False))
+            for at in range(0, len(x), ROWS)
+        ]
+        return np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(self.labels)))
+
+    def save(self, folder: Path) -> list[str]:
+        """Write `head.keras`."""
+        with atomic_path(folder / FILE) as part:
+            self.model.save(part)
+        return [FILE]
+
+    @classmethod
+    def load(cls, folder: Path, info: Mapping[str, Any]) -> KerasHead:
+        """Read `head.keras` in Keras's safe mode, which refuses Lambda layers and anything else that carries code."""
+        path = folder / FILE
+        if not path.is_file():
+            raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
+        import keras
+
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises anything from ValueError to zipfile's and HDF5's own
+            reason = str(error).strip().splitlines()[0]
+            raise HeadError(f"{path} was refused by Keras in safe mode ({reason}); it was not loaded.") from error
+        check(model, path, len(info["labels"]))
+        return cls(tuple(info["labels"]), model)
+
+
+# A head is made of these and nothing else; what Keras itself finds harmless may still be no head of ours.
+ALLOWED = ("InputLayer", "Dense", "Dropout", "Activation")
+
+
+def check(model: Any, path: Path, labels: int) -> None:
+    """Raise a HeadError unless a loaded model is built as this project's heads are."""
+    layers = list(getattr(model, "layers", []))
+    strange = [layer for layer in layers if type(layer).__name__ not in ALLOWED or _foreign(layer)]
+    if strange:
+        raise HeadError(f"{path} has a layer of type {type(strange[0]).__name__}, which no head of cxrfeat has.")
+    if [layer.name for layer in layers[-2:]] != [LOGITS, PROBABILITY] or model.output_shape[-1] != labels:
+        raise HeadError(f"{path} is no head for {labels} labels: its last layers are not `{LOGITS}`, `{PROBABILITY}`.")
+
+
+def _foreign(layer: Any) -> bool:
+    return not type(layer).__module__.startswith("keras.")
+
+
+def build(dim: int, labels: int, hidden: tuple[int, ...], dropout: float, activation: str, seed: int) -> keras.Model:
+    """Make an untrained head: hidden layers with ReLU, dropout before the last, Dense, activation."""
+    import keras
+
+    inputs = x = keras.Input((dim,), name="embedding")
+    for number, units in enumerate(hidden):
+        start = keras.initializers.HeNormal(seed=seed + 1 + number)
+        x = keras.layers.Dense(units, activation="relu", kernel_initializer=start, name=f"hidden_{number + 1}")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, seed=seed, name="dropout")(x)
+    start = keras.initializers.GlorotUniform(seed=seed)
+    x = keras.layers.Dense(labels, kernel_initializer=start, name=LOGITS)(x)
+    return keras.Model(inputs, keras.layers.Activation(activation, name=PROBABILITY)(x), name="head")

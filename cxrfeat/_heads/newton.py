@@ -1,0 +1,202 @@
+"""Quasi-Newton search for all labels at once, for problems too large for whole Hessians.
+
+L-BFGS (Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 7.4) in which the first matrix is a label's
+sampled Hessian instead of a multiple of the identity. Every iteration is one sweep over the rows for all labels
+together: the products share the reading of the matrix, which is what takes the time. A label whose progress slows has
+its sampled Hessian renewed where it stands, and a label that is done leaves the sweep.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._heads.curvature import Factors
+from cxrfeat._heads.sigmoid import sigmoid
+from cxrfeat._heads.sweeps import Point, Sweeper
+from cxrfeat._progress import Progress, silent
+
+Floats = npt.NDArray[np.float64]
+
+MEMORY = 20
+SLOW = 0.3  # a decrement above this share of the last one calls for a new Hessian,
+PATIENCE = 2  # if the old one is at least so many iterations old
+WORTH = 3  # and if tol is more than so many iterations away at the old pace
+GIVE_UP = 12  # iterations without a better decrement: rounding has the last word
+
+
+@dataclass
+class Course:
+    """How the search for one label goes."""
+
+    pairs: deque[tuple[Floats, Floats, float]] = field(default_factory=lambda: deque(maxlen=MEMORY))
+    last: float = np.inf
+    best: float = np.inf
+    age: int = 0
+    idle: int = 0
+
+    def direction(self, factors: Factors, label: int, gradient: Floats) -> Floats:
+        """Inverse Hessian times gradient: the two-loop recursion around the label's factor."""
+        q, shares = gradient.copy(), []
+        for s, y, rho in reversed(self.pairs):
+            share = rho * (s @ q)
+            q -= share * y
+            shares.append(share)
+        q = factors.solve(label, q)
+        for (s, y, rho), share in zip(self.pairs, reversed(shares), strict=True):
+            q += (share - rho * (y @ q)) * s
+        return q
+
+    def learn(self, step: Floats, change: Floats) -> None:
+        """Remember a step and the change of the gradient along it."""
+        product = float(step @ change)
+        if product > 1e-12 * float(np.sqrt((step @ step) * (change @ change))):
+            self.pairs.append((step.copy(), change.copy(), 1 / product))
+        self.age += 1
+
+    def transport(self, ratio: float) -> None:
+        """Carry what is known over to a C that is `ratio` times as large: the loss scales with it, the penalty not."""
+        for place, (s, y, _) in enumerate(self.pairs):
+            changed = ratio * y
+            changed[:-1] += (1 - ratio) * s[:-1]
+            product = float(s @ changed)
+            self.pairs[place] = (s, changed, 1 / product if product > 0 else 0.0)
+        self.last = self.best = np.inf
+        self.idle = 0
+
+    def judge(self, gap: float) -> None:
+        """Note the relative decrement at a new point."""
+        self.idle = 0 if gap < 0.9 * self.best else self.idle + 1
+        self.best = min(self.best, gap)
+        self.last = gap
+
+
+def minimise(
+    sweeper: Sweeper,
+    factors: Factors,
+    courses: list[Course],
+    start: Floats,
+    tol: float,
+    steps: int,
+    progress: Progress = silent,
+) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    """Minimise the objective of every label.
+
+    Parameters
+    ----------
+    sweeper : Sweeper
+        The objective.
+    factors : Factors
+        Preconditioners; made where they are missing, kept where they are there.
+    courses : list of Course
+        What is known of each label's curvature from searches before; empty at first.
+    start : numpy.ndarray
+        Coefficients to begin with, (features + 1, labels).
+    tol : float
+        A label is done when half its squared Newton decrement is below `tol` times its objective.
+    steps : int
+        At most so many iterations.
+    progress : Progress
+        Told how many labels are done.
+
+    Returns
+    -------
+    w, value, gap, converged
+        Coefficients (features + 1, labels), objectives, the last relative half decrement, and whether it met `tol`.
+    """
+    count = start.shape[1]
+    active = np.arange(count)
+    point = sweeper.begin(start)
+    factors.renew([k for k in range(count) if k not in factors.factors], point.z[:, [
+        k for k in range(count) if k not in factors.factors
+    ]])  # fmt: skip
+    w, value, gap = start.copy(), point.value.copy(), np.full(count, np.inf)
+    for _ in range(steps + 1):
+        step = _directions(point, active, courses, factors, tol)
+        decrement = (point.gradient * step).sum(axis=0) / (2 * np.maximum(point.value, 1e-300))
+        w[:, active], value[active], gap[active] = point.w, point.value, decrement
+        for i, k in enumerate(active):
+            courses[k].judge(decrement[i])
+        going = (decrement > tol) & np.array([courses[k].idle < GIVE_UP for k in active])
+        progress(count - int(going.sum()), count, f"gap {decrement.max():.0e}")
+        if not going.any():
+            break
+        if not going.all():
+            point, step, active = point.of(going), step[:, going], active[going]
+        new = _advance(sweeper, point, -step, active)
+        for i, k in enumerate(active):
+            courses[k].learn(new.w[:, i] - point.w[:, i], new.gradient[:, i] - point.gradient[:, i])
+        point = new
+    return w, value, gap, gap <= tol
+
+
+def _directions(
+    point: Point, active: npt.NDArray[np.int64], courses: list[Course], factors: Factors, tol: float
+) -> Floats:
+    """Steps of all labels, with new Hessians for those that have slowed down."""
+    step = np.empty_like(point.w)
+    stale = []
+    for i, k in enumerate(active):
+        step[:, i] = courses[k].direction(factors, k, point.gradient[:, i])
+        gap = float(point.gradient[:, i] @ step[:, i]) / (2 * max(float(point.value[i]), 1e-300))
+        ratio = gap / courses[k].last
+        # A new Hessian costs as much as some sweeps: it must have that many to save.
+        if ratio > SLOW and gap * min(ratio, 1.0) ** WORTH > tol and courses[k].age >= PATIENCE:
+            stale.append(i)
+    if stale:
+        factors.renew([int(active[i]) for i in stale], point.z[:, stale])
+        for i in stale:
+            course = courses[active[i]]
+            course.pairs.clear()
+            course.age = 0
+            step[:, i] = course.direction(factors, int(active[i]), point.gradient[:, i])
+    return step
+
+
+def _advance(sweeper: Sweeper, point: Point, step: Floats, active: npt.NDArray[np.int64]) -> Point:
+    """One step for every label: a whole one, or a better length where the slope at its end says so."""
+    new = sweeper.ahead(point, step, active)
+    before, after = (point.gradient * step).sum(axis=0), (new.gradient * step).sum(axis=0)
+    # Past the valley, or still far up its side: the whole step is taken only between these.
+    off = ((after > -0.5 * before) | (after < 0.9 * before)).nonzero()[0]
+    if not len(off):
+        return new
+    w, z = new.w.copy(), new.z
+    for i in off:
+        t = _length(sweeper, point, new.z[:, i], step[:, i], int(active[i]), i, float(before[i]), float(after[i]))
+        w[:, i] = point.w[:, i] + t * step[:, i]
+        z[:, i] = point.z[:, i] + t * (new.z[:, i] - point.z[:, i])
+    mended = sweeper.at(w[:, off], np.ascontiguousarray(z[:, off]), active[off])
+    value, gradient = new.value.copy(), new.gradient.copy()
+    value[off], gradient[:, off] = mended.value, mended.gradient
+    return Point(w, z, value, gradient)
+
+
+def _length(
+    sweeper: Sweeper,
+    point: Point,
+    z_there: npt.NDArray[np.floating],
+    step: Floats,
+    label: int,
+    column: int,
+    before: float,
+    after: float,
+) -> float:
+    """Length of a step at which the slope is nearly 0, by Newton's method on the line, kept in a bracket."""
+    z = point.z[:, column].astype(np.float64)
+    dz = z_there.astype(np.float64) - z
+    sign, weight = sweeper.sign[:, label].astype(np.float64), sweeper.weight[:, label].astype(np.float64)
+    w, d = point.w[:-1, column], step[:-1]
+    low, high, t = (0.0, 1.0, 0.5) if after > 0 else (1.0, np.inf, 2.0)
+    for _ in range(30):
+        wrong = sigmoid(sign * (z + t * dz))
+        slope = (weight * sign * wrong) @ dz + d @ w + t * (d @ d)
+        if abs(slope) < 0.1 * abs(before):
+            break
+        low, high = (low, t) if slope > 0 else (t, high)
+        guess = t - slope / ((weight * wrong * (1 - wrong)) @ (dz * dz) + d @ d)
+        t = guess if low < guess < high else ((low + high) / 2 if np.isfinite(high) else 2 * t)
+    return t

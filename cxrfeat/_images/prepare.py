@@ -1,0 +1,152 @@
+"""From a decoded picture to the network's input: the one path that extraction, prediction and maps share.
+
+`render` makes the uint8 grey square; what the backbone wants beyond that (three channels, its own scale) is affine in
+the grey value and stands in `NORMALISATION`, which every engine builds into its graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._images.augment import Affine, Policy
+from cxrfeat._images.decode import Grey
+from cxrfeat.errors import RecipeError
+
+INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Channel c of the network's input is `grey * scale[c] + offset[c]`, grey in 0..255.
+
+    Attributes
+    ----------
+    scale, offset : tuple of 3 floats
+        In the backbone's own channel order.
+    """
+
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+
+def _torch() -> Normalisation:
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    return Normalisation(tuple(1 / (255 * std)), tuple(-mean / std))
+
+
+NORMALISATION: dict[str, Normalisation] = {
+    # keras.applications.imagenet_utils.preprocess_input, modes "torch" and "caffe" (BGR order), on equal channels.
+    "torch": _torch(),
+    "caffe": Normalisation((1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
+    # The reference paper's: [0, 1], whatever the backbone was trained with.
+    "unit": Normalisation((1 / 255, 1 / 255, 1 / 255), (0.0, 0.0, 0.0)),
+}
+
+
+def render(
+    grey: Grey, size: int, matrix: Affine | None = None, interpolation: str = "area", border: str = "constant"
+) -> Grey:
+    """Bring a picture to the network's square, as it is or warped.
+
+    The picture is stretched to the square, as keras.applications' users do; NIH's films are square already. Without a
+    matrix this is one `cv2.resize`. A warped pass is drawn at twice the size and averaged 2 x 2, from a picture first
+    shrunk by a whole factor, so that it is as free of aliasing as pass 0.
+
+    Parameters
+    ----------
+    grey : ndarray of uint8, shape (h, w)
+        The decoded picture.
+    size : int
+        Side of the square, pixels.
+    matrix : ndarray of float64, shape (2, 3), optional
+        From `augment.matrix`; None for pass 0.
+    interpolation : str
+        How pass 0 is resized: `area`, `linear` or `cubic`. An image smaller than the square is enlarged by `linear`
+        where `area` is asked for, since OpenCV's area is no enlargement.
+    border : str
+        `constant` (black) or `nearest`.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size)
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise RecipeError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}.")
+    if matrix is None:
+        return _resize(grey, size, interpolation)
+    h, w = _whole_factor(grey, size)
+    if (h, w) != grey.shape:
+        grey = cv2.resize(grey, (w, h), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    fine = cv2.warpAffine(
+        grey,
+        _pixels(matrix, 2 * size, (h, w)),
+        (2 * size, 2 * size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=_BORDERS[border],
+    )
+    return cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def passes(
+    grey: Grey, size: int, matrices: list[Affine], policy: Policy | None, interpolation: str = "area"
+) -> npt.NDArray[np.uint8]:
+    """Render pass 0 and one warped pass per matrix of one decoded picture.
+
+    Returns
+    -------
+    ndarray of uint8, shape (1 + len(matrices), size, size)
+    """
+    border = policy.border if policy else "constant"
+    first = render(grey, size, None, interpolation)
+    return np.stack([first, *(render(grey, size, matrix, interpolation, border) for matrix in matrices)])
+
+
+def geometry(shape: tuple[int, int], size: int, matrix: Affine | None = None) -> Affine:
+    """Where the network's input shows the original.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the original, pixels.
+    size : int
+        Side of the network's input, pixels.
+    matrix : ndarray of float64, shape (2, 3), optional
+        The pass's warp; None for pass 0.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, 3)
+        Maps (x, y, 1) of an input pixel's centre to (x, y) in the original, both with pixel centres at whole numbers
+        (OpenCV's convention).
+    """
+    return _pixels(np.eye(2, 3) if matrix is None else matrix, size, shape)
+
+
+def _resize(grey: Grey, size: int, interpolation: str) -> Grey:
+    if grey.shape == (size, size):
+        return grey
+    if interpolation == "area" and min(grey.shape) < size:
+        interpolation = "linear"
+    return cv2.resize(grey, (size, size), interpolation=INTERPOLATIONS[interpolation])  # type: ignore[return-value]
+
+
+def _whole_factor(grey: Grey, size: int) -> tuple[int, int]:
+    """Shape after the largest whole-number shrinking that keeps at least twice `size` on either axis."""
+    h, w = grey.shape
+    # A factor that does not divide the side would cut or blend the last pixels: only whole ones are taken.
+    fy = next(f for f in range(max(h // (2 * size), 1), 0, -1) if h % f == 0)
+    fx = next(f for f in range(max(w // (2 * size), 1), 0, -1) if w % f == 0)
+    return h // fy, w // fx
+
+
+def _pixels(unit: Affine, size: int, shape: tuple[int, int]) -> Affine:
+    """An affine between unit squares, as one from pixel centres of a square of `size` to those of `shape`."""
+    h, w = shape
+    to_unit = np.array([[1 / size, 0, 0.5 / size - 0.5], [0, 1 / size, 0.5 / size - 0.5], [0, 0, 1]])
+    from_unit = np.array([[w, 0, w / 2 - 0.5], [0, h, h / 2 - 0.5], [0, 0, 1]])
+    return (from_unit @ np.vstack([unit, [0, 0, 1]]) @ to_unit)[:2]

@@ -1,0 +1,111 @@
+"""The picture of a sanity check: how similar maps stay as the network forgets, and one map at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cxrfeat._explain.explainer import MethodName
+from cxrfeat._explain.sanity import Sanity, sanity_check
+from cxrfeat._explain.targets import Target
+from cxrfeat._progress import Progress, silent
+from cxrfeat._report import style
+from cxrfeat._run import Run
+
+
+def sanity_figure(
+    run: Run,
+    targets: Sequence[Target],
+    labels: Sequence[str] = (),
+    method: MethodName = "auto",
+    weights: Sequence[str] = (),
+    out: str | Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Run the check, draw it, and return its numbers; parameters as in `explain.sanity.sanity_check`.
+
+    Returns
+    -------
+    dict
+        `steps` (rows of `step`, `rank correlation`, its 10th and 90th percentile over maps, its mean `absolute` value,
+        `ssim`), `verdict`, `images`, `maps`, `method`, `figure`.
+    """
+    found = sanity_check(run, targets, labels, method, weights, progress=progress)
+    rows = [
+        {
+            "step": _step_name(k, name),
+            "rank correlation": float(np.nanmean(found.rank[k])),
+            "10 %": float(np.nanpercentile(found.rank[k], 10)),
+            "90 %": float(np.nanpercentile(found.rank[k], 90)),
+            "absolute": float(np.nanmean(np.abs(found.rank[k]))),
+            "ssim": _mean(found.ssim[k]),
+        }
+        for k, name in enumerate(found.steps)
+    ]
+    folder = Path(out) if out else run.path / "figures"
+    written = _draw(run, found, pd.DataFrame(rows), folder / "gradcam-sanity")
+    return {
+        "steps": rows,
+        "verdict": found.verdict,
+        "images": found.images,
+        "maps": found.rank.shape[1],
+        "method": found.method,
+        "random": run.random,
+        "figure": str(written[0]),
+    }
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    """The mean of those that are known; NaN without one."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _step_name(k: int, name: str) -> str:
+    return name if k == 0 else f"{name} random" if k == 1 else f"down to {name}"
+
+
+def _draw(run: Run, found: Sanity, table: pd.DataFrame, path: Path) -> list[Path]:
+    steps = len(found.steps)
+    with mpl.rc_context(style.RC):
+        figure = Figure(figsize=(style.PAGE, 3.9), dpi=200)
+        figure.set_layout_engine("none")
+        grid = figure.add_gridspec(2, steps, height_ratios=(2.0, 1.0), left=0.08, right=0.99, top=0.93, bottom=0.04,
+                                   hspace=0.3, wspace=0.08)  # fmt: skip
+        axes = figure.add_subplot(grid[0, :])
+        at = np.arange(steps)
+        axes.fill_between(at, table["10 %"], table["90 %"], color=style.COLOURS[0], alpha=0.18, linewidth=0,
+                          label="rank correlation, 10th to 90th percentile")  # fmt: skip
+        axes.plot(at, table["rank correlation"], "o-", color=style.COLOURS[0], label="rank correlation, mean")
+        axes.plot(at, table["absolute"], "s:", color=style.COLOURS[2], markersize=3.5, label="its absolute value, mean")
+        axes.plot(at, table["ssim"], "D--", color=style.COLOURS[1], markersize=3.5, label="structural similarity, mean")
+        axes.axhline(0, color="0.6", linewidth=0.6)
+        axes.set_xticks(at, table["step"].tolist())
+        axes.set_xlim(-0.5, steps - 0.5)
+        axes.set_ylim(min(-0.35, float(table["10 %"].min()) - 0.05), 1.05)
+        axes.set_ylabel("similarity to the trained maps")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=2.2, columnspacing=1.2)
+        _examples(figure, [grid[1, k] for k in range(steps)], found)
+    caption = (
+        f"{run.describe()}; {found.method}, {found.images} images, {found.rank.shape[1]} maps. {found.verdict} Below: "
+        f"the map of {style.pretty(found.example_of[0])} in {found.example_of[1].image_id}, red for, blue against, "
+        "each on its own scale. Randomised from the head down, as in Adebayo et al. 2018."
+    )
+    style.annotate(figure, "Do the maps depend on what was learnt?", caption, run.random)
+    return style.save(figure, path, table)
+
+
+def _examples(figure: Figure, cells: Sequence[Any], found: Sanity) -> None:
+    for cell, one in zip(cells, found.example, strict=True):
+        axes = figure.add_subplot(cell)
+        reach = float(np.abs(one).max()) or 1.0
+        axes.imshow(one, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])

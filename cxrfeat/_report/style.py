@@ -1,0 +1,192 @@
+"""How every figure of cxrfeat looks, and how it is saved: PNG and SVG for print, its data as CSV beside it.
+
+Figures are `matplotlib.figure.Figure` objects drawn by Agg; nothing here touches pyplot or any other global state, so
+that figures can be drawn from threads and inside another program's session.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from cxrfeat import _files as files
+
+COLUMN, PAGE = 3.5, 7.0
+"""Widths of a figure in inches: one column of a paper, and both."""
+
+# Okabe and Ito (2008): eight colours that colour-blind readers tell apart; yellow is darkened to be seen on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (4, 1.4)), (0, (1, 1.1)))
+
+RC: Any = {
+    "font.size": 8.0,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.fontsize": 6.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.25,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cxrfeat",
+    "pdf.fonttype": 42,
+}
+RANDOM = "random weights: not a result"
+FORMATS = ("png", "svg")
+
+
+def line_style(index: int) -> dict:
+    """Colour and dash of the curve with this index: the first 21 all differ, neighbours in colour and then in dash."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index // len(COLOURS) % len(LINES)]}
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure of this size in inches and its axes, row by row."""
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.ravel())
+
+
+def panels(count: int, across: int = 5) -> tuple[Figure, list[Axes]]:
+    """Return a page-wide figure of small square axes that share their scales, one for each of `count`."""
+    columns = min(across, count)
+    rows = -(-count // columns)
+    side, room = PAGE / across, (0.45, 0.5)  # inches; room for the scales on the left and below
+    width, height = side * columns + room[0], rows * (side + 0.2) + room[1]
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(width, height), dpi=200)
+        FigureCanvasAgg(figure)
+        # All panels are alike, so that the layout is known beforehand; finding it would take longer than drawing.
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure.subplots_adjust(
+        left=room[0] / width, bottom=room[1] / height, right=1, top=1 - 0.3 / height, wspace=0.14, hspace=0.36
+    )
+    for extra in axes[count:]:
+        extra.remove()
+    for k, one in enumerate(axes[:count]):
+        # Scales are written once a column and once a row: at this size the numbers would fill the page.
+        one.tick_params(labelleft=k % columns == 0, labelbottom=k + columns >= count, labelsize=6)
+    return figure, list(axes[:count])
+
+
+def panel_title(axes: Axes, label: str, note: str) -> None:
+    """Write a label's name above a small axes, and a few numbers under the name."""
+    axes.set_title(f"{pretty(label)}\n{note}", fontsize=6.6, linespacing=1.2, pad=3)
+
+
+def outer_labels(figure: Figure, across: str, up: str) -> None:
+    """Name the two directions once for all small axes."""
+    width, height = (float(x) for x in figure.get_size_inches())
+    bottom = figure.subplotpars.bottom
+    figure.text(0.5, bottom - 0.22 / height, across, ha="center", va="top", fontsize=8)
+    figure.text(0.06 / width, (1 + bottom) / 2, up, ha="right", va="center", rotation=90, fontsize=8)
+
+
+def pretty(label: str) -> str:
+    """Return a label as it is written in a figure."""
+    return label.replace("_", " ")
+
+
+def legend_below(figure: Figure, handles: Sequence, names: Sequence[str], title: str = "", columns: int = 2) -> None:
+    """Put a legend under all that is drawn, where it covers nothing, as `annotate` does with its lines."""
+    with mpl.rc_context(RC):
+        bottom = (_drawn(figure).y0 - 0.04) / float(figure.get_size_inches()[1])
+        # Anchored to transFigure and not to the figure's box, which savefig moves when it widens the picture.
+        figure.legend(
+            handles, names, loc="upper center", bbox_to_anchor=(0.5, bottom), bbox_transform=figure.transFigure,
+            ncols=columns, title=title or None, title_fontsize=7.5, columnspacing=1.4, handlelength=2.6,
+            borderaxespad=0.0,
+        )  # fmt: skip
+
+
+def annotate(figure: Figure, title: str, caption: str, random: bool) -> None:
+    """Write the title above, what the figure stands on below, and the stamp where weights were random.
+
+    Both stand outside of all that is drawn, which is measured first, and `save` widens the picture to hold them:
+    whatever the layout does inside, nothing can run into them. Call it last.
+    """
+    width, height = (float(x) for x in figure.get_size_inches())
+    with mpl.rc_context(RC):
+        drawn = _drawn(figure)
+        top, bottom = drawn.y1 + 0.06, drawn.y0 - 0.08
+        if random:
+            box = {"facecolor": "#B03A00", "edgecolor": "none", "boxstyle": "round,pad=0.3"}
+            look: dict[str, Any] = {"fontsize": 7.0, "color": "white", "weight": "bold", "bbox": box}
+            figure.text(0.5, (top + 0.02) / height, RANDOM, ha="center", va="bottom", **look)
+            top += 0.22
+        figure.text(
+            0.5, top / height, wrapped(title, width, 9.0), ha="center", va="bottom", fontsize=9.0
+        )  # fmt: skip
+        text = wrapped(caption, width, 6.0)
+        figure.text(0.5, bottom / height, text, ha="center", va="top", fontsize=6.0, color="0.3", linespacing=1.3)
+
+
+def save(figure: Figure, path: str | Path, data: pd.DataFrame, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Save a figure in every format, and the data behind it as CSV, beside each other.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : str or Path
+        An ending that is a format (`.pdf`) adds that format.
+    data : pandas.DataFrame
+    formats : sequence of str
+
+    Returns
+    -------
+    list of Path
+        The picture that was named (or the PNG) first, the CSV last.
+    """
+    path = Path(path)
+    ending = path.suffix.lstrip(".").lower()
+    known = figure.canvas.get_supported_filetypes()
+    stem = path.with_suffix("") if ending in known else path
+    wanted = list(dict.fromkeys(([ending] if ending in known else []) + list(formats)))
+    written = []
+    with mpl.rc_context(RC):
+        frame = _drawn(figure).padded(0.06)
+        for kind in wanted:
+            target = stem.with_name(f"{stem.name}.{kind}")
+            with files.atomic_path(target) as part:
+                # No date and no version in the file: the same data give the same bytes.
+                figure.savefig(part, format=kind, metadata=_undated(kind), bbox_inches=frame)
+            written.append(target)
+    target = stem.with_name(f"{stem.name}.csv")
+    files.write_atomically(target, data.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return [*written, target]
+
+
+def _drawn(figure: Figure) -> Bbox:
+    """Measure what is drawn, in inches, and keep the layout as it is from here on."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    return figure.get_tightbbox()
+
+
+def wrapped(text: str, width: float, size: float) -> str:
+    """Break lines so that text of this size (points) fits a figure of this width (inches)."""
+    # 0.58 em is the mean width of a DejaVu letter, a little rounded up.
+    return "\n".join(textwrap.wrap(text, max(20, int(width * 72 / (size * 0.58))), break_on_hyphens=False))
+
+
+def _undated(kind: str) -> dict | None:
+    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}.get(kind)

@@ -1,0 +1,151 @@
+"""What a reproduction leaves to read: figures, tables as CSV, and the page with them beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxrfeat import _files as files
+from cxrfeat._report import figures, forest, html, html_tables, rendering
+from cxrfeat._report.html_tables import Table
+from cxrfeat._reproduce import account, arms
+from cxrfeat._reproduce.reproduction import Reproduction
+from cxrfeat._summary import summarise
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the page: its number in the paper, what it shows, and its file, relative to the page."""
+
+    heading: str
+    alt: str
+    file: str
+
+
+def write(done: Reproduction) -> Path:
+    """Draw everything, write the tables as CSV, and the page."""
+    first, second = _films(done)
+    tables = {
+        "weights": _table(done, "weights", "Class weights of the loss", _weights(done)),
+        "training": _table(done, "accuracy-training", "Table 1: training accuracy", _accuracy(done, "training")),
+        "test": _table(done, "accuracy-test", "Table 2: test accuracy", _accuracy(done, "test")),
+        "differences": _table(
+            done, "accuracy-differences", "Test accuracy against DenseNet121 without augmentation",
+            account.difference_rows(done),
+        ),
+        "auroc": _table(done, "auroc", "AUROC on the test images", account.auroc_rows(done)),
+    }  # fmt: skip
+    context = {
+        "title": f"The reference paper on study {done.study.name}",
+        "random": done.random,
+        "done": done,
+        "citation": arms.CITATION,
+        "ways": arms.WAYS,
+        "paper": arms,
+        "summary": summarise(done.study),
+        "sentences": account.sentences(done),
+        "films": [first, second],
+        "losses": [_losses(done, result) for result in done.results],
+        "rocs": [_roc(done, result) for result in done.results],
+        "maps": _maps(done),
+        "tables": tables,
+        "tests": _tests(done),
+        "frequencies": _frequencies(done),
+    }
+    return files.write_atomically(done.page, html.render("paper.html.j2", **context))
+
+
+def _films(done: Reproduction) -> tuple[Figure, Figure]:
+    """Figures 1 and 2: the first image, before and after augmentation, as the paper's way renders it."""
+    recipe = done.of(arms.WAYS[0])[-1].run.recipes[0]
+    image_id, path = str(done.study.ids[0]), done.study.paths()[0]
+    pictures = rendering.renderings(recipe, image_id, path)
+    names = ["before", *(f"pass {k}" for k in range(1, len(pictures)))]
+    caption = f"Image {image_id} of study {done.study.name}, {recipe.size} px."
+    one, two = _figure_path(done, "figure-1"), _figure_path(done, "figure-2")
+    rendering.draw(pictures[:1], ["as the network sees it"], one, "The first image", caption)
+    what = f"{caption} Policy: {(recipe.augmentation or {}).get('name', 'none')}, seed {recipe.seed}."
+    rendering.draw(pictures, names, two, "Before and after augmentation", what)
+    return (
+        _figure(done, "Figure 1: the first image", f"Chest X-ray {image_id}", one),
+        _figure(done, "Figure 2: with augmentation", f"The same film, and {len(names) - 1} augmented", two),
+    )
+
+
+def _losses(done: Reproduction, result: Any) -> Figure:
+    path = _figure_path(done, f"figure-3-{result.key}")
+    heading = f"Figure 3: {result.arm.title}, {result.way.title.lower()}"
+    figures.losses(result.run, path, heading)
+    epochs = result.run.info.get("fit", {}).get("epochs_run", "?")
+    return _figure(done, heading, f"Training and validation loss over {epochs} epochs", path)
+
+
+def _roc(done: Reproduction, result: Any) -> Figure:
+    path = _figure_path(done, f"figure-{result.arm.figure}-{result.key}")
+    heading = f"Figure {result.arm.figure}: {result.arm.title}, {result.way.title.lower()}"
+    figures.roc(result.test.scored, path, heading)
+    macro = result.test.macro
+    return _figure(
+        done, heading, f"ROC curves, macro AUROC {macro['auroc']:.3f} over {len(macro['over'])} labels", path
+    )
+
+
+def _maps(done: Reproduction) -> list[Figure]:
+    """Figures 7 and 8: the panels that were made for the arm with augmentation, in both ways."""
+    found = []
+    for result in done.results:
+        for path in sorted(done.maps_folder(result).glob("*.png")):
+            heading = f"Figures 7 and 8: {result.arm.title}, {result.way.title.lower()}"
+            found.append(_figure(done, heading, f"Image {path.stem} and the evidence for its foremost labels", path))
+    return found
+
+
+def _frequencies(done: Reproduction) -> Figure:
+    path = _figure_path(done, "class-frequencies")
+    figures.class_frequencies(done.study, path)
+    return _figure(done, "Class frequencies", "Positive images of each label and split", path)
+
+
+def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
+    """Each comparison: its table, its conclusions, its forest plot."""
+    found = []
+    titles = {way.key: f"The arms, {way.title.lower()}" for way in arms.WAYS}
+    titles |= {arm.key: f"The two ways, {arm.title}" for arm in arms.ARMS}
+    for key, comparison in {**done.between_arms, **done.between_ways}.items():
+        path = _figure_path(done, f"tests-{key}")
+        heading = f"{titles[key]}: differences to {comparison.baseline.name}"
+        forest.forest(comparison, path)
+        table = html_tables.table(heading, forest.rows_to_read(comparison), comparison.caption())
+        figure = _figure(done, heading, "Differences in AUROC with intervals over patients", path)
+        found.append((table, comparison.conclusions, figure))
+    return found
+
+
+def _accuracy(done: Reproduction, split: str) -> list[Row]:
+    return account.accuracy_rows(done, split)
+
+
+def _weights(done: Reproduction) -> list[Row]:
+    """The class weights; the same in every arm without augmentation and with it, since they are shares."""
+    return [dict(row) for row in done.results[0].run.info["weighting"]]
+
+
+def _table(done: Reproduction, name: str, title: str, rows: Sequence[Row]) -> Table:
+    """Write a table as CSV, with whether the weights were random in every row, and return it for the page."""
+    text = pd.DataFrame(list(rows)).assign(random_weights=done.random).to_csv(index=False, lineterminator="\n")
+    files.write_atomically(done.folder / "tables" / f"{name}.csv", text)
+    return html_tables.table(title, rows, f"study {done.study.name}; tables/{name}.csv")
+
+
+def _figure_path(done: Reproduction, name: str) -> Path:
+    return done.folder / "figures" / f"{name}.png"
+
+
+def _figure(done: Reproduction, heading: str, alt: str, path: Path) -> Figure:
+    return Figure(heading, alt, path.relative_to(done.folder).as_posix())

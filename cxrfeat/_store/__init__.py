@@ -1,0 +1,25 @@
+"""The embedding file: one study, one recipe, one HDF5 file.
+
+h5py is imported when a file is opened for the first time, not when this package is: a recipe needs no HDF5.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cxrfeat._store.recipe import Recipe
+
+if TYPE_CHECKING:
+    from cxrfeat._store.reader import EmbeddingFile
+    from cxrfeat._store.writer import Writer
+
+_HOME = {"EmbeddingFile": "reader", "Writer": "writer"}
+__all__ = ["EmbeddingFile", "Recipe", "Writer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

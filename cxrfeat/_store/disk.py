@@ -1,0 +1,206 @@
+"""Every call by which the store changes the disk: one small class, so that a test can fail or cut any of them.
+
+Nothing else in the store opens a file for writing, syncs, renames or removes. `system` is the one in use; the fault
+tests put another in its place (tests/faults), which counts the calls, fails the k-th with a full disk, or pretends
+that the power went at that instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cxrfeat import _files as files
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError
+
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends without it
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY
+
+
+class System:
+    """The operating system, as the store uses it."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open for writing; returns the descriptor."""
+        return os.open(path, flags, 0o666)
+
+    def write(self, descriptor: int, data: Any, offset: int) -> int:
+        """Write at `offset`; returns how many bytes went down, which may be fewer."""
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut or grow to `size` bytes."""
+        os.ftruncate(descriptor, size)
+
+    def fsync(self, descriptor: int) -> None:
+        """Bring a file's bytes to the disk."""
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close what `open` opened."""
+        os.close(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Give `target` the file at `source`, in one step."""
+        source.replace(target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; FileExistsError if the name is taken."""
+        target.hardlink_to(source)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def mkdir(self, path: Path) -> None:
+        """Make a folder."""
+        path.mkdir()
+
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
+    def sync_folder(self, path: Path) -> None:
+        """Make the names in a folder durable; a no-op where folders cannot be opened (Windows)."""
+        files.sync_folder(path)
+
+
+system = System()
+
+
+class DiskFile(io.RawIOBase):
+    """A new file for h5py to write to, whose every call goes through `system`.
+
+    HDF5 does not survive a write that fails: it keeps the dirty page and fails again when closing, up to a crash at
+    interpreter exit. So the first failure is kept, what follows is swallowed, and `check` raises it: the file is
+    thrown away in any case.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.failure: BaseException | None = None
+        self._at = self._size = 0
+        self._descriptor = system.open(path, CREATE)
+
+    def readable(self) -> bool:
+        """HDF5 reads back what it has written."""
+        return True
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; returns the place."""
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read from the place on."""
+        os.lseek(self._descriptor, self._at, os.SEEK_SET)
+        data = os.read(self._descriptor, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def write(self, data: Any) -> int:
+        """Write at the place; never raises."""
+        view = memoryview(data).cast("B")
+        if self.failure is None:
+            try:
+                write_all(self._descriptor, view, self._at)
+            except BaseException as failure:  # Ctrl-C too: it must not pass through HDF5
+                self.failure = failure
+        self._at += len(view)
+        self._size = max(self._size, self._at)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or grow; never raises."""
+        size = self._at if size is None else size
+        if self.failure is None:
+            try:
+                system.truncate(self._descriptor, size)
+            except BaseException as failure:
+                self.failure = failure
+        self._size = size
+        return size
+
+    def check(self) -> None:
+        """Raise the first failure, if there was one."""
+        if self.failure is not None:
+            raise self.failure
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        self.check()
+        system.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file; what was not synced may be lost."""
+        if not self.closed:
+            system.close(self._descriptor)
+        super().close()
+
+
+def write_all(descriptor: int, data: Any, offset: int = 0) -> None:
+    """Write all of `data`, however many calls it takes."""
+    view = memoryview(data).cast("B")
+    done = 0
+    while done < len(view):
+        count = system.write(descriptor, view[done : done + (1 << 20)], offset + done)
+        if count <= 0:
+            raise OSError(errno.EIO, "a write wrote nothing")
+        done += count
+
+
+def create(path: Path, data: Any) -> None:
+    """Write a new file and bring it to the disk; its name is durable only after `system.sync_folder`."""
+    descriptor = system.open(path, CREATE)
+    try:
+        write_all(descriptor, data)
+        system.fsync(descriptor)
+    finally:
+        system.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there."""
+    try:
+        system.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+@contextmanager
+def telling(path: Path, safe: str = "") -> Iterator[None]:
+    """Turn an OSError into a sentence that says what could not be written and what is safe."""
+    try:
+        yield
+    except CxrfeatError:  # some are OSErrors, and have their sentence already
+        raise
+    except OSError as error:
+        what = os.strerror(error.errno) if error.errno else str(error)
+        advice = {
+            errno.ENOSPC: "Free some space",
+            errno.EDQUOT: "Free some space",
+            errno.EACCES: "Make the folder writable, or choose another with -o",
+            errno.EROFS: "Choose a folder that can be written, with -o",
+        }.get(error.errno or 0, "Check the disk")
+        raise EmbeddingFileError(
+            f"cannot write {path}: {what}. {safe}{advice} and run the same command again."
+        ) from error

@@ -1,0 +1,196 @@
+"""What an HDF5 file must look like before anything in it is read: names, types, filters and sizes.
+
+Every check here is made on descriptions alone, so that a hostile file is refused in bounded time and memory: nothing is
+followed out of the file (no external or soft link, no virtual dataset, no external storage), no filter but Fletcher-32
+is applied (nothing can unpack to more than it is), and no array is larger than what the file stores.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cxrfeat._store import layout
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError
+
+# What h5py raises on a damaged file, by the call and the damage.
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
+NAMES = ("embeddings", "image_id", "image_sha256", "block_sha256", "failures")
+_FIELDS = (("image_id", layout.MAX_ID), ("path", layout.MAX_PATH), ("reason", layout.MAX_REASON))
+
+
+def open_file(path: Path, raw: io.RawIOBase | None = None) -> h5py.File:
+    """Open an HDF5 file that says it is an embedding file of a version known here; by `raw` if it is given."""
+    try:
+        # No locking: published files never change, and on a network share HDF5's flock fails for readers.
+        file = h5py.File(raw, "r") if raw is not None else h5py.File(path, "r", locking=False)
+    except HDF5_ERRORS as error:
+        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EACCES:
+            raise EmbeddingFileError(f"{path} cannot be read: permission denied.") from error
+        if not is_hdf5(path):
+            raise EmbeddingFileError(
+                f"{path} is not an embedding file: it is no HDF5 at all. `cxrfeat extract` makes one."
+            ) from error
+        raise damaged(path, error) from error
+    with closing_on_error(file, path):
+        _check_format(file, path)
+    return file
+
+
+@contextmanager
+def closing_on_error(file: h5py.File, path: Path) -> Iterator[None]:
+    """Close the file if anything goes wrong, and turn what HDF5 raises on damage into a sentence."""
+    try:
+        yield
+    except BaseException as error:
+        file.close()
+        if isinstance(error, HDF5_ERRORS) and not isinstance(error, CxrfeatError):
+            raise damaged(path, error) from error
+        raise
+
+
+def damaged(path: Path, error: BaseException, where: str = "") -> EmbeddingFileError:
+    """Return the error for what HDF5 could not read."""
+    text = " ".join(str(error).split())
+    # The only filter is Fletcher-32: where it fails, the checksum of the data does not match.
+    checksum = "checksum" in text.lower() or "filter returned failure" in text
+    kind = "a checksum does not match" if checksum else f"HDF5 cannot read it ({text[:160]})"
+    if "truncated" in text:
+        kind = "it is cut short"
+    return EmbeddingFileError(
+        f"{path} is damaged{', ' * bool(where)}{where}: {kind}. `cxrfeat cache repair {path}` keeps what is sound."
+    )
+
+
+def text(file: h5py.File, name: str, path: Path) -> str:
+    """Read a root attribute of fixed-length text, after looking at its size."""
+    if name not in file.attrs:
+        raise EmbeddingFileError(f"{path} is not an embedding file: it has no attribute {name!r}.")
+    attribute = h5py.h5a.open(file.id, name.encode())
+    kind = attribute.get_type()
+    if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str() or attribute.shape != ():
+        raise EmbeddingFileError(f"{path}: its attribute {name!r} is not one fixed-length text.")
+    if kind.get_size() > layout.MAX_TEXT:
+        raise EmbeddingFileError(
+            f"{path}: its attribute {name!r} is {kind.get_size():,} bytes; at most {layout.MAX_TEXT:,} are read."
+        )
+    value = np.empty((), dtype=attribute.dtype)
+    attribute.read(value)
+    try:
+        return bytes(value[()]).decode()
+    except UnicodeDecodeError as error:
+        raise EmbeddingFileError(f"{path} is damaged: its attribute {name!r} is not UTF-8.") from error
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with path.open("rb") as raw:
+        return raw.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]:
+    """Return the datasets of a file of `limit` bytes, checked.
+
+    Raises
+    ------
+    EmbeddingFileError
+        If one is missing, lies elsewhere, or has an unexpected type, filter, layout or size.
+    """
+    found = {name: _dataset(file, name, path) for name in NAMES}
+    extent = found["embeddings"].shape
+    if len(extent) != 3:
+        raise EmbeddingFileError(f"{path}: /embeddings has {len(extent)} axes, not (passes, images, dim).")
+    passes, n, dim = (int(axis) for axis in extent)
+    blocks = -(-n // layout.BLOCK)
+    shapes = {"image_id": (n,), "image_sha256": (n, 32), "block_sha256": (passes + 1, blocks, 32)}
+    for name, shape in shapes.items():
+        if found[name].shape != shape:
+            raise EmbeddingFileError(f"{path}: /{name} has shape {found[name].shape}, not {shape}.")
+    if len(found["failures"].shape) != 1:
+        raise EmbeddingFileError(f"{path}: /failures has {len(found['failures'].shape)} axes, not one.")
+    if not (1 <= passes <= 1 << 16 and 1 <= dim <= 1 << 20):
+        raise EmbeddingFileError(f"{path}: /embeddings of shape {(passes, n, dim)} is no embedding file's.")
+    _check_types(found, path)
+    wanted = {"embeddings": (1, min(n, layout.BLOCK), dim)}
+    for name, dataset in found.items():
+        _check_storage(dataset, name, path, limit, wanted.get(name))
+    return found
+
+
+def _check_format(file: h5py.File, path: Path) -> None:
+    if "format" not in file.attrs or text(file, "format", path) != layout.FORMAT:
+        raise EmbeddingFileError(
+            f"{path} is HDF5, but not an embedding file of cxrfeat: its attribute 'format' is not "
+            f"{layout.FORMAT!r}. `cxrfeat cache import` takes embeddings of other tools."
+        )
+    attribute = h5py.h5a.open(file.id, b"format_version") if "format_version" in file.attrs else None
+    if attribute is None or attribute.shape != () or attribute.dtype.kind not in "iu":
+        raise EmbeddingFileError(f"{path}: its attribute 'format_version' is missing or is no number.")
+    value = np.empty((), dtype=attribute.dtype)
+    attribute.read(value)
+    if int(value) != layout.FORMAT_VERSION:
+        raise EmbeddingFileError(
+            f"{path} has format version {int(value)}; this cxrfeat reads version {layout.FORMAT_VERSION}. "
+            "Upgrade cxrfeat, or extract again."
+        )
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    link = (
+        file.get(name, getlink=True) if file.id.links.exists(name.encode()) else None
+    )  # looked up without being followed
+    if link is None:
+        raise EmbeddingFileError(f"{path} is not a whole embedding file: it has no /{name}.")
+    if not isinstance(link, h5py.HardLink):
+        raise EmbeddingFileError(f"{path}: /{name} is a link to elsewhere, which is never followed.")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise EmbeddingFileError(f"{path}: /{name} is not a dataset.")
+    if dataset.is_virtual or dataset.id.get_create_plist().get_external_count():
+        raise EmbeddingFileError(f"{path}: /{name} lies in another file, which is never followed.")
+    return dataset
+
+
+def _check_types(found: dict[str, h5py.Dataset], path: Path) -> None:
+    types = {name: dataset.dtype for name, dataset in found.items()}
+    for name, dtype in {"embeddings": "<f4", "image_sha256": "u1", "block_sha256": "u1"}.items():
+        if types[name] != np.dtype(dtype):
+            raise EmbeddingFileError(f"{path}: /{name} is {types[name]}, not {np.dtype(dtype).name}.")
+    if types["image_id"].kind != "S" or types["image_id"].itemsize > layout.MAX_ID:
+        raise EmbeddingFileError(f"{path}: /image_id is not fixed-length text of at most {layout.MAX_ID} bytes.")
+    fields = types["failures"].fields or {}
+    if tuple(types["failures"].names or ()) != tuple(name for name, _ in _FIELDS) or any(
+        fields[name][0].kind != "S" or fields[name][0].itemsize > size for name, size in _FIELDS
+    ):
+        raise EmbeddingFileError(f"{path}: /failures has not the text fields image_id, path and reason.")
+
+
+def _check_storage(dataset: h5py.Dataset, name: str, path: Path, limit: int, chunks: tuple[int, ...] | None) -> None:
+    """Refuse a dataset that would take more memory than the file has bytes, or that is not wholly stored."""
+    size = dataset.dtype.itemsize
+    for axis in dataset.shape:
+        size *= int(axis)
+    if size > limit:
+        raise EmbeddingFileError(
+            f"{path}: /{name} of shape {dataset.shape} would be {size:,} bytes, and the file has {limit:,}."
+        )
+    if size == 0:
+        return
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if dataset.chunks is None or filters != [h5py.h5z.FILTER_FLETCHER32]:
+        raise EmbeddingFileError(f"{path}: /{name} is not chunked with the Fletcher-32 filter and no other.")
+    if chunks is not None and dataset.chunks != chunks:
+        raise EmbeddingFileError(f"{path}: /{name} has chunks {dataset.chunks}, not {chunks}.")
+    count, each = 1, dataset.dtype.itemsize
+    for axis, length in zip(dataset.shape, dataset.chunks, strict=True):
+        count *= -(-int(axis) // int(length))
+        each *= int(length)
+    if each > limit or dataset.id.get_storage_size() != count * (each + 4):
+        raise EmbeddingFileError(f"{path} is damaged: /{name} is not wholly stored.")

@@ -1,0 +1,242 @@
+"""Whether an embedding file is what was written, block by block; with images, whether they are still the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat import _files as files
+from cxrfeat._progress import Progress, silent
+from cxrfeat._store import layout, parts, salvage
+from cxrfeat._store.reader import EmbeddingFile
+from cxrfeat._store.recipe import Recipe
+from cxrfeat.errors import EmbeddingFileError, NotFoundError
+
+# Recipe and image paths -> pass 0 embeddings, float32 (n, dim).
+Recompute = Callable[[Recipe, Sequence[Path]], npt.NDArray[np.float32]]
+TOLERANCE = 1e-4  # of the largest value of a row: what engines agree within
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes
+    ----------
+    kind : str
+        `file` (it cannot be read as a whole), `content` (a hash does not match), `values` (NaN or infinity),
+        `images` (an image changed or is gone) or `recomputed` (an embedding comes out differently today).
+    text : str
+        A sentence.
+    image_ids : tuple of str
+        The images concerned, as far as known.
+    """
+
+    kind: str
+    text: str
+    image_ids: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    """What `verify` looked at and found.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    rows, sound : int
+        Images in it, and how many of them have a sound row.
+    findings : list of Finding
+        Empty if all is well.
+    looked_at : list of str
+        What was checked, a few words each.
+    notes : list of str
+        What is worth knowing and not wrong.
+    """
+
+    path: Path
+    rows: int = 0
+    sound: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    looked_at: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+def verify(
+    path: str | Path,
+    images: Mapping[str, Path] | None = None,
+    recompute: Recompute | None = None,
+    sample: int = 32,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Report:
+    """Check an embedding file: structure, version, shapes, unique ids, hashes and finiteness of every row.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    images : mapping of image id to path, optional
+        Also compare the hashes of these image files with those in the file (see `find_images`).
+    recompute : callable, optional
+        Also recompute pass 0 of a random `sample` of `images`, drawn by `seed`, and compare within `TOLERANCE`.
+    sample, seed : int
+        See `recompute`.
+    progress : Progress
+        Told of blocks of rows, then of images.
+
+    Returns
+    -------
+    Report
+        With what was found; memory stays at one block of rows.
+
+    Raises
+    ------
+    NotFoundError
+        If the file is not there.
+    EmbeddingFileError
+        If `recompute` is given without `images`.
+    """
+    path = Path(path)
+    if recompute is not None and images is None:
+        raise EmbeddingFileError("recomputing embeddings needs the images; name their folder or study.")
+    report = Report(path)
+    report.looked_at += ["format and version", "shapes and types", "recipe"]
+    try:
+        file = EmbeddingFile.open_damaged(path)
+    except NotFoundError:
+        raise
+    except EmbeddingFileError as error:
+        report.findings.append(Finding("file", str(error)))
+        return report
+    with file:
+        report.rows = len(file)
+        report.looked_at += ["ids unique", "SHA-256 of every block of rows", "every value finite"]
+        report.findings += [Finding("content", f"{path}: {problem}.") for problem in file.problems]
+        _check_ids(file, report)
+        _check_rows(file, report, progress)
+        if images is not None:
+            _check_images(file, images, report, progress)
+            if recompute is not None:
+                _check_values(file, images, recompute, sample, seed, report)
+    _check_surroundings(path, report)
+    return report
+
+
+def find_images(folder: str | Path, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> dict[str, Path]:
+    """Find image files under a folder by their id: a file's name, or its name without ending.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such folder, or none of the images is in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotFoundError(f"no folder of images at {folder}.")
+    wanted = set(map(str, image_ids))
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.name if path.name in wanted else path.stem
+        if name in wanted:
+            found.setdefault(name, path)
+    if wanted and not found:
+        raise NotFoundError(
+            f"none of the {len(wanted):,} images of the file is under {folder}: files are found by name."
+        )
+    return found
+
+
+def damaged_rows(file: salvage.Damaged) -> Iterator[tuple[slice, layout.Rows | None]]:
+    """Go through a file's blocks: which rows, and the rows themselves, None where they are not what was written."""
+    for number, rows in layout.blocks(len(file)):
+        try:
+            found = file.block(number)
+            yield rows, found if file.sound(number, found) else None
+        except (EmbeddingFileError, ValueError, IndexError, TypeError, OSError):
+            yield rows, None
+
+
+def _check_ids(file: EmbeddingFile, report: Report) -> None:
+    ids = file.image_ids.tolist()
+    if len(set(ids)) != len(ids):
+        doubled = tuple(i for i, count in Counter(ids).items() if count > 1)
+        report.findings.append(Finding("content", f"{len(doubled)} image ids stand in it twice.", doubled))
+
+
+def _check_rows(file: EmbeddingFile, report: Report, progress: Progress) -> None:
+    for rows, found in damaged_rows(file):
+        ids = file.image_ids[rows].tolist()
+        if found is None:
+            text = f"rows {rows.start} to {rows.stop - 1} do not match their checksum."
+            report.findings.append(Finding("content", text, tuple(ids)))
+        else:
+            bad = ~layout.finite(found.embeddings)
+            if bad.any():
+                names = tuple(np.asarray(ids)[bad].tolist())
+                report.findings.append(Finding("values", f"{len(names)} rows hold NaN or infinity.", names))
+            report.sound += int((~bad).sum())
+        progress(rows.stop, len(file))
+
+
+def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Report, progress: Progress) -> None:
+    changed, gone, unknown = [], [], 0
+    for row, (image_id, hash_) in enumerate(zip(file.image_ids.tolist(), file.image_sha256(), strict=True)):
+        path = images.get(image_id)
+        if path is None or not path.is_file():
+            gone.append(image_id)
+        elif not hash_.any():
+            unknown += 1
+        elif bytes.fromhex(files.sha256(path)) != bytes(hash_):
+            changed.append(image_id)
+        progress(row + 1, len(file), "images")
+    report.looked_at.append(f"{len(file) - len(gone):,} image files")
+    if changed:
+        text = f"{len(changed)} images changed since; `cxrfeat extract` does them again."
+        report.findings.append(Finding("images", text, tuple(changed)))
+    if gone:
+        report.findings.append(Finding("images", f"{len(gone)} images are not there.", tuple(gone)))
+    if unknown:
+        report.notes.append(f"{unknown} rows have no image hash: they were imported without their images.")
+
+
+def _check_values(
+    file: EmbeddingFile, images: Mapping[str, Path], recompute: Recompute, sample: int, seed: int, report: Report
+) -> None:
+    bad = {i for finding in report.findings for i in finding.image_ids}
+    pool = [i for i in file.image_ids.tolist() if i in images and i not in bad]
+    chosen = np.random.default_rng(seed).permutation(np.array(pool, dtype=np.str_))[:sample]
+    report.looked_at.append(f"{len(chosen)} embeddings recomputed")
+    if not len(chosen):
+        return
+    stored = file.read(chosen)[0]
+    today = np.asarray(recompute(file.recipe, [images[i] for i in chosen.tolist()])).reshape(-1, file.dim)
+    if today.shape != stored.shape:
+        raise EmbeddingFileError(f"recomputing {len(chosen)} images gave embeddings of shape {today.shape}.")
+    error = np.abs(today - stored).max(axis=1) / np.maximum(np.abs(stored).max(axis=1), np.finfo(np.float32).tiny)
+    if (error > TOLERANCE).any():
+        names = tuple(chosen[error > TOLERANCE].tolist())
+        text = f"{len(names)} of {len(chosen)} embeddings come out differently, by up to {error.max():.2g} relative."
+        report.findings.append(Finding("recomputed", text, names))
+    else:
+        report.notes.append(f"recomputed embeddings differ by at most {error.max():.2g} relative.")
+
+
+def _check_surroundings(path: Path, report: Report) -> None:
+    report.looked_at.append("recovery index")
+    if salvage.has_index(path) and salvage.read_index(path) is None:
+        report.findings.append(Finding("content", f"{path}: the recovery index at its end is damaged; no row is."))
+    where = parts.folder(path)
+    if where.is_dir():
+        report.notes.append(f"an unfinished extraction lies in {where}; `cxrfeat extract` goes on with it.")

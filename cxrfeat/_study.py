@@ -1,0 +1,308 @@
+"""The study: the table of images that everything else is joined to, by `image_id` and never by position.
+
+A study file is a plain CSV. Reserved columns are `image_id`, `path`, `patient_id`, `split`, `view`, `sex`, `age`
+and `follow_up`; of the others, a column whose values are all 1, 0 or empty is a label (1 present, 0 absent, empty
+unknown), and anything else is kept as it is, to group by. Paths are relative to the file's own folder unless they
+are absolute, so that a study and its images can move together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrfeat import _files as files
+from cxrfeat._labels import NIH_LABELS, choose
+from cxrfeat.errors import LeakageError, NotFoundError, StudyError
+
+SPLITS = ("train", "val", "test")
+REQUIRED = ("image_id", "path", "patient_id", "split")
+RESERVED = (*REQUIRED, "view", "sex", "age", "follow_up")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked table of images.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row per image, index 0..n-1. `image_id`, `path`, `patient_id` and `split` are strings; label columns are
+        float64 (1, 0 or NaN for unknown).
+    labels : tuple of str
+        The label columns, in order.
+    name : str
+        Short name, used in file names.
+    root : pathlib.Path
+        The folder that relative paths start from.
+    """
+
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+    name: str
+    root: Path = field(default_factory=Path.cwd)
+
+    def __post_init__(self) -> None:
+        check(self.table, self.labels, self.name)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def ids(self) -> npt.NDArray[np.str_]:
+        """Image ids, str (n,)."""
+        return self.table["image_id"].to_numpy(dtype=str)
+
+    @property
+    def patients(self) -> npt.NDArray[np.str_]:
+        """Patient ids, str (n,)."""
+        return self.table["patient_id"].to_numpy(dtype=str)
+
+    @property
+    def y(self) -> npt.NDArray[np.float64]:
+        """Labels, float64 (n, labels): 1 present, 0 absent, NaN unknown."""
+        return self.table[list(self.labels)].to_numpy(dtype=np.float64)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have images, train, val and test first."""
+        present = set(self.table["split"])
+        return tuple(s for s in SPLITS if s in present) + tuple(sorted(present.difference(SPLITS, {""})))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the table's content: what was labelled how, and on which side it stands. Paths do not count."""
+        columns = [c for c in self.table.columns if c != "path"]
+        return hashlib.sha256(_to_csv(self.table[columns].sort_values("image_id"))).hexdigest()
+
+    def path_of(self, path: str) -> Path:
+        """Return the absolute path of an entry of the `path` column.
+
+        Parameters
+        ----------
+        path : str
+            As it stands in the table.
+        """
+        return self.root / path
+
+    def paths(self) -> list[Path]:
+        """Absolute path of every image, in row order."""
+        return [self.root / path for path in self.table["path"]]
+
+    def split(self, *names: str) -> Study:
+        """Return the part of the study in the splits named.
+
+        Parameters
+        ----------
+        *names : str
+            `train`, `val`, `test`.
+
+        Raises
+        ------
+        StudyError
+            If a split has no images.
+        """
+        for name in names:
+            if name not in self.splits:
+                raise StudyError(
+                    f"study {self.name!r} has no images in split {name!r}; it has {', '.join(self.splits) or 'none'}."
+                )
+        return self.take(self.table["split"].isin(names).to_numpy())
+
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | Sequence[int]) -> Study:
+        """Return the rows chosen by a mask or by positions, as a study.
+
+        Parameters
+        ----------
+        rows : ndarray of bool (n,), or of int
+            Which images.
+        """
+        rows = np.asarray(rows)
+        positions = rows.nonzero()[0] if rows.dtype == bool else rows
+        return Study(self.table.iloc[positions].reset_index(drop=True), self.labels, self.name, self.root)
+
+    def with_labels(self, wanted: Iterable[str]) -> Study:
+        """Return the study with these labels only, in this order; the other label columns are dropped.
+
+        Parameters
+        ----------
+        wanted : iterable of str
+            Labels, synonyms allowed, in the order they are to have.
+        """
+        chosen = choose(wanted, self.labels)
+        rest = [c for c in self.table.columns if c not in self.labels]
+        return Study(self.table[[*rest, *chosen]], chosen, self.name, self.root)
+
+    def join(self, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> Study:
+        """Return the rows of these ids, in their order.
+
+        Parameters
+        ----------
+        image_ids : sequence of str
+            The ids; each must be in the study.
+
+        Raises
+        ------
+        StudyError
+            If an id is not in the study.
+        """
+        rows = pd.Index(self.table["image_id"]).get_indexer(pd.Index(image_ids))
+        if (rows < 0).any():
+            missing = np.asarray(image_ids)[rows < 0].tolist()
+            raise StudyError(
+                f"{len(missing)} of {len(rows)} images are not in study {self.name!r}, the first is {missing[0]!r}. "
+                "Use the study they were made from."
+            )
+        return self.take(rows)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the study as CSV, atomically; relative paths are rewritten to hold from the new place.
+
+        Parameters
+        ----------
+        path : str or Path
+            The CSV to write.
+        """
+        path = Path(path)
+        table = self.table.copy()
+        here = path.parent.resolve()
+        table["path"] = _relocate(table["path"], self.root, here)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, _to_csv(table))
+        return path
+
+
+def read_study(path: str | Path, labels: Iterable[str] | None = None, name: str | None = None) -> Study:
+    """Read a study file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The CSV.
+    labels : iterable of str, optional
+        Use these label columns only, in this order. By default every column of 1, 0 and empty that is not reserved,
+        the 14 NIH findings first and in their order.
+    name : str, optional
+        By default the file's name without its ending.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    StudyError
+        If it is not a study: a required column or an id is missing or doubled, no rows, no label column.
+    LeakageError
+        If a patient stands in two splits.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NotFoundError(f"no study at {path}; make one with `cxrfeat study build`.")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors
+        raise StudyError(f"{path} is not a CSV table: {str(error).strip().splitlines()[0]}.") from error
+    missing = [c for c in REQUIRED if c not in table.columns]
+    if missing:
+        raise StudyError(
+            f"{path} has no column {missing[0]!r}; a study has {', '.join(REQUIRED)} and one column per label. "
+            "`cxrfeat study build` makes one from any CSV."
+        )
+    found = [c for c in table.columns if c not in RESERVED and _is_label(table[c])]
+    order = [c for c in NIH_LABELS if c in found] + [c for c in found if c not in NIH_LABELS]
+    for column in {*found, "age", "follow_up"} & set(table.columns):
+        table[column] = numbers(table[column])
+    study = Study(table, tuple(order), name or path.stem, path.parent.resolve())
+    return study.with_labels(labels) if labels is not None else study
+
+
+def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:
+    """Raise a StudyError for the first thing that keeps `table` from being a study (see `read_study`)."""
+    if not len(table):
+        raise StudyError(f"study {name!r} has no images.")
+    if not labels:
+        raise StudyError(f"study {name!r} has no label column: a label column holds 1, 0 or nothing in every row.")
+    for column in (*REQUIRED, *labels):
+        if column not in table.columns:
+            raise StudyError(f"study {name!r} has no column {column!r}.")
+    for column in ("image_id", "patient_id"):
+        empty = (table[column].astype(str).str.strip() == "").to_numpy()
+        if empty.any():
+            raise StudyError(f"study {name!r}, row {int(empty.argmax()) + 2}: {column} is empty.")
+    doubled = table["image_id"].duplicated().to_numpy()
+    if doubled.any():
+        row = int(doubled.argmax())
+        raise StudyError(
+            f"study {name!r}, row {row + 2}: image_id {table['image_id'].iloc[row]!r} stands there twice "
+            f"({int(doubled.sum())} doubled ids in all); every image needs an id of its own."
+        )
+    check_leakage(table, name)
+
+
+def check_leakage(table: pd.DataFrame, name: str = "") -> None:
+    """Raise a LeakageError if a patient has images in two splits; images without a split do not count."""
+    seen = table.loc[table["split"] != "", ["patient_id", "split"]].drop_duplicates()
+    shared = seen["patient_id"][seen["patient_id"].duplicated(keep=False)]
+    if shared.empty:
+        return
+    patients = tuple(sorted(set(shared)))
+    sides = seen[seen["patient_id"].isin(patients)].groupby("patient_id")["split"].agg(set)
+    pairs = [
+        f"{a} and {b}: {sum({a, b} <= s for s in sides)}"
+        for a, b in combinations(sorted(set(seen["split"])), 2)
+        if any({a, b} <= s for s in sides)
+    ]
+    some = ", ".join(patients[:10]) + (f" and {len(patients) - 10} more" if len(patients) > 10 else "")
+    raise LeakageError(
+        f"leakage in study {name!r}: {len(patients)} patient{'s' * (len(patients) > 1)} in more than one split "
+        f"({'; '.join(pairs)}): {some}. Split by patient, for instance with `cxrfeat study build --resplit`.",
+        patients,
+    )
+
+
+def numbers(column: pd.Series) -> pd.Series:
+    """Texts to float64, NaN for what is no number; each different text is read once, so that long columns are fast."""
+    codes, texts = pd.factorize(column)
+    values = pd.to_numeric(pd.Series(texts, dtype=object).astype(str).str.strip(), errors="coerce").to_numpy(float)
+    return pd.Series(np.append(values, np.nan)[codes], index=column.index, name=column.name)
+
+
+def _is_label(column: pd.Series) -> bool:
+    values = {str(text).strip() for text in column.unique()}
+    return values <= {"0", "1", "0.0", "1.0", ""} and values != {""}
+
+
+def _relocate(paths: Iterable[str], root: Path, here: Path) -> list[str]:
+    """Rewrite paths that start from `root` to start from `here`; a folder is worked out once, not once an image."""
+    folders: dict[str, str] = {}
+    moved = []
+    for path in paths:
+        folder, slash, file = path.rpartition("/")
+        if folder + slash not in folders:
+            folders[folder + slash] = _relative(root / (folder + slash), here)
+        moved.append(f"{folders[folder + slash]}/{file}")
+    return moved
+
+
+def _relative(path: Path, here: Path) -> str:
+    try:
+        return Path(os.path.relpath(path.absolute(), here)).as_posix()
+    except ValueError:  # another drive on Windows
+        return path.absolute().as_posix()
+
+
+def _to_csv(table: pd.DataFrame) -> bytes:
+    out = table.copy()
+    for column in out.columns:
+        if pd.api.types.is_float_dtype(out[column]):
+            known = out[column].dropna()
+            if (known % 1 == 0).all():
+                out[column] = out[column].astype("int64" if len(known) == len(out) else "Int64")
+    return out.to_csv(index=False, lineterminator="\n").encode()

@@ -1,6 +1,0 @@
-"""Metrics, intervals and comparisons, as plain functions over arrays."""
-
-from cxrfeat.evaluate.scored import Scored, scored_run
-from cxrfeat.evaluate.summary import Evaluation, evaluate, evaluate_run
-
-__all__ = ["Evaluation", "Scored", "evaluate", "evaluate_run", "scored_run"]

@@ -1,6 +1,0 @@
-"""Stage one: study + recipe -> embedding file."""
-
-from cxrfeat.extract.extraction import Extraction, extract, recompute
-from cxrfeat.extract.recipes import make_recipe
-
-__all__ = ["Extraction", "extract", "make_recipe", "recompute"]

@@ -1,6 +1,0 @@
-"""The reference paper's experiment, repeated on any study (Fan and Bu, Entropy 2022, 24(3):313)."""
-
-from cxrfeat.reproduce.experiment import reproduce_paper
-from cxrfeat.reproduce.reproduction import Reproduction
-
-__all__ = ["Reproduction", "reproduce_paper"]
