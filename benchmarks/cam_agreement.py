@@ -24,7 +24,7 @@ from cxrfeat._explain.cam import ClosedForm, Evidence
 from cxrfeat._explain.gradcam import FORMULAS, Gradients, dense
 from cxrfeat._images import prepare
 from cxrfeat._images.decode import read_grey
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 
 PACKAGES = ["torch==2.14.1", "torchvision==0.29.1", "grad-cam==1.5.7"]
 LABELS = 3

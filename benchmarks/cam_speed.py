@@ -22,7 +22,7 @@ from cxrfeat._explain.cam import ClosedForm, forward
 from cxrfeat._explain.gradcam import Gradients, dense
 from cxrfeat._images import prepare
 from cxrfeat._images.decode import read_grey
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 
 LABELS = 14
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import harness
 import numpy as np
 
-from cxrfeat._store import Recipe, Writer
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import Writer
 
 COMMON = """
 import json, sys, time

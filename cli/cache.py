@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
-from .defaults import CACHE, RUNS, STUDIES, embedding_path, study_path
+from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path, study_path
+
+from .base import Group
 from .options import STUDY
 from .output import json_option, print_json, print_table, progress_bar, say
 
@@ -16,7 +18,7 @@ FILE = click.Path(dir_okay=False)
 SHOWN = 20  # ids printed before the rest is only counted
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """List, check, mend, join and export embedding files.
 
@@ -229,7 +231,8 @@ def import_(
     Example:
       cxrfeat cache import features.npy --ids names.txt --backbone resnet50 --preprocessing caffe -o cache/theirs.h5
     """
-    from cxrfeat._store import Recipe, exchange
+    from cxrfeat._recipe import Recipe
+    from cxrfeat._store import exchange
     from cxrfeat._store.verify import find_images
 
     recipe = Recipe(**made_by) if made_by["backbone"] else None

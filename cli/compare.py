@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from .defaults import run_path
+from cxrfeat._project import run_path
+
+from .base import Command
 from .options import anyway_option, format_option, replicates_option, seed_option, split_option
 from .output import json_option, print_table, progress_bar, say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN_A RUN_B [RUN_C]...")
 @split_option
 @click.option("--intersection", is_flag=True, help="Take the images and labels that all runs share, where they differ.")

@@ -6,11 +6,12 @@ import time
 
 import click
 
+from .base import Command
 from .options import engine_option
 from .output import json_option, print_json, print_table, progress_bar, say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False), default="cxrfeat-demo", show_default=True, help="Folder."
 )

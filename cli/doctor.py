@@ -7,12 +7,13 @@ from dataclasses import asdict
 
 import click
 
+from .base import Command
 from .output import json_option, print_json, print_table
 
 MARKS = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--deep", is_flag=True, help="Import every package and ask TensorFlow for GPUs (some ten seconds).")
 @json_option
 def command(deep: bool, as_json: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
-from .defaults import run_path
+from cxrfeat._project import run_path
+
+from .base import Command
 from .options import anyway_option, format_option, replicates_option, run_option, seed_option, split_option
 from .output import json_option, print_table, progress_bar, say
 
 
-@click.command()
+@click.command(cls=Command)
 @run_option
 @split_option
 @click.option(

@@ -6,13 +6,14 @@ from dataclasses import asdict
 
 import click
 
-from . import defaults
-from .main import UserError
+from cxrfeat import _project as project
+
+from .base import Command, UserError
 from .options import study_argument
 from .output import json_option, print_json, progress_bar, say, stopped
 
 
-@click.command("extract")
+@click.command("extract", cls=Command)
 @study_argument
 @click.option(
     "-o",
@@ -73,10 +74,10 @@ def command(study: str | None, as_json: bool, **options) -> None:
     from cxrfeat._extract import extract
     from cxrfeat._study import read_study
 
-    found = read_study(defaults.study_path(study))
+    found = read_study(project.study_path(study))
     try:
         with progress_bar("extract") as progress:
-            result = extract(found, options.pop("out"), **options, cache=defaults.CACHE, progress=progress, tell=say)
+            result = extract(found, options.pop("out"), **options, cache=project.CACHE, progress=progress, tell=say)
     except KeyboardInterrupt:
         raise stopped("stopped; what was embedded is kept, and the same command goes on from there.") from None
     _report(result)

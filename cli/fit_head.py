@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from .defaults import RUNS, embedding_path, study_path
+from cxrfeat._project import RUNS, embedding_path, study_path
+
+from .base import Command
 from .options import study_argument
 from .output import json_option, print_json, print_table, progress_bar, say
 
@@ -14,7 +16,7 @@ WEIGHTINGS = ("none", "paper", "balanced", "effective-number")
 CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
 
 
-@click.command()
+@click.command(cls=Command)
 @study_argument
 @click.option(
     "--embeddings", "files", multiple=True, metavar="H5",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
-from .defaults import run_path
+from cxrfeat._project import run_path
+
+from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import json_option, print_json, print_table, progress_bar, say, stopped
 
 
-@click.command("gradcam", short_help="Draw where in the image the evidence for a finding lies.")
+@click.command("gradcam", cls=Command, short_help="Draw where in the image the evidence for a finding lies.")
 @click.argument("images", nargs=-1)
 @run_option
 @click.option("--labels", help="Findings to draw, comma-separated; by default the most probable of each image.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from .defaults import run_path
+from cxrfeat._project import run_path
+
+from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import json_option, print_json, print_table, progress_bar, say
 
@@ -22,7 +24,7 @@ COLUMNS = {
 """Measure -> its title in the printed table; the JSON and CSV have all of them."""
 
 
-@click.command("localize", short_help="Score maps against the radiologists' boxes.")
+@click.command("localize", cls=Command, short_help="Score maps against the radiologists' boxes.")
 @run_option
 @click.option("--boxes", metavar="CSV", help="Box list; by default the one beside the study's images.")
 @click.option("--split", default="test", show_default=True, help="Split whose boxed images are scored.")

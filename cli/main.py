@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from .base import attach_log
+
 # Command, module, first line of its help. The line stands here so that `cxrfeat --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole job on the embedded sample."),
@@ -46,21 +48,8 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context):
-        from cxrfeat.errors import CxrfeatError
-
-        try:
-            return super().invoke(ctx)
-        except CxrfeatError as error:
-            raise UserError(str(error)) from error
-
-
-class UserError(click.ClickException):
-    """A CxrfeatError on its way to the terminal: its sentence, and exit code 2."""
-
-    exit_code = 2
-
-    def show(self, file=None) -> None:
-        click.echo(f"error: {self.format_message()}", err=True)
+        attach_log()
+        return super().invoke(ctx)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

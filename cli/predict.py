@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from .defaults import embedding_path, run_path, study_path
+from cxrfeat._project import embedding_path, run_path, study_path
+
+from .base import Command
 from .options import STUDY
 from .output import json_option, print_json, print_table, say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("images", nargs=-1, metavar="[IMAGE]…")
 @click.option("--run", "run_folder", metavar="FOLDER", help="Run folder. Default: the newest under runs/.")
 @click.option("--study", "study_named", metavar="STUDY", help=f"{STUDY}. Default: the run's own.")

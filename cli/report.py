@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
-from .defaults import run_path
+from cxrfeat._project import run_path
+
+from .base import Command
 from .options import engine_option, weights_option
 from .output import json_option, print_json, progress_bar, say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False), default="report.html", show_default=True, help="The page."

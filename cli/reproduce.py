@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
-from .defaults import study_path
+from cxrfeat._project import study_path
+
+from .base import Group
 from .options import engine_option, study_argument
 from .output import json_option, print_json, print_table, progress_bar, say
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Reproduce the reference paper: Fan and Bu, Entropy 2022, 24(3):313.
 

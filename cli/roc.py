@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from .defaults import run_path
+from cxrfeat._project import run_path
+
+from .base import Command
 from .options import anyway_option, run_option, split_option
 from .output import json_option, print_json, print_table, say
 
 
-@click.command()
+@click.command(cls=Command)
 @run_option
 @split_option
 @click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only this label; may be repeated.")

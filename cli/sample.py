@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from .base import Command
 from .output import json_option, print_json, say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", default="xrays", type=click.Path(file_okay=False))
 @json_option
 def command(folder: str, as_json: bool) -> None:

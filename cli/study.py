@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from .defaults import STUDIES, study_path
+from cxrfeat._project import STUDIES, study_path
+
+from .base import Group
 from .options import study_argument
 from .output import json_option, print_json, print_table, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Build and describe the table of images.
 
@@ -63,6 +65,8 @@ def build(source: str, out: str | None, as_json: bool, **options) -> None:
     keys = ("image_id", "path", "patient", "labels", "findings_column", "separator", "split")
     columns = {key: value for key in keys if (value := options.pop(key))}
     place = sample.folder() if source == sample.NAME else Path(source)
+    if source == sample.NAME:
+        options["name"] = sample.NAME
     study = datasets.read(place, columns=columns, tell=say, **options)
     target = Path(out) if out else STUDIES / f"{study.name}.csv"
     if target.resolve() == place.resolve():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from .base import Group
 from .output import json_option, print_json, print_table
 
 
-@click.group("weights")
+@click.group("weights", cls=Group)
 def command() -> None:
     """List and fetch backbone weights.
 

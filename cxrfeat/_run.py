@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
-from cxrfeat._store.recipe import Recipe
 from cxrfeat._study import Study, read_study
 from cxrfeat.errors import HeadError, NotFoundError
 

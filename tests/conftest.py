@@ -15,7 +15,7 @@ import pytest
 
 from cxrfeat import _sample as sample
 from cxrfeat._labels import NIH_LABELS
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat._study import Study
 
 

@@ -14,7 +14,7 @@ from cxrfeat._backbones.identity import weights_for
 from cxrfeat._backbones.registry import DEFAULT_SIZE
 from cxrfeat._backbones.trial import Way
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 ENGINES = ("auto", "openvino", "mnn", "tensorflow")

@@ -9,7 +9,7 @@ from cxrfeat import _machine as machine
 from cxrfeat._backbones import registry
 from cxrfeat._backbones import weights as weights_room
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError
 
 

@@ -25,7 +25,7 @@ from cxrfeat._backbones import seated
 from cxrfeat._backbones.engine import Floats
 from cxrfeat._backbones.export import ensure_export, ensure_kept
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 _SESSION = {"backend": "CPU", "numThread": 1, "precision": "high"}  # high: float32, also where float16 is to be had

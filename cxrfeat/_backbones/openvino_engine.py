@@ -16,7 +16,7 @@ from cxrfeat._backbones import seated
 from cxrfeat._backbones.engine import Floats
 from cxrfeat._backbones.export import ensure_export
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from cxrfeat._backbones import graph, registry
 from cxrfeat._backbones.engine import Floats, Images
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 GPU_BATCH, CPU_BATCH = 64, 16

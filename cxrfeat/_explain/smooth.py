@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cxrfeat._explain.geometry import Affine, compose, grid_to_input, invert, resample
 from cxrfeat._images import augment, prepare
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 
 
 def renderings(

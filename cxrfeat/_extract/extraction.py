@@ -19,8 +19,8 @@ from cxrfeat._extract.pipeline import Item, Seconds
 from cxrfeat._extract.recipes import choose_weights, make_recipe
 from cxrfeat._images import augment
 from cxrfeat._progress import Progress, silent
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import Writer
-from cxrfeat._store.recipe import Recipe
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats
 from cxrfeat._images import augment, decode, prepare
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ImageError
 
 CHUNK = 2

@@ -17,8 +17,8 @@ from cxrfeat._extract import seen
 from cxrfeat._extract.pipeline import Item
 from cxrfeat._images import decode
 from cxrfeat._progress import Progress
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile, Writer
-from cxrfeat._store.recipe import Recipe
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError
 

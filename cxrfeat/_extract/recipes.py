@@ -11,7 +11,7 @@ from cxrfeat._backbones.registry import DEFAULT_SIZE, MIN_SIZE, Backbone
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._images import augment
 from cxrfeat._images.prepare import INTERPOLATIONS
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 from cxrfeat._study import Study
 from cxrfeat.errors import CxrfeatError, WeightsError
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat._heads.rows import FileRows, MatrixRows, Rows
-from cxrfeat._store import EmbeddingFile, Recipe
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import Study
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
 

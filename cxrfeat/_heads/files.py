@@ -15,8 +15,8 @@ from cxrfeat._files import sha256, write_atomically
 from cxrfeat._heads import kinds
 from cxrfeat._heads.calibration import Calibration
 from cxrfeat._heads.head import Floats, Head
+from cxrfeat._recipe import Recipe
 from cxrfeat._run import FORMAT, FORMAT_VERSION, Run
-from cxrfeat._store import Recipe
 from cxrfeat.errors import HeadError
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from cxrfeat._images import augment, prepare
 from cxrfeat._images.decode import read_grey
+from cxrfeat._recipe import Recipe
 from cxrfeat._report import style
-from cxrfeat._store.recipe import Recipe
 
 
 def renderings(recipe: Recipe, image_id: str, path: str | Path) -> list[npt.NDArray[np.uint8]]:

@@ -1,20 +1,18 @@
 """The embedding file: one study, one recipe, one HDF5 file.
 
-h5py is imported when a file is opened for the first time, not when this package is: a recipe needs no HDF5.
+h5py is imported when a file is opened for the first time, not when this package is.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cxrfeat._store.recipe import Recipe
-
 if TYPE_CHECKING:
     from cxrfeat._store.reader import EmbeddingFile
     from cxrfeat._store.writer import Writer
 
 _HOME = {"EmbeddingFile": "reader", "Writer": "writer"}
-__all__ = ["EmbeddingFile", "Recipe", "Writer"]
+__all__ = ["EmbeddingFile", "Writer"]
 
 
 def __getattr__(name: str) -> Any:

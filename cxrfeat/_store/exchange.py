@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from cxrfeat import _files as files
 from cxrfeat._progress import Progress, silent
+from cxrfeat._recipe import Recipe
 from cxrfeat._store.reader import EmbeddingFile
-from cxrfeat._store.recipe import Recipe
 from cxrfeat._store.writer import Writer
 from cxrfeat.errors import EmbeddingFileError, MissingExtraError, NotFoundError, RecipeError
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import disk
 from cxrfeat._store.layout import Failure, Rows
-from cxrfeat._store.recipe import Recipe
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
 _NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.(npz|tmp)")

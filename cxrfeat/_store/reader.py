@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import layout, schema
 from cxrfeat._store.layout import BLOCK
-from cxrfeat._store.recipe import Recipe
 from cxrfeat.errors import EmbeddingFileError, NotFoundError, RecipeError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from cxrfeat import _files as files
 from cxrfeat._progress import Progress, silent
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import layout, parts, salvage
 from cxrfeat._store.reader import EmbeddingFile
-from cxrfeat._store.recipe import Recipe
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
 
 # Recipe and image paths -> pass 0 embeddings, float32 (n, dim).

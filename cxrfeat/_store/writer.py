@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import assembly, disk, layout, parts, sessions
 from cxrfeat._store.layout import Failure, Rows
 from cxrfeat._store.ledger import Ledger
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.reader import EmbeddingFile
-from cxrfeat._store.recipe import Recipe
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
 

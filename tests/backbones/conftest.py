@@ -3,7 +3,7 @@ import pytest
 
 from cxrfeat._backbones import identity, registry
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 
 SIZE = 64
 

@@ -101,7 +101,7 @@ def test_a_kept_export_runs_without_tensorflow(recipe_for, pictures):
     recipe = recipe_for("densenet121")
     open_engine(recipe, RANDOM, "mnn")
     code = (
-        "import sys, json, numpy as np; from cxrfeat._store.recipe import Recipe;"
+        "import sys, json, numpy as np; from cxrfeat._recipe import Recipe;"
         "from cxrfeat._backbones import open_engine; r = Recipe.from_json(sys.argv[1]);"
         "open_engine(r, engine='mnn').run(np.zeros((1, r.size, r.size), np.uint8));"
         "print(json.dumps([m for m in ('tensorflow', 'keras', 'onnx', 'sklearn', 'matplotlib') if m in sys.modules]))"
@@ -149,7 +149,7 @@ tf.config.set_logical_device_configuration(
 )
 from cxrfeat._backbones import tensorflow_engine
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 
 recipe, case = Recipe.from_json(sys.argv[1]), np.load(sys.argv[2])
 two = tensorflow_engine.open_engine(recipe, Weights("random:0"), ("embedding",))

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat._store import EmbeddingFile, Recipe, Writer
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import EmbeddingFile, Writer
 
 RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224)
 
@@ -136,8 +137,8 @@ def test_every_command_has_an_example(command):
 
 
 def test_bad_input_gets_a_sentence(folder):
-    assert "no embedding file at none.h5" in run("verify", "none.h5", code=2).stderr
-    assert "no embedding file at" in run("info", code=2).stderr
+    assert "No embedding file found at none.h5" in run("verify", "none.h5", code=2).stderr
+    assert "No embedding file found at" in run("info", code=2).stderr
     (folder / "x.h5").write_text("hello")
     assert "no HDF5 at all" in run("info", folder / "x.h5", code=2).stderr
     assert "cannot" not in run("verify", folder / "x.h5", code=1).stderr

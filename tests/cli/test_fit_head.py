@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
 from cxrfeat import _sample as sample
+from cxrfeat._recipe import Recipe
 from cxrfeat._run import Run
-from cxrfeat._store import Recipe, Writer
+from cxrfeat._store import Writer
 
 
 def call(*args):

@@ -10,7 +10,8 @@ from cxrfeat_cli.main import cli
 
 from cxrfeat import _sample as sample
 from cxrfeat._heads import fit_head
-from cxrfeat._store import Recipe, Writer
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import Writer
 
 
 def call(*args):

@@ -59,7 +59,7 @@ def test_describe_draws_the_class_frequencies(typed, tmp_path):
     ("words", "message"),
     [
         (["describe", "nowhere.csv"], "no study at nowhere.csv"),
-        (["describe"], "name a study"),
+        (["describe"], "No study found"),
         (
             ["describe", "leak.csv"],
             "leakage in study 'leak': 1 patient in more than one split (test and train: 1): p7.",

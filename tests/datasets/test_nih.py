@@ -153,6 +153,6 @@ def test_a_folder_that_is_no_release(tmp_path):
 
 
 def test_reading_a_study_brings_no_tensorflow():
-    code = "import sys; from cxrfeat import sample; sample.study(); print('tensorflow' in sys.modules)"
+    code = "import sys; from cxrfeat import _sample; _sample.study(); print('tensorflow' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"

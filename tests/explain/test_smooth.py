@@ -7,7 +7,7 @@ import pytest
 from cxrfeat._explain import smooth
 from cxrfeat._explain.cam import ClosedForm
 from cxrfeat._images.augment import Policy
-from cxrfeat._store.recipe import Recipe
+from cxrfeat._recipe import Recipe
 
 # Far stronger than any policy that is trained with, so that a warp the wrong way round cannot pass.
 STRONG = Policy("strong", rotation=25.0, shift_x=0.15, shift_y=0.15, shear=8.0, zoom=0.1, flip=0.5, border="nearest")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrfeat._store import Recipe, Writer
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import Writer
 
 DIM, PASSES, BATCH = 16, 1, 16
 RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224, passes=PASSES, augmentation={"name": "x"})

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat._store import Recipe, Writer
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import Writer
 from cxrfeat._study import Study
 
 LABELS = ("Mass", "Edema", "Hernia")

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxrfeat._store import Recipe, Writer
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import Writer
 
 
 @dataclass

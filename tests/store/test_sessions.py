@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat._store import EmbeddingFile, Recipe, Writer, sessions
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import EmbeddingFile, Writer, sessions
 
 RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224)
 

@@ -1,0 +1,14 @@
+from . import errors as errors
+from ._evaluate.comparison import compare as compare
+from ._explain.localize import localize as localize
+from ._extract import extract as extract
+from ._extract import make_recipe as make_recipe
+from ._heads import fit_head as fit_head
+from ._heads import predict as predict
+from ._recipe import Recipe as Recipe
+from ._run import Run as Run
+from ._store import EmbeddingFile as EmbeddingFile
+from ._study import Study as Study
+from ._study import read_study as read_study
+
+__version__: str
