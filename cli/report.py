@@ -41,12 +41,12 @@ def command(runs, out, by, as_json, **options) -> None:
       cxrfeat report
       cxrfeat report runs/sample-densenet121-logistic runs/sample-densenet121-keras -o report.html --images 30
     """
-    from cxrfeat._report import html
+    from cxrfeat import _pages as pages
     from cxrfeat._run import Run
 
     opened = [Run.open(run_path(run)) for run in runs or (None,)]
     with progress_bar("report", "steps") as progress:
-        report = html.write(opened, out, by=by or None, progress=progress, **options)
+        report = pages.report(opened, out, by=by or None, progress=progress, **options)
     for warning in report.warnings:
         say(f"warning: {warning}")
     if report.random:

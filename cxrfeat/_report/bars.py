@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import StrMethodFormatter
 
-from cxrfeat._evaluate import Evaluation, metrics
-from cxrfeat._evaluate.scored import Scored
+from cxrfeat._evaluate import metrics
 from cxrfeat._report import style
-from cxrfeat._study import Study
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate import Evaluation
+    from cxrfeat._evaluate.scored import Scored
+    from cxrfeat._study import Study
 
 
 def labels(evaluation: Evaluation, path: str | Path, title: str = "AUROC and average precision") -> list[Path]:

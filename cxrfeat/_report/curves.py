@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from cxrfeat._evaluate import delong, metrics
-from cxrfeat._evaluate.scored import Scored
 from cxrfeat._report import style
-from cxrfeat._run import Run
 from cxrfeat.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate.scored import Scored
+    from cxrfeat._run import Run
 
 POINTS = 2000
 """Points drawn of a curve at most; the CSV has no more either, and no eye sees the difference."""

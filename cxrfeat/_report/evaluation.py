@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxrfeat import _files as files
-from cxrfeat._evaluate import Evaluation
 from cxrfeat._report import figures, tables
-from cxrfeat._run import Run
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate import Evaluation
+    from cxrfeat._run import Run
 
 
 def write(evaluation: Evaluation, run: Run, draw: bool = True) -> list[Path]:

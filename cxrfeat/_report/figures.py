@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cxrfeat._evaluate import Evaluation
 from cxrfeat._report.bars import class_frequencies, confusions, labels
 from cxrfeat._report.curves import losses, precision_recall, reliability, roc, sweep
 from cxrfeat._report.forest import forest
-from cxrfeat._run import Run
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate import Evaluation
+    from cxrfeat._run import Run
 
 __all__ = [
     "class_frequencies",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cxrfeat._evaluate.comparison import ALPHA, Comparison
+from cxrfeat._evaluate.comparison import ALPHA
 from cxrfeat._report import style, tables
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate.comparison import Comparison
 
 HEADINGS = {
     "run": "run",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._explain.explanation import Explanation
 from cxrfeat._explain.geometry import Affine, compose, on_pixels, resized
+
+if TYPE_CHECKING:
+    from cxrfeat._explain.explanation import Explanation
 
 OPACITY = 0.7
 """Of the strongest evidence on an X-ray, which stays readable below it."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from cxrfeat._evaluate import delong, metrics
-from cxrfeat._evaluate.scored import Scored
 from cxrfeat._report import curves, tables
 from cxrfeat._report.style import pretty
-from cxrfeat._run import Run
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate.scored import Scored
+    from cxrfeat._run import Run
 
 MOST = 400
 """Points of a curve at most: more than a screen shows, and few enough to keep the page small."""

@@ -6,12 +6,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cxrfeat._evaluate import Evaluation
 from cxrfeat._report import tables
 from cxrfeat._report.style import pretty
-from cxrfeat._run import Run
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate import Evaluation
+    from cxrfeat._run import Run
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,18 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cxrfeat._evaluate import Evaluation, delong
+from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.bootstrap import METRICS
-from cxrfeat._evaluate.scored import Scored
 from cxrfeat.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate import Evaluation
+    from cxrfeat._evaluate.scored import Scored
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from cxrfeat._evaluate import evaluate_run
-from cxrfeat._report import card
+from cxrfeat._pages import card
 from cxrfeat._run import Run
 
 

@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
+from cxrfeat import _pages as pages
 from cxrfeat import _sample as sample
 from cxrfeat._evaluate import evaluate_run
 from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat._images.decode import read_grey
-from cxrfeat._report import html, html_pictures
+from cxrfeat._pages import pictures as page_pictures
+from cxrfeat._report import html
 from cxrfeat._run import Run
 from cxrfeat.errors import EvaluationError, HeadError
 
@@ -59,8 +61,8 @@ def page(make_run, tmp_path) -> Page:
     (run.path / "history.csv").write_text("epoch,loss,val_loss\n1,0.7,0.8\n2,0.5,0.7\n3,0.4,0.75\n")
     other = Run.open(make_run("other", strength=1.5, seed=0))
     first = Run.open(make_run("plain", seed=0))
-    html.write([first, other], tmp_path / "two.html", replicates=20, images=0)
-    html.write([run], tmp_path / "one.html", replicates=20, images=0)
+    pages.report([first, other], tmp_path / "two.html", replicates=20, images=0)
+    pages.report([run], tmp_path / "one.html", replicates=20, images=0)
     return Page((tmp_path / "one.html").read_text() + (tmp_path / "two.html").read_text())
 
 
@@ -95,7 +97,7 @@ def test_headings_go_down_one_level_at_a_time_and_controls_have_names(page):
 
 def test_ids_are_unique_and_links_lead_somewhere(make_run, tmp_path):
     runs = [Run.open(make_run(name, seed=0)) for name in ("a", "b")]
-    html.write(runs, tmp_path / "r.html", replicates=0, images=0)
+    pages.report(runs, tmp_path / "r.html", replicates=0, images=0)
     page = Page((tmp_path / "r.html").read_text())
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert max(Counter(ids).values()) == 1
@@ -104,19 +106,19 @@ def test_ids_are_unique_and_links_lead_somewhere(make_run, tmp_path):
 
 def test_warnings_come_first_and_random_weights_before_them(make_run, tmp_path):
     run = Run.open(make_run("a", weights="random:0", unfitted=["Hernia"], converged=False))
-    report = html.write([run], tmp_path / "r.html", replicates=0, images=0)
+    report = pages.report([run], tmp_path / "r.html", replicates=0, images=0)
     text = (tmp_path / "r.html").read_text()
     order = ["RANDOM WEIGHTS: NOT A RESULT", "Not a medical device", "did not converge", "leakage check: passed"]
     order += ["What was done", "Metrics per label", "ROC curves"]
     assert sorted(order, key=text.index) == order
     assert report.random and any("not learnt" in warning for warning in report.warnings)
-    sound = html.write([Run.open(make_run("b"))], tmp_path / "s.html", replicates=0, images=0)
+    sound = pages.report([Run.open(make_run("b"))], tmp_path / "s.html", replicates=0, images=0)
     assert not sound.random and "RANDOM" not in (tmp_path / "s.html").read_text()
 
 
 def test_the_page_is_whole_without_its_script(make_run, tmp_path):
     """Curves are drawn as paths: what the script adds is reading and switching, never the content."""
-    html.write([Run.open(make_run("a"))], tmp_path / "r.html", replicates=0, images=0)
+    pages.report([Run.open(make_run("a"))], tmp_path / "r.html", replicates=0, images=0)
     page = Page((tmp_path / "r.html").read_text())
     drawn = [a["d"] for a in page.all("path") if a["d"].startswith("M") and a["d"] != "M0 4H26"]
     assert len(drawn) == 13 + 13 + 14, "ROC and PR of the 13 labels with positives, calibration of all 14"
@@ -125,7 +127,7 @@ def test_the_page_is_whole_without_its_script(make_run, tmp_path):
 
 def test_a_roc_curve_is_that_of_the_run(make_run):
     run = Run.open(make_run("a"))
-    found = html.section("k", run, evaluate_run(run, replicates=0))
+    found = pages.section("k", run, evaluate_run(run, replicates=0))
     chart = found.charts[0]
     rows = np.array([[np.inf if t is None else t, y, x] for t, y, x in chart.series[3].rows])
     area = np.trapezoid(rows[:, 1], rows[:, 2])
@@ -147,27 +149,27 @@ def explanation(k: int = 0, enlarge: float = 1.0) -> Explanation:
 
 
 def test_a_picture_is_a_film_with_its_maps_apart():
-    found = html_pictures.picture(explanation())
+    found = page_pictures.picture(explanation())
     assert found.uri.startswith("data:image/jpeg;base64,") and (found.height, found.width) == explanation().image_shape
     assert [layer.label for layer in found.layers] == ["Mass", "Nodule", "Hernia"]
     assert found.layers[0].uri.startswith("data:image/webp;base64,")
     assert found.layers[2].uri is None and "no positive evidence" in found.layers[2].about
     assert found.boxes == [("Mass", 100.0, 200.0, 300.0, 150.0)]
-    large = html_pictures.picture(explanation(enlarge=2.56))
+    large = page_pictures.picture(explanation(enlarge=2.56))
     assert (large.height, large.width) == (512, 512), "1024 pixels are more than a gallery shows"
     np.testing.assert_allclose(large.boxes[0][1:], [50, 100, 150, 75])
 
 
 def test_thirty_pictures_stay_under_six_megabytes(make_run, tmp_path):
     run = Run.open(make_run("a"))
-    pictures = html_pictures.Pictures([html_pictures.picture(explanation(k, enlarge=2.56)) for k in range(30)], "cam")
-    text = html.page([html.section("run-1", run, evaluate_run(run, replicates=0), pictures)])
+    pictures = page_pictures.Pictures([page_pictures.picture(explanation(k, enlarge=2.56)) for k in range(30)], "cam")
+    text = pages.page([pages.section("run-1", run, evaluate_run(run, replicates=0), pictures)])
     assert 500_000 < len(text.encode()) < 6_000_000
 
 
 def test_a_gallery_that_cannot_be_made_is_told_and_stops_nothing(make_run, tmp_path):
     run = Run.open(make_run("a"))  # its images and head do not exist
-    report = html.write([run], tmp_path / "r.html", replicates=0, images=4)
+    report = pages.report([run], tmp_path / "r.html", replicates=0, images=4)
     assert report.pictures == 0 and any("gallery is not complete" in warning for warning in report.warnings)
 
 
@@ -196,8 +198,8 @@ def test_colours_have_the_contrast_that_wcag_asks_for(scheme):
 
 def test_a_run_that_is_no_run_or_none_at_all_is_refused(tmp_path, make_run):
     with pytest.raises(EvaluationError, match="at least one run"):
-        html.write([], tmp_path / "r.html")
+        pages.report([], tmp_path / "r.html")
     run = Run.open(make_run("a"))
     with pytest.raises((EvaluationError, HeadError), match=r"fitted on|no predictions"):
-        html.write([run], tmp_path / "r.html", split="train", images=0)
+        pages.report([run], tmp_path / "r.html", split="train", images=0)
     assert not Path(tmp_path / "r.html").exists()

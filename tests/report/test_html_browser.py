@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cxrfeat._report import html
+from cxrfeat import _pages as pages
 from cxrfeat._run import Run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -49,11 +49,11 @@ def page(tmp_path_factory, trained, run_writer):
     """A report with a real gallery, and one of two runs with a training curve and a hostile study name."""
     folder = tmp_path_factory.mktemp("html")
     gallery, two = folder / "gallery.html", folder / "two.html"
-    html.write([trained.run], gallery, replicates=20, images=4, cards=False)
+    pages.report([trained.run], gallery, replicates=20, images=4, cards=False)
     first = run_writer(folder / "first", study={"name": "<b onmouseover=alert(1)>x", "sha256": "0"}, weights="random:0")
     (first / "history.csv").write_text("epoch,loss,val_loss\n1,0.7,0.8\n2,0.5,0.7\n3,0.4,0.75\n")
     runs = [Run.open(first), Run.open(run_writer(folder / "second", strength=1.6))]
-    html.write(runs, two, replicates=20, images=0)
+    pages.report(runs, two, replicates=20, images=0)
     return SimpleNamespace(gallery=gallery, two=two)
 
 
