@@ -77,8 +77,8 @@ wheel: $(STAMP)  ## Build dist/, install it into a bare environment, and run the
 hooks: $(STAMP)  ## Have git check every commit (pre-commit); `make hooks ARGS="--all-files"` checks everything now
 	$(if $(ARGS),$(BIN)/pre-commit run $(ARGS),$(BIN)/pre-commit install)
 
-release-notes:  ## Gather changes/*.md into CHANGELOG.md [VERSION=0.2.0 makes it that release's]
-	$(or $(wildcard $(BIN)/python),python3) changes/gather.py $(VERSION)
+release-notes: $(STAMP)  ## What is new since the last release [VERSION=0.2.0 moves it from changes/ into CHANGELOG.md]
+	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version unreleased)
 
 clean:  ## Remove what tools leave behind; keeps the environment, cache/, runs/ and studies/
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,96 +1,54 @@
-"""Release notes: no fragment is lost or put under a wrong heading, and what stood in the changelog stays."""
+"""Release notes: towncrier, as pyproject.toml sets it up, puts every fragment under the heading of its kind."""
 
 from __future__ import annotations
 
-import importlib.util
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-
-BEFORE = """# Changelog
-
-What is newer stands in fragments.
-
-## [Unreleased]
-
-### Added
-
-- A thing that
-  is there.
-
-### Fixed
-
-- One fault.
-
-## [0.1.0] - 2026-01-02
-
-### Added
-
-- Everything.
-"""
+FRAGMENTS = [path for path in (ROOT / "changes").glob("*.md") if path.name != "README.md"]
 
 
-@pytest.fixture(scope="module")
-def gather():
-    spec = importlib.util.spec_from_file_location("gather", ROOT / "changes" / "gather.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.gather
+def towncrier(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "towncrier", "build", "--dir", str(folder), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "CHANGELOG.md").write_text(BEFORE)
-    changes = tmp_path / "changes"
-    changes.mkdir()
-    (changes / "README.md").write_text("How to write a fragment.\n")
-    (changes / "speed.added.md").write_text("- `extract` is\n  faster.\n")
-    (changes / "a.b.removed.md").write_text("No more of it.\n")
-    return changes
+    """The project's configuration and changelog, with a fragment of each kind."""
+    (tmp_path / "changes").mkdir()
+    for name in ("pyproject.toml", "CHANGELOG.md", "changes/README.md", "changes/template.md.j2"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for kind in ("added", "changed", "fixed", "removed"):
+        (tmp_path / "changes" / f"a-name.{kind}.md").write_text(f"It is\n{kind}.\n")
+    return tmp_path
 
 
-def test_fragments_come_below_what_was_there_under_their_own_headings(gather, folder):
-    gather(folder, folder.parent / "CHANGELOG.md")
-    expected = BEFORE.replace("  is there.\n", "  is there.\n- `extract` is faster.\n")
-    expected = expected.replace("- One fault.\n", "- One fault.\n\n### Removed\n\n- No more of it.\n")
-    assert (folder.parent / "CHANGELOG.md").read_text() == expected
-    assert [path.name for path in folder.iterdir()] == ["README.md"]
+def test_a_release_moves_a_fragment_of_each_kind_into_the_changelog(folder):
+    before = (folder / "CHANGELOG.md").read_text()
+    done = towncrier(folder, "--yes", "--version", "0.2.0", "--date", "2026-05-06")
+    assert done.returncode == 0, done.stderr
+    points = [f"### {kind.capitalize()}\n\n- It is\n  {kind}." for kind in ("added", "changed", "fixed", "removed")]
+    section = "## [0.2.0] - 2026-05-06\n\n" + "\n\n".join(points)
+    assert (folder / "CHANGELOG.md").read_text().rstrip() == f"{before}\n{section}"
+    assert {path.name for path in (folder / "changes").iterdir()} <= {"README.md", "template.md.j2"}
 
 
-def test_a_release_leaves_an_empty_section_above_it(gather, folder):
-    gather(folder, folder.parent / "CHANGELOG.md", "0.2.0", "2026-05-06")
-    text = (folder.parent / "CHANGELOG.md").read_text()
-    assert "## [Unreleased]\n\n## [0.2.0] - 2026-05-06\n\n### Added\n\n- A thing" in text
-    gather(folder, folder.parent / "CHANGELOG.md")
-    assert (folder.parent / "CHANGELOG.md").read_text() == text, "with nothing to gather nothing changes"
+def test_a_fragment_of_an_unknown_kind_is_refused(folder):
+    (folder / "changes" / "a-name.new.md").write_text("It is new.\n")
+    assert towncrier(folder, "--draft", "--version", "0.2.0").returncode != 0
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "version", "why"),
-    [
-        ("x.new.md", "Said.", "", "KIND one of"),
-        ("x.added.md", " \n", "", "says nothing"),
-        ("x.added.md", "Said.", "two", "no version"),
-        ("x.added.md", "Said.", "0.1.0", "already"),
-    ],
-)
-def test_a_mistake_changes_nothing(gather, folder, name, text, version, why):
-    (folder / name).write_text(text)
-    with pytest.raises(ValueError, match=why):
-        gather(folder, folder.parent / "CHANGELOG.md", version, "2026-05-06")
-    assert (folder.parent / "CHANGELOG.md").read_text() == BEFORE
-    assert len(list(folder.iterdir())) == 4
-
-
-def test_the_project_s_own_fragments_can_be_gathered(gather, tmp_path):
-    changes = tmp_path / "changes"
-    changes.mkdir()
-    for path in (ROOT / "changes").glob("*.md"):
-        (changes / path.name).write_text(path.read_text())
-    (tmp_path / "CHANGELOG.md").write_text((ROOT / "CHANGELOG.md").read_text())
-    gather(changes, tmp_path / "CHANGELOG.md")
-    assert [path.name for path in changes.iterdir()] == ["README.md"]
-    for line in (ROOT / "CHANGELOG.md").read_text().splitlines():
-        assert line in (tmp_path / "CHANGELOG.md").read_text()
+def test_the_project_s_own_fragments_are_all_shown():
+    done = towncrier(ROOT, "--draft", "--version", "0.2.0")
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    for path in FRAGMENTS:
+        assert re.fullmatch(r".+\.(added|changed|fixed|removed)\.md", path.name), path.name
+        assert " ".join(path.read_text().split()) in shown, path.name
