@@ -2,6 +2,15 @@
 
 A message is one or two sentences: what is wrong, in which file and row, what would be right, what to do.
 The command line prints it and exits with 2; anything else that escapes is a bug and shows a traceback.
+
+Examples
+--------
+>>> import cxrfeat as cxr
+>>> try:
+...     cxr.read_study("no-such-study.csv")
+... except cxr.errors.CxrfeatError as error:
+...     print(type(error).__name__, isinstance(error, FileNotFoundError))
+NotFoundError True
 """
 
 from __future__ import annotations
@@ -12,7 +21,7 @@ class CxrfeatError(Exception):
 
 
 class NotFoundError(CxrfeatError, FileNotFoundError):
-    """A file, folder, study or run that was named is not there."""
+    """A file, folder, study or run that was named does not exist."""
 
     # FileNotFoundError formats itself from errno; the plain sentence is what the user should see.
     def __str__(self) -> str:
@@ -24,7 +33,7 @@ class StudyError(CxrfeatError, ValueError):
 
 
 class LeakageError(StudyError):
-    """One patient stands in two splits.
+    """One patient is in two splits.
 
     Parameters
     ----------
@@ -49,7 +58,7 @@ class ImageError(CxrfeatError, ValueError):
 
 
 class WeightsError(CxrfeatError, RuntimeError):
-    """Backbone weights that cannot be had, or are not what their hash says."""
+    """Backbone weights that are not available, or do not have the hash expected."""
 
 
 class EngineError(CxrfeatError, RuntimeError):
