@@ -6,7 +6,11 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+# What a user needs, and what work on the code needs beside it.
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
+# Optional features to install: EXTRAS=dicom,parquet
+EXTRAS ?=
 
 BACKBONE ?= densenet121
 STUDY ?= sample
@@ -20,7 +24,9 @@ ARGS ?=
 # Test files that run side by side. Each that needs TensorFlow takes about a gigabyte.
 JOBS ?= 2
 
-##@ Look
+##@ Begin
+
+venv: $(STAMP)  ## Make the environment and install cxrfeat, once [EXTRAS=dicom,parquet]
 
 demo: $(STAMP)  ## The whole job on the embedded sample: embeddings, head, ROC curves, Grad-CAM
 	$(BIN)/cxrfeat demo $(ARGS)
@@ -47,18 +53,18 @@ paper: $(STAMP)  ## Reproduce the reference paper's experiment [STUDY=]
 
 ##@ Work on the code
 
-venv: $(STAMP)  ## Make the environment and install, once
+tools: $(TOOLS)  ## Install what work on the code needs: pytest, linters, the site
 
-lint: $(STAMP)  ## Style, formatting, types, and who may import whom
+lint: $(TOOLS)  ## Style, formatting, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP)  ## The tests [ARGS="tests/test_study.py -k leak"]
+test: $(TOOLS)  ## The tests [ARGS="tests/test_study.py -k leak"]
 	$(BIN)/pytest -m "not soak" -n $(JOBS) --dist loadfile $(ARGS)
 
-soak: $(STAMP)  ## The long form of the fault tests
+soak: $(TOOLS)  ## The long form of the fault tests
 	$(BIN)/pytest -m soak $(ARGS)
 
 BENCHMARKS := $(filter-out %/harness.py %/page.py,$(wildcard benchmarks/[a-z]*.py))
@@ -67,17 +73,17 @@ bench: $(STAMP)  ## Every benchmark, ours beside the peer's, and docs/performanc
 	set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 	$(BIN)/python benchmarks/page.py
 
-docs: $(STAMP)  ## The site, into site/: docs/commands.md from the commands' own help, every link checked
+docs: $(TOOLS)  ## The site, into site/: docs/commands.md from the commands' own help, every link checked
 	$(BIN)/python docs/build.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 wheel: $(STAMP)  ## Build dist/, install it into a bare environment, and run the demo there, outside the checkout
 	.ci/wheel $(BIN)/python
 
-hooks: $(STAMP)  ## Have git check every commit (pre-commit); `make hooks ARGS="--all-files"` checks everything now
+hooks: $(TOOLS)  ## Have git check every commit (pre-commit); `make hooks ARGS="--all-files"` checks everything now
 	$(if $(ARGS),$(BIN)/pre-commit run $(ARGS),$(BIN)/pre-commit install)
 
-release-notes: $(STAMP)  ## What is new since the last release [VERSION=0.2.0 moves it from changes/ into CHANGELOG.md]
+release-notes: $(TOOLS)  ## What is new since the last release [VERSION=0.2.0 moves it from changes/ into CHANGELOG.md]
 	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version unreleased)
 
 clean:  ## Remove what tools leave behind; keeps the environment, cache/, runs/ and studies/
@@ -108,7 +114,12 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@echo "installing cxrfeat and what it needs into $(VENV); TensorFlow is large, this takes some minutes once"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable . --group dev
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@touch $@
 
-.PHONY: demo doctor features head roc gradcam paper venv lint test soak bench docs wheel hooks release-notes clean help
+$(TOOLS): $(STAMP)
+	@echo "installing what work on the code needs into $(VENV): pytest, linters, the site"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --group dev
+	@touch $@
+
+.PHONY: demo doctor features head roc gradcam paper venv tools lint test soak bench docs wheel hooks release-notes clean help

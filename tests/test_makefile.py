@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
-# What stands in for an interpreter: it says yes to `-c`, and `-m venv` makes an environment whose python only notes
+# In place of an interpreter: it says yes to `-c`, and `-m venv` makes an environment whose python only notes
 # down what it was asked. The real thing needs a package index, and is what continuous integration runs.
 FAKE_PYTHON = """#!/bin/sh
 case "$1 $2" in
@@ -59,9 +59,19 @@ def test_the_environment_is_made_once(project):
     assert make(project, "venv", f"PYTHON={project}/good").returncode == 0
     asked = (project / "log").read_text()
     assert "-m pip install" in asked
-    assert "--editable . --group dev" in asked
+    assert "--editable ." in asked
+    assert "--group" not in asked, "a user needs no linters"
     assert make(project, "venv", f"PYTHON={project}/good").returncode == 0
     assert (project / "log").read_text() == asked, "nothing is installed a second time"
+
+
+def test_work_on_the_code_installs_its_tools_once_and_a_feature_is_installed_by_name(project):
+    assert make(project, "tools", "EXTRAS=dicom,parquet", f"PYTHON={project}/good").returncode == 0
+    asked = (project / "log").read_text()
+    assert "--editable .[dicom,parquet]\n" in asked
+    assert asked.count("--group dev") == 1
+    assert make(project, "tools", f"PYTHON={project}/good").returncode == 0
+    assert (project / "log").read_text() == asked
 
 
 def test_a_new_pyproject_installs_again_into_the_same_environment(project):
