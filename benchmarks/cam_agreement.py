@@ -18,8 +18,7 @@ import numpy as np
 
 from cxrfeat._backbones import open_engine, registry
 from cxrfeat._backbones.graph import keras_graph
-from cxrfeat._backbones.identity import weights_sha256
-from cxrfeat._backbones.weights import find
+from cxrfeat._backbones.weights import find, weights_sha256
 from cxrfeat._explain.cam import ClosedForm, Evidence
 from cxrfeat._explain.gradcam import FORMULAS, Gradients, dense
 from cxrfeat._images import prepare
@@ -54,7 +53,7 @@ def _backbone(name: str, images: np.ndarray) -> list[dict]:
     graph = keras_graph(name, weights, backbone.preprocessing, 224)
     sha256 = weights_sha256(name, weights)
     recipe = Recipe(name, weights.name, sha256, backbone.cam_layer, backbone.preprocessing, 224)
-    engine = open_engine(recipe, weights, "mnn", ("embedding", "map"))
+    engine = open_engine(recipe, weights, "openvino", ("embedding", "map"))
     closed = ClosedForm([engine], coef, intercept)([images])
     method = Gradients("gradcam", [graph], dense(coef, intercept))
     ours: dict[str, Evidence] = {}
@@ -67,7 +66,7 @@ def _backbone(name: str, images: np.ndarray) -> list[dict]:
         _row(name, "closed form less its intercept, / cells, with our Grad-CAM", scaled, ours["gradcam"].parts[0]),
         _row(name, "our HiResCAM and the paper's variant", ours["paper"].parts[0], ours["hirescam"].parts[0]),
         _row(name, "mean of the closed form with the logit", closed.parts[0].mean(axis=(2, 3)), logits),
-        _row(name, "logit, MNN with TensorFlow", logits, ours["gradcam"].logits),
+        _row(name, "logit, OpenVINO with TensorFlow", logits, ours["gradcam"].logits),
     ]
     python = harness.peer_python("gradcam", PACKAGES)
     if python is None:

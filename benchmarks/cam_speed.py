@@ -16,8 +16,7 @@ import numpy as np
 
 from cxrfeat._backbones import open_engine, registry
 from cxrfeat._backbones.graph import keras_graph
-from cxrfeat._backbones.identity import weights_sha256
-from cxrfeat._backbones.weights import find
+from cxrfeat._backbones.weights import find, weights_sha256
 from cxrfeat._explain.cam import ClosedForm, forward
 from cxrfeat._explain.gradcam import Gradients, dense
 from cxrfeat._images import prepare
@@ -45,8 +44,8 @@ def _one(name: str, files: list, repeats: int, naive: int) -> dict:
     recipe = Recipe(name, weights.name, weights_sha256(name, weights), backbone.cam_layer, backbone.preprocessing, 224)
     images = np.stack([prepare.render(read_grey(path), 224) for path in files])
     coef, intercept = rng.normal(size=(LABELS, backbone.dim)) / 10, rng.normal(size=LABELS)
-    plain = open_engine(recipe, weights, "mnn")
-    closed = ClosedForm([open_engine(recipe, weights, "mnn", ("embedding", "map"))], coef, intercept)
+    plain = open_engine(recipe, weights, "openvino")
+    closed = ClosedForm([open_engine(recipe, weights, "openvino", ("embedding", "map"))], coef, intercept)
     tutorial = _tutorial(keras_graph(name, weights, recipe.preprocessing, 224), coef, intercept)
     ours = Gradients("gradcam", [keras_graph(name, weights, recipe.preprocessing, 224)], dense(coef, intercept))
     timed = {

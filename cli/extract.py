@@ -43,8 +43,8 @@ from .output import json_option, print_json, progress_bar, say, stopped
     "--engine",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "openvino", "mnn", "tensorflow"]),
-    help="auto: TensorFlow where it sees a GPU, elsewhere the faster of the others, tried once on large studies.",
+    type=click.Choice(["auto", "openvino", "tensorflow"]),
+    help="auto: TensorFlow where it sees a GPU, elsewhere OpenVINO.",
 )
 @click.option(
     "--precision",

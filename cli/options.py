@@ -67,4 +67,4 @@ weights_option = click.option(
     metavar="PATH",
     help="Where the backbone's weights file lies now; one per backbone, in order.",
 )
-engine_option = click.option("--engine", default="auto", show_default=True, help="auto, openvino, mnn or tensorflow.")
+engine_option = click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")

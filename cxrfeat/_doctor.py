@@ -21,7 +21,7 @@ from cxrfeat import _sample as sample
 from cxrfeat._backbones import weights
 
 PYTHONS = ((3, 11), (3, 13))
-SHOWN = ("tensorflow", "keras", "openvino", "mnn", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
+SHOWN = ("tensorflow", "keras", "openvino", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
 # What a distribution is imported as, where that is not its own name.
 MODULES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
 LITTLE_DISK, NO_DISK = 2e9, 2e8
@@ -154,9 +154,9 @@ def _engine(deep: bool) -> Check:
 
 
 def _on_the_processor() -> str:
-    from cxrfeat._backbones import choice
+    from cxrfeat._backbones import engine
 
-    return f"the default on the processor is {choice.default()}, until a large extraction has tried what is fastest"
+    return f"the default is {engine.resolve()}"
 
 
 def _disk(folder: Path) -> Iterator[Check]:

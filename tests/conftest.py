@@ -145,8 +145,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
     Attributes: `run`, `study`, `file` (embeddings), `recipe`, `weights`, `pixels` (network inputs), `folder`.
     """
     from cxrfeat._backbones import open_engine, registry
-    from cxrfeat._backbones.identity import weights_sha256
-    from cxrfeat._backbones.weights import find
+    from cxrfeat._backbones.weights import find, weights_sha256
     from cxrfeat._heads import fit_head
     from cxrfeat._images import prepare
     from cxrfeat._images.decode import read_grey
@@ -160,7 +159,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
         "densenet121", weights.name, weights_sha256("densenet121", weights), backbone.cam_layer, "torch", 96
     )
     pixels = np.stack([prepare.render(read_grey(path), 96) for path in study.paths()])
-    (embeddings,) = open_engine(recipe, weights, "mnn").run(pixels)
+    (embeddings,) = open_engine(recipe, weights, "openvino").run(pixels)
     file = folder / "films.h5"
     with Writer.open(file, recipe, backbone.dim, {}) as writer:
         writer.append(list(study.ids), np.zeros((len(study), 32), np.uint8), embeddings[None])

@@ -13,8 +13,7 @@ from filelock import FileLock
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
-from cxrfeat._backbones.identity import weights_sha256
-from cxrfeat._backbones.weights import Weights
+from cxrfeat._backbones.weights import Weights, weights_sha256
 
 EXPORT_VERSION = 4
 """Part of an export's name: raised when the translation changes, so that no old export is read."""

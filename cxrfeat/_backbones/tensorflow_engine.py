@@ -19,7 +19,7 @@ from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 GPU_BATCH, CPU_BATCH = 64, 16
-"""Images a call at 224 pixels where nothing was tried."""
+"""Images a call; on a GPU, at 224 pixels."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class TensorFlowEngine:
 
     name: str
     batch: int
-    seats: int
+    streams: int
     outputs: tuple[str, ...]
     networks: queue.SimpleQueue[Any]
 
@@ -52,9 +52,9 @@ class TensorFlowEngine:
                     if batch == 1:
                         raise EngineError(
                             f"the memory of {device} does not hold one image of {images.shape[1]} pixels. Take a "
-                            "smaller --size, or --engine openvino."
+                            "smaller `size`, or `engine=openvino`."
                         ) from error
-                    self.batch = min(self.batch, batch // 2)  # for all seats from now on
+                    self.batch = min(self.batch, batch // 2)  # for all streams from now on
                     continue
                 start += batch
         finally:
@@ -78,23 +78,11 @@ def gpus() -> list[Any]:
     return list(tf.config.list_physical_devices("GPU"))
 
 
-def cards() -> list[str]:
-    """What the GPUs are, one text each; the CPU where there is none."""
-    import tensorflow as tf
-
-    found = [tf.config.experimental.get_device_details(card).get("device_name", "GPU") for card in gpus()]
-    return [str(name) for name in found] or ["CPU"]
-
-
-def batches(size: int) -> list[int]:
-    """Images a call that are worth trying at a size; the first is taken where nothing was tried.
-
-    What a card holds and keeps it busy is about the same number of pixels at every size. On a CPU there is one.
-    """
+def batch_of(size: int) -> int:
+    """Images a call: what keeps a GPU busy and fits its memory is about the same number of pixels at every size."""
     if not gpus():
-        return [CPU_BATCH]
-    first = 1 << max(0, int(np.log2(GPU_BATCH * (registry.DEFAULT_SIZE / size) ** 2)))
-    return [first, 2 * first, max(1, first // 2)] if first > 1 else [1, 2]
+        return CPU_BATCH
+    return 1 << max(0, int(np.log2(GPU_BATCH * (registry.DEFAULT_SIZE / size) ** 2)))
 
 
 def open_engine(
@@ -103,18 +91,15 @@ def open_engine(
     outputs: tuple[str, ...],
     precision: str = "float32",
     devices: list[str] | None = None,
-    batch: int | None = None,
 ) -> TensorFlowEngine:
     """Place a copy of the network on every device.
 
     Parameters
     ----------
     recipe, weights, outputs, precision
-        See `choice.open_engine`.
+        See `engine.open_engine`.
     devices : list of str, optional
         TensorFlow device names; by default every GPU, or the CPU where there is none.
-    batch : int, optional
-        Images a call; by default the first of `batches`.
     """
     import keras
     import tensorflow as tf
@@ -142,7 +127,7 @@ def open_engine(
         keras.mixed_precision.set_dtype_policy(before)
     kind = f"{len(devices)} x GPU, XLA" if on_gpu else "CPU" if len(devices) == 1 else f"{len(devices)} x CPU"
     name = f"TensorFlow {tf.__version__}, {kind}, {precision}"
-    return TensorFlowEngine(name, batch or batches(recipe.size)[0], len(devices), outputs, networks)
+    return TensorFlowEngine(name, batch_of(recipe.size), len(devices), outputs, networks)
 
 
 def _function(recipe: Recipe, weights: Weights, outputs: tuple[str, ...], compiled: bool) -> Any:

@@ -8,6 +8,7 @@ hash is right, and gives up on a silent network within seconds.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _files as files
+from cxrfeat import _machine as machine
+from cxrfeat._backbones import registry
 from cxrfeat._backbones.registry import BACKBONES, Backbone
-from cxrfeat.errors import WeightsError
+from cxrfeat._recipe import Recipe
+from cxrfeat.errors import RecipeError, WeightsError
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 60
 """Seconds without a connection, and without a byte, after which a download gives up."""
@@ -96,6 +100,48 @@ def find(backbone: Backbone, wanted: str, fetch_missing: bool = True) -> Weights
             f"no weights file at {wanted}; --weights takes imagenet, random:SEED, or the path of a .h5 file."
         )
     return Weights(path.name, path)
+
+
+def weights_sha256(backbone: str, weights: Weights) -> str:
+    """Hash of the weights as the recipe keeps it; that of a random draw is remembered, since it takes TensorFlow."""
+    if (known := weights.sha256()) is not None:
+        return known
+    kept = machine.cache_folder() / "random" / f"{backbone}-{weights.seed}.json"
+    if kept.is_file():
+        return str(json.loads(kept.read_text())["sha256"])
+    from cxrfeat._backbones import graph
+
+    network = graph.keras_graph(backbone, weights, "unit", registry.MIN_SIZE)
+    sha256 = graph.weights_sha256(network)
+    files.write_atomically(kept, json.dumps({"sha256": sha256}))
+    return sha256
+
+
+def weights_for(recipe: Recipe, named: str | None = None) -> Weights:
+    """Return the weights that a recipe was made with.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    named : str, optional
+        Where a weights file of the user's lies now; a recipe keeps its name and hash, not its folder.
+
+    Raises
+    ------
+    WeightsError
+        If they cannot be had.
+    RecipeError
+        If what is found has another hash.
+    """
+    weights = find(registry.get(recipe.backbone), named or recipe.weights)
+    found = weights_sha256(recipe.backbone, weights)
+    if found != recipe.weights_sha256:
+        raise RecipeError(
+            f"weights {named or recipe.weights!r} have sha256 {found[:12]}…, the recipe was made with "
+            f"{recipe.weights_sha256[:12]}…. Name the right file with --weights."
+        )
+    return weights
 
 
 def ways_on(backbone: Backbone) -> str:

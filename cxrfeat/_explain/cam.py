@@ -120,8 +120,8 @@ class ClosedForm:
 
 
 def forward(engine: Any, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], ...]:
-    """The engine's outputs for all images, with as many threads as it has seats."""
-    pieces = max(1, min(engine.seats, -(-len(images) // engine.batch)))
+    """The engine's outputs for all images, with as many threads as it has streams."""
+    pieces = max(1, min(engine.streams, -(-len(images) // engine.batch)))
     if pieces == 1:
         return tuple(engine.run(images))
     with ThreadPoolExecutor(pieces) as pool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrfeat._backbones import choice, identity, registry
+from cxrfeat._backbones import engine as engines
+from cxrfeat._backbones import registry, weights_for
 from cxrfeat._backbones.engine import Engine
 from cxrfeat._backbones.registry import DEFAULT_SIZE
 from cxrfeat._extract import pipeline, plan, provenance, seen
@@ -166,7 +167,7 @@ def extract(
         return result
     with Writer.open(path, recipe, spec.dim, provenance.session()) as writer:
         result.notes = list(writer.notes)
-        open_engine = partial(choice.open_engine, recipe, found, engine, precision=precision, tell=tell)
+        open_engine = partial(engines.open_engine, recipe, found, engine, precision=precision)
         _complete(writer, study, now, open_engine, result, workers, progress)
     return result
 
@@ -222,8 +223,8 @@ def recompute(recipe: Recipe, paths: Sequence[Path], weights: str | None = None,
     ImageError
         If an image cannot be used.
     """
-    found = identity.weights_for(recipe, weights)
-    return pipeline.embed(list(paths), recipe, choice.open_engine(recipe.pass0, found, engine))
+    found = weights_for(recipe, weights)
+    return pipeline.embed(list(paths), recipe, engines.open_engine(recipe.pass0, found, engine))
 
 
 def _embed(
@@ -235,9 +236,9 @@ def _embed(
     progress: Progress,
 ) -> None:
     # The engine is this function's alone: its memory is free again before the file is put together.
-    engine = open_engine(runs=len(todo) * (writer.recipe.passes + 1))
+    engine = open_engine()
     result.engine = engine.name
-    writer.provenance.update(engine=engine.name, batch=engine.batch, streams=engine.seats)
+    writer.provenance.update(engine=engine.name, batch=engine.batch, streams=engine.streams)
     begun, done = time.perf_counter(), 0
     flushed = begun
     progress(0, len(todo))

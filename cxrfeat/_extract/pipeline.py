@@ -2,8 +2,8 @@
 
 There are no stages with queues between them. Each worker carries a few images from their files to their embeddings and
 only then takes the next ones, so every core is busy whatever the balance of decoding and network, memory is bounded by
-the number of workers, and nothing runs ahead. The engine has seats; a worker that finds none waits. There is one worker
-more than seats, since a decoder keeps Python's lock: while one worker waits for it, the spare one computes.
+the number of workers, and nothing runs ahead. The engine has streams; a worker that finds none free waits. There is one
+worker more than streams, since a decoder keeps Python's lock: while one worker waits for it, the spare one computes.
 """
 
 from __future__ import annotations
@@ -110,17 +110,17 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
     engine : Engine
         The network, made for the same recipe.
     workers : int, optional
-        Threads; by default one more than the engine has seats, and enough to keep a GPU fed.
+        Threads; by default one more than the engine has streams, and enough to keep a GPU fed.
     """
     chunk = max(CHUNK, engine.batch)
     workers = workers or workers_for(engine)
     # Little work is spread over all workers: the last images should not be one worker's.
     chunk = max(engine.batch, min(chunk, -(-len(items) // workers)))
-    seats = threading.Semaphore(engine.seats)
+    streams = threading.Semaphore(engine.streams)
     stop = threading.Event()
 
     def carry(part: Sequence[Item]) -> Block | None:
-        return None if stop.is_set() else _carry(part, recipe, engine, seats)
+        return None if stop.is_set() else _carry(part, recipe, engine, streams)
 
     pending: deque[Future[Block | None]] = deque()
     with _single_threaded_opencv(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
@@ -139,8 +139,8 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
 
 
 def workers_for(engine: Engine) -> int:
-    """How many workers keep this machine busy: one more than seats, or than cores where the network runs elsewhere."""
-    return max(engine.seats, machine.cores()) + 1
+    """How many workers keep this machine busy: one more than streams, or than cores where a GPU runs the network."""
+    return max(engine.streams, machine.cores()) + 1
 
 
 def embed(paths: Sequence[Path], recipe: Recipe, engine: Engine) -> Floats:
@@ -185,7 +185,7 @@ def _wait(futures: Sequence[Future[Block | None]]) -> None:
             continue
 
 
-def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, seats: threading.Semaphore) -> Block:
+def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, streams: threading.Semaphore) -> Block:
     seconds = Seconds()
     policy = augment.policy_of(recipe.augmentation) if recipe.augmentation else None
     rendered, ids, hashes, failures = [], [], [], []
@@ -210,12 +210,12 @@ def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, seats: threadin
         return Block([], np.zeros((0, 32), np.uint8), empty, failures, seconds)
     images = np.stack(rendered, axis=1)  # (passes, n, size, size): an image's neighbours are those of its own pass
     begun = time.perf_counter()
-    with seats:
-        seated = time.perf_counter()
+    with streams:
+        admitted = time.perf_counter()
         flat = engine.run(images.reshape(-1, recipe.size, recipe.size))[0]
         embeddings = flat.reshape(*images.shape[:2], -1)
-    seconds.wait += seated - begun
-    seconds.network += time.perf_counter() - seated
+    seconds.wait += admitted - begun
+    seconds.network += time.perf_counter() - admitted
     return Block(ids, np.stack(hashes), embeddings, failures, seconds)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cxrfeat import __version__
 
-PACKAGES = ("numpy", "opencv-python-headless", "mnn", "openvino", "tensorflow", "keras", "h5py")
+PACKAGES = ("numpy", "opencv-python-headless", "openvino", "tensorflow", "keras", "h5py")
 
 
 def session() -> dict[str, Any]:

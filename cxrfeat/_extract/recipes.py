@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cxrfeat import _sample as sample
-from cxrfeat._backbones import identity
 from cxrfeat._backbones import weights as weights_room
 from cxrfeat._backbones.registry import DEFAULT_SIZE, MIN_SIZE, Backbone
 from cxrfeat._backbones.weights import Weights
@@ -59,7 +58,7 @@ def make_recipe(
     return Recipe(
         backbone=spec.name,
         weights=weights.name,
-        weights_sha256=identity.weights_sha256(spec.name, weights),
+        weights_sha256=weights_room.weights_sha256(spec.name, weights),
         layer=spec.cam_layer,
         preprocessing=preprocessing or spec.preprocessing,
         size=size,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cxrfeat._backbones import identity, registry
-from cxrfeat._backbones.weights import Weights
+from cxrfeat._backbones import registry
+from cxrfeat._backbones.weights import Weights, weights_sha256
 from cxrfeat._recipe import Recipe
 
 SIZE = 64
@@ -14,7 +14,7 @@ def recipe_for():
 
     def make(backbone: str, size: int = SIZE) -> Recipe:
         spec = registry.get(backbone)
-        sha256 = identity.weights_sha256(backbone, Weights("random:0"))
+        sha256 = weights_sha256(backbone, Weights("random:0"))
         return Recipe(backbone, "random:0", sha256, spec.cam_layer, spec.preprocessing, size)
 
     return make

@@ -9,7 +9,7 @@ import pytest
 class BlockEngine:
     """A stand-in network whose features are known: channel 0 the brightness of each 32 px block, channel 1 darkness."""
 
-    name, batch, seats = "blocks", 4, 2
+    name, batch, streams = "blocks", 4, 2
 
     def run(self, images):
         n, size, _ = images.shape

@@ -17,7 +17,7 @@ from cxrfeat.errors import ExplainError, RecipeError
 
 @pytest.fixture(scope="module")
 def explainer(trained):
-    return Explainer(trained.run, engine="mnn")
+    return Explainer(trained.run, engine="openvino")
 
 
 def test_maps_come_from_the_cached_embedding_s_own_image(trained, explainer):
@@ -42,7 +42,7 @@ def test_a_probability_that_is_not_the_cached_one_is_refused_with_both(trained, 
 
 def test_another_s_graph_is_refused(trained, explainer):
     head = load_head(trained.run)
-    method = open_method(trained.run, head, engine="mnn")
+    method = open_method(trained.run, head, engine="openvino")
     method.intercept[0] += 1
     other = Explainer.__new__(Explainer)
     other.__dict__.update(explainer.__dict__, method=method)
@@ -91,8 +91,8 @@ def test_boxes_of_a_square_original_are_not_laid_on_an_oblong_copy(trained, expl
 def test_smoothed_maps_stay_in_place(trained):
     """Averaging over warped renderings must not move a map; only warping each one back keeps it where it was."""
     chosen = targets.of_study(trained.run, "test")[:3]
-    plain = list(Explainer(trained.run, engine="mnn").explain(chosen))
-    smooth = list(Explainer(trained.run, engine="mnn", smooth=4).explain(chosen))
+    plain = list(Explainer(trained.run, engine="openvino").explain(chosen))
+    smooth = list(Explainer(trained.run, engine="openvino", smooth=4).explain(chosen))
     for a, b in zip(plain, smooth, strict=True):
         assert b.smoothed == 4 and np.isfinite(b.maps).all()
         np.testing.assert_array_equal(a.probabilities, b.probabilities)

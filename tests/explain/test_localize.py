@@ -108,7 +108,7 @@ def test_without_a_box_there_is_nothing_to_score(trained):
 
 
 def test_real_maps_are_scored(trained):
-    found = localize.localize(trained.run, BOXES, Explainer(trained.run, engine="mnn"))
+    found = localize.localize(trained.run, BOXES, Explainer(trained.run, engine="openvino"))
     assert found["boxes"] == 3 and found["method"] == "cam" and found["random"]
     for name in NAMES[:2]:
         assert 0 <= row(found, "Mass")[name]["value"] <= 1

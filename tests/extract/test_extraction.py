@@ -69,7 +69,7 @@ def test_a_finished_extraction_is_not_repeated_and_needs_no_lock_engine_or_image
     first = run(study)
     before = first.path.stat()
     monkeypatch.setattr(decode, "read_bytes", lambda path: pytest.fail("an image was read"))
-    monkeypatch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     monkeypatch.setattr(room.Writer, "open", lambda *a, **k: pytest.fail("the file was locked"))
     again = run(study)
     assert (again.extracted, again.kept) == (0, 5)
@@ -86,7 +86,7 @@ def test_each_image_is_decoded_once_however_many_passes(make_study, run, monkeyp
 
 def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
     inside, most, opencv, workers = set(), [], set(), []
-    original = room.choice.open_engine
+    original = room.engines.open_engine
 
     def watch(*args, **kwargs):
         ready = original(*args, **kwargs)
@@ -106,7 +106,7 @@ def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
         return ready
 
     before = cv2.getNumThreads()
-    monkeypatch.setattr(room.choice, "open_engine", watch)
+    monkeypatch.setattr(room.engines, "open_engine", watch)
     run(make_study(40))
     assert max(most) <= pipeline.machine.cores()
     assert max(workers) <= pipeline.machine.cores() + 1  # the spare one, for when a decoder keeps Python's lock
@@ -144,7 +144,7 @@ def test_without_the_stamps_files_are_hashed_and_nothing_is_repeated(make_study,
     study = make_study(4)
     path = run(study).path
     seen.sidecar(path).write_bytes(b"damaged")
-    monkeypatch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     assert run(study).extracted == 0
     assert run(study).kept == 4
 
@@ -164,7 +164,7 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
     assert "truncated" in listed.loc[study.ids[7], "reason"]
     assert not Path(listed.loc[study.ids[7], "path"]).is_absolute()
     with monkeypatch.context() as patch:
-        patch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
+        patch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
         assert set(run(study).failed) == set(first.failed)
     study.paths()[7].write_bytes(good)
     mended = run(study)
@@ -174,7 +174,7 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
 
 def test_a_wrong_folder_is_told_before_any_work(make_study, run, monkeypatch):
     study = dataclasses.replace(make_study(10), root=make_study(1).root / "elsewhere")
-    monkeypatch.setattr(room.choice, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     with pytest.raises(ImageError, match=r"10 of the 10 images .* are not on disk, the first is .*row 2"):
         run(study)
 
@@ -222,13 +222,13 @@ def test_another_recipe_into_the_same_file_is_refused(make_study, run, tmp_path)
 
 def test_the_recipe_ignores_the_engine(make_study, run, tmp_path):
     study = make_study(3)
-    a = run(study, out=tmp_path / "a.h5", engine="mnn")
+    a = run(study, out=tmp_path / "a.h5", engine="openvino")
     b = run(study, out=tmp_path / "b.h5", engine="tensorflow")
     assert a.recipe == b.recipe
     for image_id, values in rows(a.path).items():
         np.testing.assert_allclose(values, rows(b.path)[image_id], rtol=0, atol=1e-4 * np.abs(values).max())
     with EmbeddingFile.open(a.path) as file:
-        assert file.provenance["engine"].startswith("MNN")
+        assert file.provenance["engine"].startswith("OpenVINO")
 
 
 def test_recompute_gives_the_cached_rows(make_study, run):
