@@ -1,7 +1,7 @@
-# The front door. `make help` lists the targets; `make demo` is the place to begin.
+# `make help` lists the targets. Start with `make demo`.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# The targets of the pipeline stand on each other's files, so `make -j features head roc` must keep their order.
+# The targets of the pipeline need each other's files, so `make -j features head roc` must keep their order.
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -24,28 +24,28 @@ ARGS ?=
 # Test files that run side by side. Each that needs TensorFlow takes about a gigabyte.
 JOBS ?= 2
 
-##@ Begin
+##@ Start
 
 venv: $(STAMP)  ## Make the environment and install cxrfeat, once [EXTRAS=dicom,parquet]
 
-demo: $(STAMP)  ## The whole job on the embedded sample: embeddings, head, ROC curves, Grad-CAM
+demo: $(STAMP)  ## The whole pipeline on the embedded sample: embeddings, head, ROC curves, Grad-CAM
 	$(BIN)/cxrfeat demo $(ARGS)
 
-doctor: $(STAMP)  ## Check this machine, and say how to fix what is wrong
+doctor: $(STAMP)  ## Check this machine and say how to fix what is wrong
 	$(BIN)/cxrfeat doctor $(ARGS)
 
-##@ The pipeline (the sample is the default study; ARGS="..." is handed on to the command)
+##@ The pipeline (on the sample unless STUDY names another; ARGS="..." is passed to the command)
 
-features: $(STAMP)  ## Embeddings of a study: BACKBONE=densenet121|resnet50 [STUDY= PASSES= SIZE= WEIGHTS=]
+features: $(STAMP)  ## Embeddings of a study: BACKBONE=densenet121 [STUDY= PASSES= SIZE= WEIGHTS=]
 	$(BIN)/cxrfeat extract $(STUDY) --backbone $(BACKBONE) --passes $(PASSES) --size $(SIZE) --weights $(WEIGHTS) $(ARGS)
 
-head: $(STAMP)  ## A head on the newest embeddings: WEIGHTED=1 [HEAD=logistic|keras STUDY=]
+head: $(STAMP)  ## A head on the newest embeddings: WEIGHTED=1 [HEAD=logistic STUDY=]
 	$(BIN)/cxrfeat fit-head --study $(STUDY) --head $(HEAD) $(if $(filter-out 0 no,$(WEIGHTED)),--weighted) $(ARGS)
 
 roc: $(STAMP)  ## ROC curves of the newest head [RUN=]
 	$(BIN)/cxrfeat roc $(if $(RUN),--run $(RUN)) $(ARGS)
 
-gradcam: $(STAMP)  ## Where the evidence lies, for the newest head [RUN=]
+gradcam: $(STAMP)  ## Maps of the evidence for each finding, by the newest head [RUN=]
 	$(BIN)/cxrfeat gradcam $(if $(RUN),--run $(RUN)) $(ARGS)
 
 paper: $(STAMP)  ## Reproduce the reference paper's experiment [STUDY=]
@@ -55,7 +55,7 @@ paper: $(STAMP)  ## Reproduce the reference paper's experiment [STUDY=]
 
 tools: $(TOOLS)  ## Install what work on the code needs: pytest, linters, the site
 
-lint: $(TOOLS)  ## Style, formatting, types, and who may import whom
+lint: $(TOOLS)  ## Style, formatting, types, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -69,24 +69,24 @@ soak: $(TOOLS)  ## The long form of the fault tests
 
 BENCHMARKS := $(filter-out %/harness.py %/page.py,$(wildcard benchmarks/[a-z]*.py))
 
-bench: $(STAMP)  ## Every benchmark, ours beside the peer's, and docs/performance.md from their figures
+bench: $(STAMP)  ## Every benchmark, ours and the peer's, and docs/performance.md from the results
 	set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 	$(BIN)/python benchmarks/page.py
 
-docs: $(TOOLS)  ## The site, into site/: docs/commands.md from the commands' own help, every link checked
+docs: $(TOOLS)  ## The site, in site/, with docs/commands.md from the commands' own help; every link is checked
 	$(BIN)/python docs/build.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-wheel: $(STAMP)  ## Build dist/, install it into a bare environment, and run the demo there, outside the checkout
+wheel: $(STAMP)  ## Build dist/, install the wheel into a bare environment, and run the demo there
 	.ci/wheel $(BIN)/python
 
-hooks: $(TOOLS)  ## Have git check every commit (pre-commit); `make hooks ARGS="--all-files"` checks everything now
+hooks: $(TOOLS)  ## Let git check every commit (pre-commit); ARGS=--all-files checks everything now
 	$(if $(ARGS),$(BIN)/pre-commit run $(ARGS),$(BIN)/pre-commit install)
 
-release-notes: $(TOOLS)  ## What is new since the last release [VERSION=0.2.0 moves it from changes/ into CHANGELOG.md]
+release-notes: $(TOOLS)  ## Show changes since the last release [VERSION=0.2.0 moves them into CHANGELOG.md]
 	$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version unreleased)
 
-clean:  ## Remove what tools leave behind; keeps the environment, cache/, runs/ and studies/
+clean:  ## Remove build products and tool caches; keeps the environment, cache/, runs/ and studies/
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find cxrfeat cli tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
