@@ -7,6 +7,7 @@ in the order that is wanted, as after any extraction, and longer where short one
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -68,9 +69,14 @@ class Plan:
     places: npt.NDArray[np.int64]
 
 
-def draft(file: Path) -> Path:
-    """Where a file stands until it is whole."""
-    return file.with_name(file.name + ".part")
+def draft(file: Path, token: str) -> Path:
+    """Where a file stands until it is whole, written by the holder of the lock with this token."""
+    return file.with_name(f"{file.name}.{token}.part")
+
+
+def drafts(file: Path) -> list[Path]:
+    """Every draft of a file that lies beside it, whoever wrote it."""
+    return [path for pattern in (".part", ".*.part") for path in file.parent.glob(glob.escape(file.name) + pattern)]
 
 
 def publish(path: Path, plan: Plan, lock: Lock, progress: Progress = silent) -> None:
@@ -83,13 +89,13 @@ def publish(path: Path, plan: Plan, lock: Lock, progress: Progress = silent) -> 
     EmbeddingFileError
         If a row is damaged where it stands, or the disk cannot be written; `path` is untouched.
     """
-    part = draft(path)
-    disk.remove(part)
+    for left in drafts(path):
+        disk.remove(left)
+    part = draft(path, lock.token)
     try:
         _write(part, plan, progress)
         _check(part)
-        lock.check()
-        disk.system.replace(part, path)
+        lock.publish(part, path)
     except BaseException:
         with suppress(OSError):  # it is removed before the next attempt in any case
             disk.remove(part)

@@ -1,79 +1,61 @@
-"""One writer per embedding file: a lock that needs no locking file system, and says who holds it.
+"""One writer per embedding file: a lease that needs no locking file system, and says who holds it.
 
-The lock is a file beside the embedding file, `<file>.lock`, that names its holder. It is made complete under another
-name and then linked to its own, which fails if the name is taken on every file system, network ones too; where there
-are no hard links it is created with O_EXCL. No `flock` is used, so nothing depends on a lock daemon.
+The lock is a file beside the embedding file, `<file>.lock`, a `filelock.SoftFileLease`: created exclusively, refreshed
+by its holder every `BEAT` seconds, and named by a token. A holder whose process is gone from this machine is dead at once.
+Any holder that has not refreshed its lease for `STALE` seconds has lost it, even if its process is only stopped: it
+finds another token before its next write, and stops. Ages are measured against a file just made on the same disk, so
+the clocks of two machines are never compared.
 
-A holder on this machine (same host, same boot, same process space) is alive if its process is, and a process number
-given to another process since does not count, since start times are compared. Any other holder is alive as long as it
-refreshes the lock's time, which it does every 10 seconds; after `STALE` seconds without, it is taken for dead. Ages are
-measured against a file just made on the same disk, so the clocks of two machines are never compared. A holder that was
-only asleep finds its lock gone before its next write and stops.
+filelock takes over a dead holder's file by exchanging two names, and gives up where the file system cannot do that
+(NFS, SMB). There, and where a lease ran out, the file is moved aside here, and put back if it is not the dead holder's.
 """
 
 from __future__ import annotations
 
 import glob
-import json
 import os
-import socket
-import threading
+import tempfile
 import time
 import uuid
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from cxrfeat._store import disk
 from cxrfeat.errors import LockedError
 
 BEAT, STALE = 10.0, 120.0  # seconds
+_TRIES, _PAUSE = 5, 0.05  # looks at a holder that may be leaving, and seconds between them
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
-
-    Attributes
-    ----------
-    pid, started : int, str
-        Process number, and when that process began by the kernel's count ("" where it cannot be told).
-    host, space : str
-        Host name, and boot and process space ("" where they cannot be told).
-    since : str
-        When the lock was taken, ISO 8601, UTC.
-    token : str
-        Told apart from every other holder by this alone.
-    """
+    """Who holds a lock: process, host as filelock writes it, when it was taken (ISO 8601, UTC), and the token."""
 
     pid: int
-    started: str
     host: str
-    space: str
     since: str
     token: str
 
-    @classmethod
-    def me(cls) -> Holder:
-        """Return this process, now."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(os.getpid(), _started(os.getpid()), socket.gethostname(), _space(), now, uuid.uuid4().hex)
-
     def describe(self) -> str:
         """A few words for messages."""
-        return f"process {self.pid} on {self.host}, since {self.since}"
+        since = f", since {self.since}" if self.since else ""
+        return f"process {self.pid} on {self.host.partition('?')[0]}{since}"
 
 
 class Lock:
-    """The lock of one embedding file, held from `acquire` to `release`."""
+    """The lock of one embedding file, held from `acquire` to `release`; `token` names this hold."""
 
     def __init__(self, file: Path) -> None:
-        self.path = file.with_name(file.name + ".lock")
-        self.file = file
+        self.file, self.path = file, file.with_name(file.name + ".lock")
         self.taken_over: Holder | None = None
-        self._me = Holder.me()
-        self._stop = threading.Event()
+        self.token = ""
+        self._lease = SoftFileLease(self.path, lease_duration=STALE, heartbeat_interval=BEAT, thread_local=False)
 
     def __enter__(self) -> Lock:
         self.acquire()
@@ -83,123 +65,110 @@ class Lock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, from a dead holder if need be.
-
-        Raises
-        ------
-        LockedError
-            If a living process holds it.
-        """
+        """Take the lock, from a dead holder if need be; raise a LockedError if a living process holds it."""
         with disk.telling(self.path):
-            for _ in range(5):  # a holder may vanish between two looks; it does not do so five times
-                if self._create() and self._stays():
-                    self._sweep()
-                    threading.Thread(target=self._beat, daemon=True).start()
+            for attempt in range(_TRIES):
+                before = _read(self.path)
+                with suppress(Timeout, LeaseSettingsMismatch):
+                    self._lease.acquire(blocking=False)
+                    self._taken_from(before)
                     return
-                self._remove_if_dead()
+                self._remove_if_dead(patient=attempt < _TRIES - 2)
+                time.sleep(_PAUSE)
         raise LockedError(f"{self.file} is being written by another process; try again.")
 
     def check(self) -> None:
         """Raise a LockedError if the lock was taken over: this process was thought dead."""
-        if (holder := _read(self.path)) is None or holder.token != self._me.token:
-            who = f" and is now held by {holder.describe()}" if holder else ""
-            raise LockedError(
-                f"the lock on {self.file} was taken from this process, which had not been heard of for {STALE:.0f} s"
-                f"{who}. What it had finished is safe; run the same command again."
-            )
+        for _ in range(_TRIES):  # a process that takes over another's may move this one aside for an instant
+            holder = _read(self.path)
+            if holder is not None and holder.token == self.token:
+                return
+            time.sleep(_PAUSE)
+        who = f" and is now held by {holder.describe()}" if holder else ""
+        raise LockedError(
+            f"the lock on {self.file} was taken from this process, which had not refreshed it for {STALE:.0f} s{who}. "
+            "Finished rows are safe; run the same command again."
+        )
+
+    def publish(self, draft: Path, target: Path) -> None:
+        """Give a draft its name, if the lock is still held.
+
+        A draft's name carries the token, and whoever takes the lock removes the drafts of others first: a process that
+        is stopped between the check and the rename finds its draft gone.
+        """
+        self.check()
+        disk.system.replace(draft, target)
+
+    @contextmanager
+    def writing(self, safe: str = "") -> Iterator[None]:
+        """Turn an OSError into a sentence: that the lock was lost, else what could not be written and what is safe."""
+        self.check()
+        with disk.telling(self.file, safe):
+            try:
+                yield
+            except OSError:
+                self.check()
+                raise
 
     def release(self) -> None:
         """Give the lock up."""
-        self._stop.set()
-        holder = _read(self.path)
-        if holder is not None and holder.token == self._me.token:
-            with suppress(OSError):  # a lock that cannot be removed is a dead holder's at the next open
-                disk.remove(self.path)
+        with suppress(OSError):  # a lock that cannot be removed is a dead holder's at the next open
+            self._lease.release(force=True)
 
-    def _create(self) -> bool:
-        text = json.dumps(asdict(self._me)).encode()
-        draft = self.path.with_name(f"{self.path.name}.{self._me.token}")
-        disk.create(draft, text)
-        try:
-            disk.system.link(draft, self.path)
-        except FileExistsError:
-            return False
-        except OSError:  # no hard links here (FAT, some network shares)
-            try:
-                disk.create(self.path, text)
-            except FileExistsError:
-                return False
-        finally:
-            with suppress(OSError):  # a draft that stays holds nothing
-                disk.remove(draft)
-        return True
+    def _taken_from(self, before: Holder | None) -> None:
+        self.taken_over = self.taken_over or before
+        self.token = self._lease.token or ""
+        with suppress(OSError), self.path.open("ab") as file:  # for messages alone; filelock passes it over
+            file.write(f"since={datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
+        for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.*"):  # left by processes that died in here
+            with suppress(OSError):
+                holder, age = _read(path), self.path.stat().st_mtime - path.stat().st_mtime
+                if age > STALE or (holder is not None and _is_gone(holder)):
+                    disk.remove(path)
 
-    def _stays(self) -> bool:
-        """Whether the lock just made is still this process's.
-
-        Another one, which was about to remove the dead holder's, may move this one aside by mistake. It puts it back at
-        once, unless a third has made its own meanwhile: then that one holds the lock.
-        """
-        for _ in range(100):
-            if (holder := _read(self.path)) is not None:
-                return holder.token == self._me.token
-            time.sleep(0.01)
-        return False
-
-    def _remove_if_dead(self) -> None:
-        holder = _read(self.path)
-        age = _age(self.path)
+    def _remove_if_dead(self, patient: bool) -> None:
+        holder, age = _read(self.path), _age(self.path)
         if age is None:
             return
-        if holder is None and age < STALE:
+        gone = holder is not None and _is_gone(holder)
+        if gone and patient:
+            return  # filelock takes it over, or another process is just doing so
+        if gone or age >= STALE:
+            self._move_aside(holder)
+        elif holder is None:
             raise LockedError(
                 f"{self.file} is locked by {self.path.name}, which does not say by whom. If nothing is writing, wait "
                 f"{STALE:.0f} s or remove that file."
             )
-        if holder is not None and _alive(holder, age):
+        else:
             raise LockedError(
                 f"{self.file} is being written by {holder.describe()}. Wait for it to finish, or stop it."
             )
-        self._move_away(holder)
 
-    def _move_away(self, dead: Holder | None) -> None:
-        """Move the dead holder's lock aside; if another process has just done so and holds it now, put that back."""
-        aside = self.path.with_name(f"{self.path.name}.{self._me.token}.dead")
+    def _move_aside(self, dead: Holder | None) -> None:
+        """Move the dead holder's lock away; if another process has just taken it over, put that one's back."""
+        aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}.dead")
         try:
             disk.system.replace(self.path, aside)
         except FileNotFoundError:
             return
         found = _read(aside)
         if found is not None and (dead is None or found.token != dead.token):
-            with suppress(FileExistsError):
+            with suppress(OSError):
                 disk.system.link(aside, self.path)
         else:
             self.taken_over = dead
         disk.remove(aside)
-
-    def _sweep(self) -> None:
-        """Remove what processes left that died while they were taking this lock."""
-        for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.*"):
-            with suppress(OSError):  # another process may be sweeping too, and what stays holds nothing
-                now = self.path.stat().st_mtime
-                holder, age = _read(path), now - path.stat().st_mtime
-                if age > STALE or (holder is not None and not _alive(holder, age)):
-                    disk.remove(path)
-
-    def _beat(self) -> None:
-        while not self._stop.wait(BEAT):
-            with suppress(OSError):  # `check` is what decides, before each write
-                os.utime(self.path)
 
 
 def _read(path: Path) -> Holder | None:
     """Return who a lock file names; None if it is not there or does not say."""
     try:
         with path.open("rb") as file:
-            found = json.loads(file.read(4096))
-        texts = {k: str(found[k]) for k in ("started", "host", "space", "since", "token")}
-        return Holder(pid=int(found["pid"]), **texts)
-    except (OSError, ValueError, TypeError, KeyError):
+            lines = file.read(4096).decode().splitlines()
+        found = dict(line.split("=", 1) for line in lines[1:])
+        return Holder(int(found["pid"]), found["host"], found.get("since", ""), found["token"])
+    except (OSError, ValueError, KeyError):
         return None
 
 
@@ -216,26 +185,21 @@ def _age(path: Path) -> float | None:
             disk.remove(probe)
 
 
-def _alive(holder: Holder, age: float) -> bool:
-    me = Holder.me()
-    if holder.space and (holder.host, holder.space) == (me.host, me.space):
-        return bool(holder.started) and _started(holder.pid) == holder.started
-    return age < STALE
-
-
-def _started(pid: int) -> str:
-    """Return when a process began, in clock ticks since boot; "" if it is gone or this system does not tell."""
+def _is_gone(holder: Holder) -> bool:
+    """Whether a holder is a process of this machine, and no longer there."""
+    if holder.host != _this_host():
+        return False
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
     except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]  # a zombie writes nothing any more
+        return False
+    return False
 
 
-def _space() -> str:
-    """Boot and process space of this process, so that a process number means one thing only; "" if not told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
+@cache
+def _this_host() -> str:
+    """Return the name that filelock gives this machine or container."""
+    with tempfile.TemporaryDirectory() as folder, SoftFileLease(Path(folder) / "lock") as lease:
+        return lease.owner.hostname if lease.owner else ""

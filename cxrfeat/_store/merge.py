@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from cxrfeat._progress import Progress, silent
-from cxrfeat._store import assembly, disk, layout
+from cxrfeat._store import assembly, layout
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.reader import EmbeddingFile
 from cxrfeat.errors import EmbeddingFileError, RecipeError
@@ -83,7 +83,7 @@ def merge(
                 )
         where, same, clashes = _join(found, on_clash)
         places = np.array(list(where.values()), dtype=np.int64).reshape(-1, 2)
-        with disk.telling(out), Lock(out) as lock:
+        with Lock(out) as lock, lock.writing():
             assembly.publish(out, _plan(found, where, places), lock, progress)
     taken = np.bincount(places[:, 0], minlength=len(found)).tolist()
     return Merge(out, len(places), tuple(taken), same, tuple(clashes))

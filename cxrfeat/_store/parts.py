@@ -22,9 +22,10 @@ import numpy as np
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import disk
 from cxrfeat._store.layout import Failure, Rows
+from cxrfeat._store.lock import Lock
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
-_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.(npz|tmp)")
+_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.(npz|(?:[0-9a-f]+\.)?tmp)")
 FORMAT_VERSION = 1
 
 
@@ -55,7 +56,9 @@ def folder(file: Path) -> Path:
     return file.with_name(file.name + ".parts")
 
 
-def write(file: Path, number: int, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> Part:
+def write(
+    file: Path, lock: Lock, number: int, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]
+) -> Part:
     """Write one part: complete under a temporary name, on the disk, and only then under its own."""
     passes, _, dim = rows.embeddings.shape
     head = {
@@ -82,10 +85,10 @@ def write(file: Path, number: int, recipe: Recipe, provenance: str, rows: Rows, 
         disk.system.mkdir(where)
         disk.system.sync_folder(where.parent)
     path = where / f"{number:06d}-{hashlib.sha256(data).hexdigest()}.npz"
-    draft = path.with_suffix(".tmp")
+    draft = path.with_suffix(f".{lock.token}.tmp")
     disk.remove(draft)
     disk.create(draft, data)
-    disk.system.replace(draft, path)
+    lock.publish(draft, path)
     disk.system.sync_folder(where)
     return Part(path, _without_embeddings(rows), tuple(failures), provenance)
 
@@ -118,7 +121,7 @@ def find(file: Path, recipe: Recipe, dim: int) -> tuple[list[Part], list[Path]]:
     where = folder(file)
     paths = [p for p in where.iterdir() if _NAME.fullmatch(p.name)] if where.is_dir() else []
     for path in sorted(paths, key=_number):
-        if path.suffix == ".tmp":
+        if path.name.endswith(".tmp"):
             broken.append(path)
             continue
         try:

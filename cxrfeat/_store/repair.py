@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrfeat._progress import Progress, silent
-from cxrfeat._store import assembly, disk, layout, salvage
+from cxrfeat._store import assembly, layout, salvage
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.verify import damaged_rows
 from cxrfeat.errors import EmbeddingFileError
@@ -69,7 +69,7 @@ def repair(path: str | Path, out: str | Path | None = None, progress: Progress =
     """
     path = Path(path)
     target = Path(out) if out is not None else path
-    with disk.telling(target), Lock(target) as lock:
+    with Lock(target) as lock, lock.writing():
         wreck = salvage.open_damaged(path)
         try:
             places, lost, blocks_lost = _sort_rows(wreck)

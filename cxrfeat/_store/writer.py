@@ -192,11 +192,11 @@ class Writer:
         """Make durable what was appended, as one more part."""
         if not self._pending and not self._new_failures:
             return
-        self._lock.check()
         rows = parts.join(self._pending, self.recipe.passes + 1, self.dim)
-        with disk.telling(self.path, self._safe()):
+        with self._lock.writing(self._safe()):
             part = parts.write(
                 self.path,
+                self._lock,
                 self._number,
                 self.recipe,
                 sessions.text(self.provenance, ()),
@@ -228,9 +228,9 @@ class Writer:
         if self._unchanged(failures):
             return
         plan = self._plan(order, failures)
-        with disk.telling(self.path, self._safe()):
-            self._lock.check()
+        with self._lock.writing(self._safe()):
             assembly.publish(self.path, plan, self._lock)
+            self._lock.check()
             parts.remove(self.path, [part.path for part in self._parts])
             self._read_published()
 
@@ -239,7 +239,8 @@ class Writer:
             self.notes.append(
                 f"{self._lock.taken_over.describe()} had {self.path} and is gone; what it left has been checked."
             )
-        disk.remove(assembly.draft(self.path))
+        for draft in assembly.drafts(self.path):
+            disk.remove(draft)
         found, broken = parts.find(self.path, self.recipe, self.dim)
         if broken:
             self.notes.append(f"{len(broken)} unfinished or damaged parts were removed; their images come again.")
