@@ -1,8 +1,8 @@
 """One writer per embedding file: a lease that needs no locking file system, and says who holds it.
 
 The lock is a file beside the embedding file, `<file>.lock`, a `filelock.SoftFileLease`: created exclusively, refreshed
-by its holder every `BEAT` seconds, and named by a token. A holder whose process is gone from this machine is dead at once.
-Any holder that has not refreshed its lease for `STALE` seconds has lost it, even if its process is only stopped: it
+by its holder every `BEAT` seconds, and named by a token. A holder whose process is gone from this machine is dead at
+once. Any holder that has not refreshed its lease for `STALE` seconds has lost it, even if its process is only stopped: it
 finds another token before its next write, and stops. Ages are measured against a file just made on the same disk, so
 the clocks of two machines are never compared.
 
