@@ -2,9 +2,9 @@
 
 The lock is a file beside the embedding file, `<file>.lock`, a `filelock.SoftFileLease`: created exclusively, refreshed
 by its holder every `BEAT` seconds, and named by a token. A holder whose process is gone from this machine is dead at
-once. Any holder that has not refreshed its lease for `STALE` seconds has lost it, even if its process is only stopped: it
-finds another token before its next write, and stops. Ages are measured against a file just made on the same disk, so
-the clocks of two machines are never compared.
+once. Any holder that has not refreshed its lease for `STALE` seconds has lost it, even if its process is only stopped:
+it finds another token before its next write, and stops. Ages are measured against a file just made on the same disk,
+so the clocks of two machines are never compared.
 
 filelock takes over a dead holder's file by exchanging two names, and gives up where the file system cannot do that
 (NFS, SMB). There, and where a lease ran out, the file is moved aside here, and put back if it is not the dead holder's.
