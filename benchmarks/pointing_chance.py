@@ -13,8 +13,8 @@ import harness
 import numpy as np
 import pandas as pd
 
-from cxrfeat._datasets import boxes as boxes_room
-from cxrfeat._datasets.boxes import SIDE
+from cxrfeat._datasets import read_boxes
+from cxrfeat._datasets.nih import SIDE
 from cxrfeat._explain import baselines
 from cxrfeat._explain.detection import NAMES, score
 from cxrfeat._explain.geometry import compose, grid_to_input
@@ -26,7 +26,7 @@ SIZE, GRID, FRAME = 224, 7, 256
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--boxes", type=Path, default=harness.DATA / "nih-tables", help="folder of BBox_List_2017.csv")
-    boxes = boxes_room.read(options.parse_args().boxes)
+    boxes = read_boxes(options.parse_args().boxes)
     step, first = (float(v) for v in _cells((SIDE, SIDE))[0, [0, 2]])
     at = first + step * np.arange(GRID) + 0.5  # as the boxes are: the first pixel's outer edge is 0
     half = step / 2

@@ -28,7 +28,7 @@ import numpy as np
 from cxrfeat._backbones import registry, weights
 from cxrfeat._extract import extraction, make_recipe, seen
 from cxrfeat._store import Writer
-from cxrfeat._study import read_study
+from cxrfeat import read_study
 study, out = read_study(sys.argv[1]), sys.argv[2]
 recipe = make_recipe(registry.get("densenet121"), weights.Weights("random:0"))
 rng = np.random.default_rng(0)

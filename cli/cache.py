@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path, study_path
+from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path
 
 from .base import Group
 from .options import STUDY
@@ -288,22 +288,18 @@ def _image_paths(path: Path, images: str | None, study: str | None, needed: bool
             return find_images(images, file.image_ids)
     if not study and not needed:
         return None
-    from cxrfeat import _sample as sample
-    from cxrfeat._study import read_study
+    from cxrfeat import read_study
 
-    if study == "sample" or (not study and path.name.startswith("sample-")):
-        table = sample.study()
-    else:
-        table = read_study(study_path(study))
+    table = read_study(study or ("sample" if path.name.startswith("sample-") else None))
     return dict(zip(table.ids.tolist(), table.paths(), strict=True))
 
 
 def _needs(studies: Path, runs: Path) -> list:
     """What embedding files are kept for; the embedded sample counts as a study."""
     from cxrfeat import _sample as sample
+    from cxrfeat import read_study
     from cxrfeat._run import Run
     from cxrfeat._store.shelf import Need
-    from cxrfeat._study import read_study
 
     found = [Need("sample", frozenset(sample.study().ids.tolist()))]
     for path in sorted(studies.glob("*.csv")):

@@ -71,10 +71,10 @@ def command(study: str | None, as_json: bool, **options) -> None:
       cxrfeat extract sample --passes 2
       cxrfeat extract studies/nih.csv --backbone resnet50 --size 400
     """
+    from cxrfeat import read_study
     from cxrfeat._extract import extract
-    from cxrfeat._study import read_study
 
-    found = read_study(project.study_path(study))
+    found = read_study(study)
     try:
         with progress_bar("extract") as progress:
             result = extract(found, options.pop("out"), **options, cache=project.CACHE, progress=progress, tell=say)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cxrfeat._project import RUNS, embedding_path, study_path
+from cxrfeat._project import RUNS, embedding_path
 
 from .base import Command
 from .options import study_argument
@@ -68,11 +68,11 @@ def command(
       cxrfeat fit-head sample --weighted
       cxrfeat fit-head --head keras --weighted --set epochs=40 --set hidden=256
     """
+    from cxrfeat import read_study
     from cxrfeat._heads.files import default_folder
     from cxrfeat._heads.fit import fit_head
     from cxrfeat._heads.settings import parse, parse_grid, parse_size
     from cxrfeat._store import EmbeddingFile
-    from cxrfeat._study import read_study
 
     heads, weighting, calibration, pairs = _preset(preset, heads, weighting, calibration, pairs)
     if weighted and weighting not in (None, "paper"):
@@ -80,7 +80,7 @@ def command(
     scheme = "paper" if weighted else weighting or "none"
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the run folder to go on with.")
-    study = read_study(study_path(study), labels=[name.strip() for name in labels.split(",")] if labels else None)
+    study = read_study(study, labels=[name.strip() for name in labels.split(",")] if labels else ())
     paths = [Path(file) for file in files] or [embedding_path(None, study.name)]
     kinds = heads or ("logistic",)
     if out is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cxrfeat._project import embedding_path, run_path, study_path
+from cxrfeat._project import embedding_path, run_path
 
 from .base import Command
 from .options import STUDY
@@ -46,12 +46,12 @@ def command(images, run_folder, study_named, files, tta, weights, memory, out, a
 
 
 def _study(run, study_named, files, tta, memory, out, as_json) -> None:
+    from cxrfeat import read_study
     from cxrfeat._heads import predict
     from cxrfeat._heads.files import write_predictions
     from cxrfeat._heads.settings import parse_size
-    from cxrfeat._study import read_study
 
-    study = read_study(study_path(study_named)) if study_named else run.study()
+    study = read_study(study_named) if study_named else run.study()
     own = study.name == run.info["study"]["name"]
     paths = [Path(file) for file in files] or [embedding_path(None, study.name)]
     table = predict(run, paths, study, tta=tta, memory=parse_size(memory))

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from cxrfeat._project import study_path
-
 from .base import Group
 from .options import engine_option, study_argument
 from .output import json_option, print_json, print_table, progress_bar, say
@@ -53,11 +51,11 @@ def paper(study, out, listed, as_json, **options) -> None:
       cxrfeat reproduce paper sample
       cxrfeat reproduce paper studies/nih.csv --list subset.txt -o paper-subset
     """
+    from cxrfeat import read_study
     from cxrfeat._reproduce import account, reproduce_paper
-    from cxrfeat._study import read_study
 
     started = time.monotonic()
-    found = read_study(study_path(study))
+    found = read_study(study)
     if listed:
         lines = Path(listed).read_text(encoding="utf-8-sig").splitlines()
         found = found.join(list(dict.fromkeys(filter(None, map(str.strip, lines)))))

@@ -1,4 +1,4 @@
-"""`cxrfeat sample`: the embedded X-rays, as a folder of one's own."""
+"""`cxrfeat sample`: the embedded X-rays, copied to a folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def command(folder: str, as_json: bool) -> None:
       cxrfeat sample xrays
       cxrfeat study build xrays/xrays.csv --images xrays/images --path file --patient patient --findings findings
     """
-    from cxrfeat import _sample as sample
+    from cxrfeat import copy_sample
 
-    table = sample.copy(folder)
+    table = copy_sample(folder)
     if as_json:
         print_json({"table": str(table), "images": 150})
     else:

@@ -1,4 +1,6 @@
 from . import errors as errors
+from ._datasets import Dataset as Dataset
+from ._datasets import read_study as read_study
 from ._evaluate.comparison import compare as compare
 from ._explain.localize import localize as localize
 from ._extract import extract as extract
@@ -7,8 +9,8 @@ from ._heads import fit_head as fit_head
 from ._heads import predict as predict
 from ._recipe import Recipe as Recipe
 from ._run import Run as Run
+from ._sample import copy_sample as copy_sample
 from ._store import EmbeddingFile as EmbeddingFile
 from ._study import Study as Study
-from ._study import read_study as read_study
 
 __version__: str

@@ -53,51 +53,34 @@ def canonical(name: str) -> str:
 
 
 def choose(wanted: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels of `known` that `wanted` names, in the order wanted.
-
-    Parameters
-    ----------
-    wanted : iterable of str
-        Names, synonyms allowed.
-    known : sequence of str
-        The labels there are.
+    """Return the labels of `known` that `wanted` names, synonyms included, in the order wanted.
 
     Raises
     ------
     StudyError
-        If a name is not among `known`, even by a synonym.
+        If a name is not among `known`.
     """
-    chosen = []
-    for name in wanted:
-        label = name if name in known else canonical(name)
-        if label not in known:
-            raise StudyError(f"unknown label {name!r}; the labels are {', '.join(known)}.")
-        chosen.append(label)
-    return tuple(dict.fromkeys(chosen))
+    chosen, strange = choose_known(wanted, known)
+    if strange:
+        raise StudyError(strange[0])
+    return chosen
 
 
 def choose_known(wanted: Iterable[str], known: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the labels that are known, and a sentence for each that is not; for work that goes on without it.
-
-    Parameters
-    ----------
-    wanted : iterable of str
-        Names, synonyms allowed.
-    known : sequence of str
-        The labels there are.
+    """Like `choose`, but for work that goes on without a label: return the known ones, and a sentence for each other.
 
     Raises
     ------
     StudyError
         If names are given and none is known.
     """
-    chosen: list[str] = []
-    strange: list[StudyError] = []
-    for name in wanted:
-        try:
-            chosen += choose([name], known)
-        except StudyError as error:
-            strange.append(error)
+    names = {name: name if name in known else canonical(name) for name in wanted}
+    chosen = tuple(dict.fromkeys(label for label in names.values() if label in known))
+    strange = [
+        f"unknown label {name!r}; the labels are {', '.join(known)}."
+        for name, label in names.items()
+        if label not in known
+    ]
     if strange and not chosen:
-        raise strange[0]
-    return tuple(dict.fromkeys(chosen)), [str(error) for error in strange]
+        raise StudyError(strange[0])
+    return chosen, strange

@@ -16,22 +16,23 @@ STUDIES, CACHE, RUNS = Path("studies"), Path("cache"), Path("runs")
 
 
 def study_path(given: str | Path | None = None) -> Path:
-    """Return the study file named, else the only one under `studies/`; `sample` is the embedded sample.
+    """Return the path of what is named as a study, else of the only study file under `studies/`.
 
-    A name without a folder or ending is looked up under `studies/`.
+    A name without a folder or an ending is looked up under `studies/` first; what is not there is taken as a path.
 
     Raises
     ------
     NotFoundError
         If none is named and there is not exactly one.
     """
-    if given == "sample" and not (STUDIES / "sample.csv").is_file():
-        from cxrfeat import _sample as sample  # not above: it brings pandas
-
-        return sample.path()
     if given:
         path = Path(given)
-        return path if path.is_file() or path.suffix else STUDIES / f"{given}.csv"
+        finished = STUDIES / f"{given}.csv"
+        if str(given) != path.name or path.suffix or not finished.is_file():
+            return path
+        if path.exists():
+            _log.info("study: %s", finished)
+        return finished
     found = sorted(STUDIES.glob("*.csv"))
     if not found:
         raise NotFoundError("No study found. Run `cxrfeat study build`, or name `sample`, the embedded one.")

@@ -15,9 +15,10 @@ from typing import Any
 
 import pandas as pd
 
+from cxrfeat._files import read_csv
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
-from cxrfeat._study import Study, read_study
+from cxrfeat._study import Study, read_study_file
 from cxrfeat.errors import HeadError, NotFoundError
 
 FORMAT, FORMAT_VERSION = "cxrfeat-run", 1
@@ -141,7 +142,7 @@ class Run:
 
     def study(self) -> Study:
         """The study it was trained on, with its labels in the head's order."""
-        return read_study(self.path / "study.csv", labels=self.labels, name=self.info["study"]["name"])
+        return read_study_file(self.path / "study.csv", labels=self.labels, name=self.info["study"]["name"])
 
     def predictions(self, split: str | None = None) -> pd.DataFrame:
         """Probabilities, float64, one column per label, indexed by `image_id`; of one split or of all.
@@ -161,10 +162,7 @@ class Run:
         file = self.path / "predictions.csv"
         if not file.is_file():
             raise NotFoundError(f"{file} is missing; `cxrfeat predict --run {self.path}` makes it.")
-        try:
-            table = pd.read_csv(file, dtype={"image_id": str, "split": str}, keep_default_na=True)
-        except ValueError as error:  # pandas' ParserError and EmptyDataError among them
-            raise HeadError(f"{file} is not a CSV table: {str(error).strip().splitlines()[0]}.") from error
+        table = read_csv(file, HeadError, dtype={"image_id": str, "split": str}, keep_default_na=True)
         missing = [c for c in ("image_id", "split", *self.labels) if c not in table.columns]
         if missing:
             raise HeadError(f"{file} has no column {missing[0]!r}.")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +22,22 @@ import pandas as pd
 
 from cxrfeat import _files as files
 from cxrfeat._labels import NIH_LABELS, choose
-from cxrfeat.errors import LeakageError, NotFoundError, StudyError
+from cxrfeat.errors import CxrfeatError, LeakageError, NotFoundError, StudyError
+
+if TYPE_CHECKING:
+    from cxrfeat._summary import Summary
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "path", "patient_id", "split")
 RESERVED = (*REQUIRED, "view", "sex", "age", "follow_up")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
-    """A checked table of images.
+    """A checked table of images. `read_study` reads one.
+
+    Every image has an id of its own, every label is 1, 0 or NaN (unknown), and no patient is in two splits: a table
+    that breaks this is refused when the study is made.
 
     Attributes
     ----------
@@ -43,6 +50,17 @@ class Study:
         Short name, used in file names.
     root : pathlib.Path
         The folder that relative paths start from.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> study = cxr.read_study("sample")
+    >>> study.split("test").with_labels(["Effusion", "Mass"])
+    Study 'sample': 57 images, 46 patients, 2 labels; test 57
+    >>> study.y.shape
+    (150, 14)
+    >>> study.save("studies/sample.csv").name
+    'sample.csv'
     """
 
     table: pd.DataFrame
@@ -52,6 +70,14 @@ class Study:
 
     def __post_init__(self) -> None:
         check(self.table, self.labels, self.name)
+
+    def __repr__(self) -> str:
+        counts = self.table["split"].value_counts()
+        parts = [f"{len(self)} images", f"{len(set(self.patients))} patients", f"{len(self.labels)} labels"]
+        return f"Study {self.name!r}: {', '.join(parts)}; {', '.join(f'{s} {counts[s]}' for s in self.splits)}"
+
+    def _repr_html_(self) -> str:
+        return self.describe()._repr_html_()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -79,7 +105,7 @@ class Study:
 
     @property
     def sha256(self) -> str:
-        """Hash of the table's content: what was labelled how, and on which side it stands. Paths do not count."""
+        """Hash of the table's content: image ids, patients, labels, splits and metadata. Paths do not count."""
         columns = [c for c in self.table.columns if c != "path"]
         return hashlib.sha256(_to_csv(self.table[columns].sort_values("image_id"))).hexdigest()
 
@@ -89,7 +115,7 @@ class Study:
         Parameters
         ----------
         path : str
-            As it stands in the table.
+            As it is in the table.
         """
         return self.root / path
 
@@ -163,25 +189,49 @@ class Study:
             )
         return self.take(rows)
 
-    def save(self, path: str | Path) -> Path:
+    def describe(self) -> Summary:
+        """Count images, patients and positives, by split and label."""
+        from cxrfeat._summary import summarise  # it knows what a study is
+
+        return summarise(self)
+
+    def save(self, path: str | Path | None = None, *, overwrite: bool = False) -> Path:
         """Write the study as CSV, atomically; relative paths are rewritten to hold from the new place.
 
         Parameters
         ----------
-        path : str or Path
-            The CSV to write.
+        path : str or Path, optional
+            The CSV to write; by default `studies/NAME.csv`.
+        overwrite : bool
+            Replace another study of that name. A file that is no study is never replaced.
+
+        Raises
+        ------
+        StudyError
+            If there is another file of that name.
         """
-        path = Path(path)
+        path = Path("studies", f"{self.name}.csv") if path is None else Path(path)
         table = self.table.copy()
-        here = path.parent.resolve()
-        table["path"] = _relocate(table["path"], self.root, here)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(path, _to_csv(table))
-        return path
+        table["path"] = _relocate(table["path"], self.root, path.parent.resolve())
+        data = _to_csv(table)
+        if path.exists() and (not path.is_file() or path.read_bytes() != data):
+            if not is_study_file(path):
+                raise StudyError(f"{path} exists and is not a study; name another file.")
+            if not overwrite:
+                raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
+        return files.write_atomically(path, data)
 
 
-def read_study(path: str | Path, labels: Iterable[str] | None = None, name: str | None = None) -> Study:
-    """Read a study file.
+def is_study_file(path: str | Path) -> bool:
+    """Whether there is a CSV with the columns that a study needs."""
+    try:
+        return set(REQUIRED) <= set(files.read_csv(path, nrows=0).columns)
+    except CxrfeatError:
+        return False
+
+
+def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name: str | None = None) -> Study:
+    """Read a study file, as `Study.save` writes it.
 
     Parameters
     ----------
@@ -200,22 +250,19 @@ def read_study(path: str | Path, labels: Iterable[str] | None = None, name: str 
     StudyError
         If it is not a study: a required column or an id is missing or doubled, no rows, no label column.
     LeakageError
-        If a patient stands in two splits.
+        If a patient is in two splits.
     """
     path = Path(path)
     if not path.is_file():
-        raise NotFoundError(f"no study at {path}; make one with `cxrfeat study build`.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' ParserError and EmptyDataError are ValueErrors
-        raise StudyError(f"{path} is not a CSV table: {str(error).strip().splitlines()[0]}.") from error
+        raise NotFoundError(f"there is no study {path}; make one with `cxrfeat study build`.")
+    table = files.read_csv(path)
     missing = [c for c in REQUIRED if c not in table.columns]
     if missing:
         raise StudyError(
             f"{path} has no column {missing[0]!r}; a study has {', '.join(REQUIRED)} and one column per label. "
             "`cxrfeat study build` makes one from any CSV."
         )
-    found = [c for c in table.columns if c not in RESERVED and _is_label(table[c])]
+    found = [c for c in table.columns if c not in RESERVED and holds_labels(table[c])]
     order = [c for c in NIH_LABELS if c in found] + [c for c in found if c not in NIH_LABELS]
     for column in {*found, "age", "follow_up"} & set(table.columns):
         table[column] = numbers(table[column])
@@ -224,7 +271,7 @@ def read_study(path: str | Path, labels: Iterable[str] | None = None, name: str 
 
 
 def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:
-    """Raise a StudyError for the first thing that keeps `table` from being a study (see `read_study`)."""
+    """Raise a StudyError for the first thing that keeps `table` from being a study."""
     if not len(table):
         raise StudyError(f"study {name!r} has no images.")
     if not labels:
@@ -240,8 +287,16 @@ def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:
     if doubled.any():
         row = int(doubled.argmax())
         raise StudyError(
-            f"study {name!r}, row {row + 2}: image_id {table['image_id'].iloc[row]!r} stands there twice "
-            f"({int(doubled.sum())} doubled ids in all); every image needs an id of its own."
+            f"study {name!r}, row {row + 2}: image_id {table['image_id'].iloc[row]!r} is duplicated "
+            f"({int(doubled.sum())} duplicated ids in all); every image needs an id of its own."
+        )
+    y = table[list(labels)].to_numpy(dtype=np.float64)
+    bad = ~(np.isnan(y) | (y == 0) | (y == 1))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise StudyError(
+            f"study {name!r}, row {row + 2}, column {labels[column]!r}: {y[row, column]:g} is not a label; "
+            "1 is present, 0 absent, and NaN or an empty cell unknown."
         )
     check_leakage(table, name)
 
@@ -253,16 +308,16 @@ def check_leakage(table: pd.DataFrame, name: str = "") -> None:
     if shared.empty:
         return
     patients = tuple(sorted(set(shared)))
-    sides = seen[seen["patient_id"].isin(patients)].groupby("patient_id")["split"].agg(set)
+    splits = seen[seen["patient_id"].isin(patients)].groupby("patient_id")["split"].agg(set)
     pairs = [
-        f"{a} and {b}: {sum({a, b} <= s for s in sides)}"
+        f"{a} and {b}: {sum({a, b} <= s for s in splits)}"
         for a, b in combinations(sorted(set(seen["split"])), 2)
-        if any({a, b} <= s for s in sides)
+        if any({a, b} <= s for s in splits)
     ]
     some = ", ".join(patients[:10]) + (f" and {len(patients) - 10} more" if len(patients) > 10 else "")
     raise LeakageError(
         f"leakage in study {name!r}: {len(patients)} patient{'s' * (len(patients) > 1)} in more than one split "
-        f"({'; '.join(pairs)}): {some}. Split by patient, for instance with `cxrfeat study build --resplit`.",
+        f"({'; '.join(pairs)}): {some}. Build the study again with `resplit=True`.",
         patients,
     )
 
@@ -274,7 +329,8 @@ def numbers(column: pd.Series) -> pd.Series:
     return pd.Series(np.append(values, np.nan)[codes], index=column.index, name=column.name)
 
 
-def _is_label(column: pd.Series) -> bool:
+def holds_labels(column: pd.Series) -> bool:
+    """Whether a column of texts is a label to whoever reads a study file: 1, 0 and empty, and not all empty."""
     values = {str(text).strip() for text in column.unique()}
     return values <= {"0", "1", "0.0", "1.0", ""} and values != {""}
 

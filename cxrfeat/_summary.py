@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cxrfeat._study import Study
+from cxrfeat import _html as html
+
+if TYPE_CHECKING:
+    from cxrfeat._study import Study
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """Counts of a study.
 
@@ -36,6 +39,21 @@ class Summary:
     unknown: Mapping[str, int]
     no_finding: Mapping[str, int]
 
+    def __repr__(self) -> str:
+        lines = [f"study {self.name}"]
+        for rows in (self.split_rows(), self.rows()):
+            lines.append(" " * 20 + "".join(f"{name:>10}" for name in list(rows[0])[1:]))
+            lines += [
+                f"{first:20}" + "".join(f"{cell:>10}" for cell in cells) for first, *cells in map(dict.values, rows)
+            ]
+        return "\n".join([*lines, *self.notes()])
+
+    def _repr_html_(self) -> str:
+        tables = {f"Study {self.name}": self.split_rows(), "Images with each label": self.rows()}
+        return "\n".join(
+            [html.page(title, {}, rows) for title, rows in tables.items()] + [*map(html.page, self.notes())]
+        )
+
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits, without `all`."""
@@ -45,16 +63,26 @@ class Summary:
         """The leakage check in words. A study with a leak cannot be made, so what can be summarised has none."""
         if len(self.splits) < 2:
             return "leakage check: nothing to check, the study has fewer than two splits"
-        return f"leakage check: passed, no patient stands in two of the splits {', '.join(self.splits)}"
+        return f"leakage check: passed, no patient is in two of the splits {', '.join(self.splits)}"
+
+    def notes(self) -> list[str]:
+        """What the counts do not show: labels unknown for some images, and the leakage check."""
+        return [f"{label}: unknown for {n:,} images" for label, n in self.unknown.items()] + [self.leakage()]
+
+    def split_rows(self) -> list[dict[str, Any]]:
+        """One row per split, and one for all: images and patients."""
+        return [{"split": s, "images": n, "patients": self.patients[s]} for s, n in self.images.items()]
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per label for a table: its name, positives in all, share of the images, positives per split."""
         total = self.images["all"]
-        counts = {**self.positives, "(no finding)": self.no_finding}
         return [
             {"label": label, "positive": n["all"], "share": f"{n['all'] / total:.1%}"} | {s: n[s] for s in self.splits}
-            for label, n in counts.items()
+            for label, n in self._counts().items()
         ]
+
+    def _counts(self) -> dict[str, Mapping[str, int]]:
+        return {**self.positives, "(no finding)": self.no_finding}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -69,8 +97,8 @@ def summarise(study: Study) -> Summary:
     study : Study
         What is counted.
     """
-    side = study.table["split"].to_numpy(dtype=str)
-    masks = {"all": np.ones(len(study), dtype=bool)} | {s: side == s for s in study.splits}
+    split = study.table["split"].to_numpy(dtype=str)
+    masks = {"all": np.ones(len(study), dtype=bool)} | {s: split == s for s in study.splits}
     y, patients = study.y, study.patients
     unknown = np.isnan(y).sum(axis=0)
     return Summary(

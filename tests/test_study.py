@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrfeat._labels import NIH_LABELS
-from cxrfeat._study import Study, numbers, read_study
+from cxrfeat._study import Study, numbers
+from cxrfeat._study import read_study_file as read_study
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
 
 
@@ -66,7 +67,7 @@ def test_labels_are_chosen_by_any_of_their_names():
     [
         ({"Mass": None}, "no column 'Mass'"),
         ({"patient_id": None}, "no column 'patient_id'"),
-        ({"image_id": ["a", "b", "a", "d"]}, r"row 4: image_id 'a' stands there twice \(1 doubled"),
+        ({"image_id": ["a", "b", "a", "d"]}, r"row 4: image_id 'a' is duplicated \(1 duplicated"),
         ({"image_id": ["a", "", "c", "d"]}, "row 3: image_id is empty"),
         ({"patient_id": ["1", "1", "2", " "]}, "row 5: patient_id is empty"),
     ],

@@ -1,4 +1,4 @@
-"""The radiologists' boxes of ChestX-ray14: `BBox_List_2017.csv` to a plain table."""
+"""Boxes of radiologists: the box lists of every dataset, and any CSV with named columns, to one table."""
 
 from __future__ import annotations
 
@@ -7,58 +7,93 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrfeat._datasets.dataset import DATASETS
+from cxrfeat._files import read_csv
 from cxrfeat._labels import canonical
+from cxrfeat._study import Study
 from cxrfeat.errors import NotFoundError, StudyError
 
-FILE = "BBox_List_2017.csv"
-SIDE = 1024
-"""The boxes are in pixels of square images of this side, whatever size the images at hand have."""
+COLUMNS = ("image_id", "label", "x", "y", "width", "height", "frame_width", "frame_height")
 
 
-def read(source: str | Path) -> pd.DataFrame:
-    """Read the box list.
-
-    The released header is `Image Index,Finding Label,Bbox [x,y,w,h],,,`: the four numbers are told by their place,
-    and the columns after them are empty. `Infiltrate` is read as `Infiltration`.
+def read_boxes(path: str | Path) -> pd.DataFrame:
+    """Read a box list: one of a known dataset, or any CSV with the columns of the result.
 
     Parameters
     ----------
-    source : str or Path
-        The file, or the release folder it lies in.
+    path : str or Path
+        The list, or the folder of a dataset that has one.
 
     Returns
     -------
     pandas.DataFrame
-        `image_id`, `label`, and float64 `x`, `y` (the upper left corner), `width`, `height`, in pixels of the
-        1024 x 1024 originals. One row per box; an image may have several.
+        One row per box; an image may have several. `image_id`, `label`, `patient_id` (text; empty if unknown), and
+        float64 `x`, `y` (the upper left corner), `width`, `height`, in pixels of the original, whose size is
+        `frame_width`, `frame_height`.
 
     Raises
     ------
     NotFoundError
-        If there is no such file.
+        If there is no such file, or no list in that folder.
     StudyError
-        If it has fewer than six columns or a box is not four numbers with a positive size.
+        If it is no box list, or a box is not four numbers with a positive size.
     """
-    path = Path(source)
-    path = path / FILE if path.is_dir() else path
-    if not path.is_file():
+    path = Path(path)
+    if not path.exists():
         raise NotFoundError(f"there is no box list {path}.")
-    try:
-        raw = pd.read_csv(path, header=None, skiprows=1, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' ParserError and EmptyDataError are ValueErrors
-        raise StudyError(f"{path} is not a CSV table: {str(error).strip().splitlines()[0]}.") from error
-    if raw.shape[1] < 6:
-        raise StudyError(f"{path} has {raw.shape[1]} columns; a box list has image, finding, x, y, width and height.")
-    boxes = raw.iloc[:, :6].set_axis(["image_id", "label", "x", "y", "width", "height"], axis=1)
-    numbers = boxes.columns[2:]
-    boxes[numbers] = boxes[numbers].apply(pd.to_numeric, errors="coerce").astype(float)
-    values = boxes[numbers].to_numpy()
+    for dataset in DATASETS:
+        if dataset.boxes is not None and (found := dataset.boxes(path)) is not None:
+            return _checked(found, path)
+    if path.is_dir():
+        raise NotFoundError(f"there is no box list in {path}.")
+    return _checked(read_csv(path), path)
+
+
+def boxes_of(study: Study, path: str | Path | None = None) -> pd.DataFrame | None:
+    """Read the boxes of a study's dataset, with the patient of each.
+
+    Parameters
+    ----------
+    study : Study
+        Its images may lie in a dataset's folder, up to three levels deep.
+    path : str or Path, optional
+        A box list; by default the one in the folder that holds the images, if there is one.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        The whole list as `read_boxes` reads it, boxes of other images included. `patient_id` is the study's for its
+        own images. None if no list is named or found.
+    """
+    if path is not None:
+        found = read_boxes(path)
+    else:
+        folders = study.paths()[0].parents[:3]
+        tables = (d.boxes(folder) for folder in folders for d in DATASETS if d.boxes is not None)
+        table = next((table for table in tables if table is not None), None)
+        if table is None:
+            return None
+        found = _checked(table, folders[0])
+    own = found["image_id"].map(dict(zip(study.ids, study.patients, strict=True)))
+    return found.assign(patient_id=own.fillna(found["patient_id"]))
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    absent = [column for column in COLUMNS if column not in table]
+    if absent:
+        raise StudyError(f"{path} has no column {absent[0]!r}; a box list has {', '.join(COLUMNS)}.")
+    numbers = list(COLUMNS[2:])
+    values = table[numbers].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     bad = ~np.isfinite(values).all(axis=1) | (values[:, 2:] <= 0).any(axis=1)
     if bad.any():
         row = int(bad.argmax())
         raise StudyError(
             f"{path}, row {row + 2}: a box is four numbers x, y, width, height with a positive size, "
-            f"not {', '.join(raw.iloc[row, 2:6])}."
+            f"not {', '.join(map(str, table[numbers[:4]].iloc[row]))}."
         )
-    boxes["label"] = boxes["label"].map(canonical)
-    return boxes
+    who = table["patient_id"].astype(str) if "patient_id" in table else ""
+    found = table[["image_id"]].assign(label=table["label"].map(canonical), patient_id=who)
+    return pd.concat([found, pd.DataFrame(values, columns=numbers, index=table.index)], axis=1)
+
+
+FILE, SIDE, read = "BBox_List_2017.csv", 1024, read_boxes  # until the maps take `boxes_of`

@@ -23,9 +23,9 @@ def columns_of(
     cells : pandas.Series of str
         The findings of each image.
     separator : str
-        What stands between two findings.
+        What separates two findings.
     labels : iterable of str, optional
-        The labels there may be, in order. By default every finding that occurs, the 14 NIH names first.
+        The labels that may occur, in order. By default every finding that occurs, the 14 NIH names first.
     where : str
         The file and column, for the messages.
 
@@ -45,9 +45,12 @@ def columns_of(
             row = int(np.isin(codes, [i for i, names in enumerate(named) if unknown[0] in names]).argmax())
             raise StudyError(
                 f"{where}, row {row + 2}: unknown label {unknown[0]!r}; the labels are {', '.join(order)}. "
-                "Mend the table, or name the labels to use."
+                "Fix the table, or add the label to `labels`."
             )
     if not order:
-        raise StudyError(f"{where} names no finding in any row; say which column holds them, and their separator.")
+        raise StudyError(
+            f"{where} names no finding in any row. Name the column with `findings`, and what separates two findings "
+            "with `separator`."
+        )
     matrix = np.array([[float(label in names) if names else np.nan for label in order] for names in named])
     return pd.DataFrame(matrix[codes], columns=order, index=cells.index)

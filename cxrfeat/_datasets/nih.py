@@ -6,17 +6,18 @@ Images and tables: https://nihcc.app.box.com/v/ChestXray-NIHCC.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from cxrfeat._datasets import findings, folders
-from cxrfeat._datasets.options import Options
+from cxrfeat._datasets import findings
+from cxrfeat._datasets.dataset import Dataset
+from cxrfeat._files import read_csv
 from cxrfeat._labels import NIH_LABELS
-from cxrfeat._study import Study, numbers
-from cxrfeat.errors import NotFoundError, StudyError
+from cxrfeat._study import numbers
+from cxrfeat.errors import CxrfeatError, NotFoundError, StudyError
 
 TABLES = (
     "Data_Entry_2017_v2020.csv",
@@ -25,6 +26,10 @@ TABLES = (
     "Data_Entry_2017.csv.gz",
 )
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
+BOXES = "BBox_List_2017.csv"
+SIDE = 1024
+"""The boxes are in pixels of the originals, which are squares of this side."""
+
 _COLUMNS = {
     "Image Index": "image_id",
     "Patient ID": "patient_id",
@@ -33,96 +38,67 @@ _COLUMNS = {
     "Patient Age": "age",
     "Follow-up #": "follow_up",
 }
+_NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
-def read(
-    source: str | Path,
-    images: str | Path | Literal["auto"] | None = "auto",
-    **options: Any,
-) -> Study:
-    """Read a release folder, or its table, into a study with the 14 labels.
-
-    Parameters
-    ----------
-    source : str or Path
-        The folder with `Data_Entry_2017_v2020.csv` (or the older `Data_Entry_2017.csv`, gzipped or not), or that
-        file itself.
-    images : str, Path, "auto" or None
-        The image folder. `auto` looks beside the table: `images/`, `images_001/images/` to `images_012/images/`, or
-        the folder itself. None does not look for images at all, for work with the table alone.
-    **options
-        `resplit`, `val`, `test`, `seed`, `skip_missing`, `tell` and `name`; see `datasets.options.Options`. The
-        official lists are `train_val_list.txt` and `test_list.txt` beside the table.
-
-    Returns
-    -------
-    Study
-        Splits `train`, `val` and `test`, disjoint in patients; `view`, `sex`, `age` (years) and `follow_up` kept.
-
-    Raises
-    ------
-    NotFoundError
-        If the table, the image folder or an image is not there.
-    StudyError
-        If the table is not the release's, or names an unknown finding.
-    LeakageError
-        If the lists put one patient on both sides.
-    """
-    chosen = Options(**options)
-    table_path = _find_table(Path(source))
-    folder = table_path.parent
-    table = _read_table(table_path)
-    if images is None:
-        table["path"] = "images/" + table["image_id"]
-    else:
-        where = [Path(images)] if images != "auto" else _image_folders(folder)
-        if not where[0].is_dir():
-            raise NotFoundError(f"there is no image folder {where[0]}; say where the images are.")
-        table["path"] = folders.locate(table["image_id"], [f.absolute() for f in where])
-        shown = f"{where[0]}" + (f" and {len(where) - 1} more" if len(where) > 1 else "")
-        absent = (table["path"] == "").to_numpy()
-        table = chosen.present(table, absent, table["image_id"], f"in {shown}")
-    y = table[list(NIH_LABELS)].to_numpy()
-    patients = table["patient_id"].to_numpy(dtype=str)
-    listed = None if chosen.resplit else _read_lists(folder, table["image_id"])
-    table["split"] = chosen.sides(y, patients, listed)
-    order = ["image_id", "path", "patient_id", "split", "view", "sex", "age", "follow_up", *NIH_LABELS]
-    name = chosen.name or folder.resolve().name
-    return Study(table[[c for c in order if c in table]], NIH_LABELS, name, folder.resolve())
-
-
-def is_table(path: str | Path) -> bool:
-    """Whether there is such a file, and its header is that of the release's label table."""
-    if not Path(path).is_file():
-        return False
+def recognises(source: Path) -> bool:
+    """Whether `source` is a release folder, or a file with the header of its label table."""
+    if source.is_dir():
+        return any((source / file).is_file() for file in TABLES)
     try:
-        return {"Image Index", "Finding Labels", "Patient ID"} <= set(pd.read_csv(path, nrows=0).columns)
-    except (ValueError, OSError, EOFError):  # no CSV, or a bad gzip
+        return set(_NEEDED) <= set(read_csv(source, nrows=0).columns)
+    except CxrfeatError:  # reported by the reader of tables
         return False
 
 
-def _find_table(source: Path) -> Path:
-    if source.is_file():
-        return source
-    if not source.is_dir():
-        raise NotFoundError(f"there is no file or folder {source}.")
-    for file in TABLES:
-        if (source / file).is_file():
-            return source / file
-    raise NotFoundError(f"{source} holds no {TABLES[0]}; it is not a ChestX-ray14 release folder.")
+def read(
+    source: Path, images: Path | None = None, *, resplit: bool = False, missing: str = "error"
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a release folder, or its table: the 14 labels, ages in years, and the official lists beside it.
+
+    Without `images` they are looked for in `images/`, in `images_001/images/` to `images_012/images/`, or in the folder
+    itself.
+    """
+    path = source if source.is_file() else next(source / file for file in TABLES if (source / file).is_file())
+    folder = path.parent
+    table = _read_table(path)
+    folders = [images] if images is not None else _image_folders(folder)
+    if not folders[0].is_dir():
+        raise NotFoundError(f"there is no image folder {folders[0]}; name it with `images`.")
+    table["path"] = _locate(table["image_id"], folders)
+    if missing == "keep":
+        table["path"] = table["path"].where(table["path"] != "", "images/" + table["image_id"])
+    if not resplit and (lists := _read_lists(folder, table["image_id"])) is not None:
+        table["split"] = lists
+    return table, NIH_LABELS
+
+
+def boxes(source: Path) -> pd.DataFrame | None:
+    """Read `BBox_List_2017.csv`; None where there is none, or the file is another kind of list.
+
+    Its header is `Image Index,Finding Label,Bbox [x,y,w,h],,,`: the four numbers go by their position, and the columns
+    after them are empty. `Infiltrate` is read as `Infiltration`.
+    """
+    path = source / BOXES if source.is_dir() else source
+    if not path.is_file():
+        return None
+    raw = read_csv(path, header=None)
+    if list(raw.iloc[0, :2]) != ["Image Index", "Finding Label"]:
+        return None
+    if raw.shape[1] < 6:
+        raise StudyError(f"{path} has {raw.shape[1]} columns; a box list has image, finding, x, y, width and height.")
+    table = raw.iloc[1:, :6].set_axis(["image_id", "label", "x", "y", "width", "height"], axis=1)
+    return table.assign(frame_width=SIDE, frame_height=SIDE, patient_id=table["image_id"].str.partition("_")[0])
+
+
+DATASET = Dataset(title="a ChestX-ray14 release", recognises=recognises, read=read, boxes=boxes)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     wanted = {*_COLUMNS, "Finding Labels"}
-    try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=lambda c: c in wanted)
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # pandas' ParserError and EmptyDataError are ValueErrors; a bad gzip, OSError
-        raise StudyError(f"{path} is not a CSV table: {str(error).strip().splitlines()[0]}.") from error
-    for column in ("Image Index", "Finding Labels", "Patient ID"):
+    raw = read_csv(path, usecols=lambda c: c in wanted)
+    for column in _NEEDED:
         if column not in raw.columns:
             raise StudyError(f"{path} has no column {column!r}; the release's table has {', '.join(sorted(wanted))}.")
     if raw.empty:
@@ -130,8 +106,6 @@ def _read_table(path: Path) -> pd.DataFrame:
     table = raw.drop(columns="Finding Labels").rename(columns=_COLUMNS)
     if "age" in table:
         table["age"] = _years(table["age"])
-    if "follow_up" in table:
-        table["follow_up"] = numbers(table["follow_up"])
     labels = findings.columns_of(raw["Finding Labels"], "|", NIH_LABELS, f"{path}, column 'Finding Labels'")
     return pd.concat([table, labels], axis=1)
 
@@ -153,23 +127,32 @@ def _image_folders(folder: Path) -> list[Path]:
     return [*plain, *parts] or [folder]
 
 
+def _locate(names: pd.Series, folders: list[Path]) -> pd.Series:
+    """Path of each named file, empty if no folder has it; the first folder that has it counts. Each is listed once."""
+    where: dict[str, str] = {}
+    for folder in reversed(folders):
+        with os.scandir(folder.absolute()) as entries:
+            where.update((entry.name, entry.path) for entry in entries)
+    return names.map(where).fillna("")
+
+
 def _read_lists(folder: Path, image_ids: pd.Series) -> np.ndarray | None:
-    """The official side of each image, `train` or `test`, or None where there are no lists."""
+    """The official split of each image, `train` or `test`, or None without lists."""
     present = {split: folder / file for split, file in LISTS.items() if (folder / file).is_file()}
     if not present:
         return None
     if len(present) < len(LISTS):
         absent = next(file for split, file in LISTS.items() if split not in present)
-        raise NotFoundError(f"{folder / absent} is missing, though its fellow is there; add it, or use --resplit.")
-    side = np.full(len(image_ids), "", dtype="U5")
-    for split, file in present.items():
+        raise NotFoundError(f"{folder / absent} is missing, and the other list is not; add it, or use `resplit=True`.")
+    split = np.full(len(image_ids), "", dtype="U5")
+    for name, file in present.items():
         named = image_ids.isin(file.read_text(encoding="utf-8-sig").split()).to_numpy()
-        if (both := named & (side != "")).any():
-            raise StudyError(f"{image_ids[both].iloc[0]!r} stands in both {' and '.join(LISTS.values())} of {folder}.")
-        side[named] = split
-    if (nowhere := side == "").any():
+        if (both := named & (split != "")).any():
+            raise StudyError(f"{image_ids[both].iloc[0]!r} is in both {' and '.join(LISTS.values())} of {folder}.")
+        split[named] = name
+    if (nowhere := split == "").any():
         raise StudyError(
-            f"{int(nowhere.sum())} of {len(side)} images are in neither {' nor '.join(LISTS.values())} of {folder}, "
-            f"the first is {image_ids[nowhere].iloc[0]!r}. Complete the lists, or split anew with --resplit."
+            f"{int(nowhere.sum())} of {len(split)} images are in neither {' nor '.join(LISTS.values())} of {folder}, "
+            f"the first is {image_ids[nowhere].iloc[0]!r}. Complete the lists, or use `resplit=True`."
         )
-    return side
+    return split

@@ -240,7 +240,7 @@ def _finish(
     p = head.from_logits(logits)
     rule = Rule.parse(plan.threshold) if held.any() else Rule("fixed", 0.5)
     chosen = thresholds.choose(study.y[held], p[held], rule)
-    study.save(out / "study.csv")
+    study.save(out / "study.csv", overwrite=True)
     passes = list(features.passes if plan.passes == "all" else (0,))
     train = sides.train
     info = {

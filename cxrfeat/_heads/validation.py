@@ -48,7 +48,7 @@ def settle(study: Study, seed: int) -> Sides:
     HeadError
         If there is no split `train`.
     LeakageError
-        If a patient stands in two splits.
+        If a patient is in two splits.
     """
     check_leakage(study.table, study.name)
     if "train" not in study.splits:

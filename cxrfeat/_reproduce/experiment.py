@@ -72,7 +72,7 @@ def reproduce_paper(
     _refuse_impossible(study, weights, passes)
     folder = Path(out)
     done = Reproduction(folder, folder / "index.html", study, size, passes, epochs, replicates, seed)
-    study.save(folder / "study" / f"{study.name}.csv")
+    study.save(folder / "study" / f"{study.name}.csv", overwrite=True)
     embeddings = _embeddings(done, weights, engine, tell, progress)
     for way in WAYS:
         for arm in ARMS:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cxrfeat._files import atomic_path
 from cxrfeat._labels import NO_FINDING
-from cxrfeat._study import Study, read_study
+from cxrfeat._study import Study, read_study_file
 from cxrfeat.errors import StudyError
 
 NAME = "sample"
@@ -30,7 +30,7 @@ def path() -> Path:
 
 def study() -> Study:
     """The sample as a study: 150 images of 136 patients, the 14 labels, splits train, val and test."""
-    return read_study(path(), name=NAME)
+    return read_study_file(path())
 
 
 def holds(other: Study) -> bool:
@@ -48,15 +48,15 @@ def holds(other: Study) -> bool:
     )
 
 
-def copy(to: str | Path) -> Path:
-    """Copy the sample out, as what people have: a folder of images and one table.
+def copy_sample(folder: str | Path) -> Path:
+    """Copy 150 real chest X-rays into a folder: images and one table, to try things on.
 
     Parameters
     ----------
-    to : str or Path
+    folder : str or Path
         A folder that is new or empty. It gets `images/`, the boxes of the radiologists, the terms (README.md), and
         `xrays.csv` with a row per image: `file`, `patient`, `sex`, `age`, `view`, and `findings` as `Effusion|Mass` or
-        `No Finding`. Splits are not in it.
+        `No Finding`. There are no splits in it.
 
     Returns
     -------
@@ -66,15 +66,21 @@ def copy(to: str | Path) -> Path:
     Raises
     ------
     StudyError
-        If the folder is a file or holds something already.
+        If the folder is a file or is not empty.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.copy_sample("my-xrays").as_posix()
+    'my-xrays/xrays.csv'
     """
-    to = Path(to)
+    to = Path(folder)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise StudyError(f"{to} is there already and not an empty folder; name a new one.")
-    whole = study()
-    shutil.copytree(folder() / "images", to / "images")
+        raise StudyError(f"{to} exists and is not an empty folder; name a new one.")
+    whole, own = study(), path().parent
+    shutil.copytree(own / "images", to / "images")
     for name in (BOXES, "README.md"):
-        shutil.copyfile(folder() / name, to / name)
+        shutil.copyfile(own / name, to / name)
     table = pd.DataFrame(
         {
             "file": [file.name for file in whole.paths()],

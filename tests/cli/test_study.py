@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
-from cxrfeat._study import read_study
+from cxrfeat import read_study
 
 
 @pytest.fixture
@@ -58,16 +58,16 @@ def test_describe_draws_the_class_frequencies(typed, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["describe", "nowhere.csv"], "no study at nowhere.csv"),
+        (["describe", "nowhere.csv"], "no study, folder or table nowhere.csv"),
         (["describe"], "No study found"),
         (
             ["describe", "leak.csv"],
             "leakage in study 'leak': 1 patient in more than one split (test and train: 1): p7.",
         ),
-        (["describe", "twice.csv"], "image_id 'a' stands there twice"),
+        (["describe", "twice.csv"], "image_id 'a' is duplicated"),
         (["describe", "empty.csv"], "has no images"),
-        (["build", "nowhere"], "no table nowhere"),
-        (["build", "own.csv", "-o", "own.csv"], "give another name with -o"),
+        (["build", "nowhere"], "no study, folder or table nowhere"),
+        (["build", "own.csv", "-o", "own.csv"], "own.csv holds another study; replace it with --overwrite"),
         (["build", "empty.csv"], "has no rows"),
     ],
 )

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from cxrfeat import _sample as sample
-from cxrfeat._datasets import nih
+from cxrfeat._datasets import nih, read_study
 from cxrfeat._labels import NIH_LABELS
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
 
@@ -43,7 +43,7 @@ def rows(n: int = 12, age: str = "{}") -> list[str]:
 
 
 def test_the_sample_is_read_with_its_lists_and_its_labels():
-    study = nih.read(sample.folder())
+    study = read_study(sample.folder())
     folder = sample.folder()
     table = study.table.set_index("image_id")
     raw = pd.read_csv(folder / nih.TABLES[0]).set_index("Image Index")
@@ -60,7 +60,7 @@ def test_the_sample_is_read_with_its_lists_and_its_labels():
 
 def test_ages_of_the_older_table_are_years(release):
     old = [row.replace(",30,", ",058Y,").replace(",31,", ",006M,").replace(",32,", ",411Y,") for row in rows()]
-    study = nih.read(release(old, "Data_Entry_2017.csv"))
+    study = read_study(release(old, "Data_Entry_2017.csv"))
     assert study.table["age"][:2].tolist() == [58.0, 0.5]
     assert np.isnan(study.table["age"][2]), "no patient is 411 years old"
 
@@ -70,7 +70,7 @@ def test_a_gzipped_table_and_the_folders_of_the_archives(release):
     (folder / "images_002" / "images").mkdir(parents=True)
     moved = folder / "images_001" / "images" / "00000003_000.png"
     moved.rename(folder / "images_002" / "images" / moved.name)
-    study = nih.read(folder)
+    study = read_study(folder)
     assert len(study) == 12
     assert study.paths()[3].parts[-3] == "images_002"
     assert all(p.is_file() for p in study.paths())
@@ -79,30 +79,28 @@ def test_a_gzipped_table_and_the_folders_of_the_archives(release):
 def test_without_lists_the_split_is_by_patient_and_depends_on_the_seed(release):
     many = [row.replace(f",{i},{30 + i},", f",{i // 2},{30 + i},") for i, row in enumerate(rows(60))]
     folder = release(many)
-    first, again, other = nih.read(folder), nih.read(folder), nih.read(folder, seed=1)
+    first, again, other = read_study(folder), read_study(folder), read_study(folder, seed=1)
     assert first.splits == ("train", "val", "test")
     assert first.sha256 == again.sha256 != other.sha256
 
 
 def test_resplit_leaves_the_lists_aside():
-    official, anew = nih.read(sample.folder()), nih.read(sample.folder(), resplit=True)
+    official, anew = read_study(sample.folder()), read_study(sample.folder(), resplit=True)
     assert (official.table["split"] == "test").sum() == 57
     assert (anew.table["split"] == "test").sum() == 30
 
 
-def test_a_missing_image_is_named_and_can_be_skipped(release):
+def test_a_missing_image_is_named_and_can_be_skipped(release, caplog):
     folder = release(rows())
     (folder / "images" / "00000004_000.png").unlink()
-    with pytest.raises(NotFoundError, match=r"1 of 12 images are not in .*first is '00000004_000.png'.*--skip-missing"):
-        nih.read(folder)
-    told: list[str] = []
-    assert "00000004_000.png" not in nih.read(folder, skip_missing=True, tell=told.append).ids
-    assert len(told) == 1
-    assert told[0].startswith("1 of 12 images are not in")
+    with pytest.raises(NotFoundError, match=r"1 of 12 images are not under .*'00000004_000.png'.*`missing=skip`"):
+        read_study(folder)
+    assert "00000004_000.png" not in read_study(folder, missing="skip").ids
+    assert [r.getMessage().startswith("1 of 12 images are not under") for r in caplog.records] == [True]
     shutil.rmtree(folder / "images")
     with pytest.raises(StudyError, match="none of the 12 images"):
-        nih.read(folder, skip_missing=True)
-    assert len(nih.read(folder, images=None)) == 12, "the table alone needs no images"
+        read_study(folder, missing="skip")
+    assert len(read_study(folder, missing="keep")) == 12, "the table alone needs no images"
 
 
 def test_lists_that_leak_are_refused_with_the_patient(release):
@@ -112,7 +110,7 @@ def test_lists_that_leak_are_refused_with_the_patient(release):
     (folder / "train_val_list.txt").write_text("\n".join(names[:3]))
     (folder / "test_list.txt").write_text("\n".join(names[3:]))
     with pytest.raises(LeakageError) as caught:
-        nih.read(folder, val=0)
+        read_study(folder, val=0)
     assert caught.value.patients == ("1",)
 
 
@@ -120,13 +118,13 @@ def test_lists_that_do_not_fit_the_table(release):
     folder = release(rows())
     (folder / "train_val_list.txt").write_text("00000000_000.png\n")
     with pytest.raises(NotFoundError, match=r"test_list\.txt is missing"):
-        nih.read(folder)
+        read_study(folder)
     (folder / "test_list.txt").write_text("00000001_000.png\n")
-    with pytest.raises(StudyError, match=r"10 of 12 images are in neither.*'00000002_000.png'.*--resplit"):
-        nih.read(folder)
+    with pytest.raises(StudyError, match=r"10 of 12 images are in neither.*'00000002_000.png'.*`resplit=True`"):
+        read_study(folder)
     (folder / "test_list.txt").write_text("00000000_000.png\n")
-    with pytest.raises(StudyError, match=r"'00000000_000\.png' stands in both"):
-        nih.read(folder)
+    with pytest.raises(StudyError, match=r"'00000000_000\.png' is in both"):
+        read_study(folder)
 
 
 @pytest.mark.parametrize(
@@ -136,20 +134,20 @@ def test_lists_that_do_not_fit_the_table(release):
         (HEADER, "has no rows"),
         ("", "not a CSV table"),
         (HEADER + "\na.png,Mass|Scoliosis,0,1,30,M,PA", "row 2: unknown label 'Scoliosis'; the labels are Atelectasis"),
-        (HEADER + "\na.png,Mass,0,1,30,M,PA\na.png,Mass,0,1,30,M,PA", "'a.png' stands there twice"),
+        (HEADER + "\na.png,Mass,0,1,30,M,PA\na.png,Mass,0,1,30,M,PA", "'a.png' is duplicated"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_told_in_a_sentence(tmp_path, text, message):
     (tmp_path / nih.TABLES[0]).write_text(text)
     with pytest.raises(StudyError, match=message.replace("|", r"\|")):
-        nih.read(tmp_path, images=None, val=0, test=0)
+        read_study(tmp_path, missing="keep", val=0, test=0)
 
 
 def test_a_folder_that_is_no_release(tmp_path):
-    with pytest.raises(NotFoundError, match="not a ChestX-ray14 release folder"):
-        nih.read(tmp_path)
-    with pytest.raises(NotFoundError, match="no file or folder"):
-        nih.read(tmp_path / "nowhere")
+    with pytest.raises(StudyError, match="is not recognised as a ChestX-ray14 release or a table"):
+        read_study(tmp_path)
+    with pytest.raises(NotFoundError, match="no study, folder or table"):
+        read_study(tmp_path / "nowhere")
 
 
 def test_reading_a_study_brings_no_tensorflow():

@@ -31,6 +31,7 @@ def texts() -> tuple[re.Pattern[str], ...]:
                 continue
             if sum(map(len, parts)) >= 10:
                 inner = "".join(re.escape(part) if part else ".*?" for part in parts)
+                inner = re.sub(r"`\w+(?:=[^`]*)?`", ".*?", inner)  # an option, which commands show as their flag
                 # What is filled in at an end goes as far as the sentence does.
                 found.add(re.sub(r"^\.\*\?", "[^;]*?", re.sub(r"\.\*\?$", "[^;]*", inner)))
     return tuple(map(re.compile, found))

@@ -7,21 +7,21 @@ import filecmp
 import numpy as np
 import pytest
 
-from cxrfeat import _datasets as datasets
 from cxrfeat import _sample as sample
+from cxrfeat import copy_sample, read_study
 from cxrfeat._labels import NIH_LABELS
 from cxrfeat.errors import StudyError
 
-COLUMNS = {"path": "file", "patient": "patient", "findings_column": "findings", "labels": NIH_LABELS}
+COLUMNS = {"path": "file", "patient": "patient", "findings": "findings", "labels": NIH_LABELS}
 
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    return sample.copy(tmp_path_factory.mktemp("copy") / "xrays")
+    return copy_sample(tmp_path_factory.mktemp("copy") / "xrays")
 
 
 def test_a_study_of_the_copy_has_the_sample_s_images_patients_and_labels(copied, sample_study):
-    study = datasets.read(copied, images=copied.parent / "images", columns=COLUMNS)
+    study = read_study(copied, images=copied.parent / "images", **COLUMNS)
     theirs, ours = study.take(np.argsort(study.ids)), sample_study.take(np.argsort(sample_study.ids))
     assert list(theirs.ids) == list(ours.ids)
     np.testing.assert_array_equal(theirs.y, ours.y)
@@ -36,16 +36,16 @@ def test_every_file_is_copied_byte_for_byte(copied):
 
 
 def test_copies_are_known_as_the_sample_and_a_changed_one_is_not(copied, tmp_path):
-    study = datasets.read(copied, images=copied.parent / "images", columns=COLUMNS)
+    study = read_study(copied, images=copied.parent / "images", **COLUMNS)
     assert sample.holds(study)
-    other = sample.copy(tmp_path / "changed")
+    other = copy_sample(tmp_path / "changed")
     image = next((other.parent / "images").iterdir())
     image.write_bytes(image.read_bytes() + b"\0")
-    assert not sample.holds(datasets.read(other, images=other.parent / "images", columns=COLUMNS))
+    assert not sample.holds(read_study(other, images=other.parent / "images", **COLUMNS))
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StudyError, match="not an empty folder; name a new one"):
-        sample.copy(tmp_path)
+        copy_sample(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -1,0 +1,76 @@
+"""What a dataset declares: how its folder or table is recognised and read, and which boxes and metadata it has."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cxrfeat._registry import Registry
+from cxrfeat.errors import StudyError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One kind of folder or table that a study can be read from.
+
+    Another package adds one by an entry point in the group `cxrfeat.datasets`; `read_study` and `cxrfeat study build`
+    then recognise it.
+
+    Attributes
+    ----------
+    title : str
+        What it is, for messages: `a ChestX-ray14 release`.
+    recognises : callable
+        Path of a file or folder -> whether it is of this kind. It must be fast and must not raise.
+    read : callable
+        `read(source, images, **options)` -> (table, labels): one row per image with `image_id`, `path` (absolute, or
+        relative to the source's folder), `patient_id`, the metadata that it has, and one column per label (1, 0 or NaN
+        for unknown); and the names of the label columns. A column `split` (`train`, `val`, `test`, or empty) is kept;
+        without it the images are split by patient. `images` is the image folder if one is named. `options` are the
+        keyword-only parameters of the function: those of `read_study` that this kind takes.
+    metadata : sequence of str
+        Columns of that table that the study keeps beside `view`, `sex`, `age` and `follow_up`.
+    boxes : callable, optional
+        Path of a box list, or of the folder it lies in -> a box table (see `read_boxes`), or None if it is none of
+        this dataset's.
+    generic : bool
+        Recognises a shape, such as any table, and not one dataset; asked after all others.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> import pandas as pd
+    >>> def read(source, images):
+    ...     table = pd.read_csv(source / "ward.csv", dtype={"patient_id": str})
+    ...     return table.assign(path="films/" + table["image_id"]), ["Effusion"]
+    >>> ward = cxr.Dataset(
+    ...     title="films of our ward", recognises=lambda source: (source / "ward.csv").is_file(), read=read
+    ... )
+    >>> ward.options
+    ()
+    """
+
+    title: str
+    recognises: Callable[[Path], bool]
+    read: Callable[..., tuple[pd.DataFrame, Sequence[str]]]
+    metadata: Sequence[str] = ()
+    boxes: Callable[[Path], pd.DataFrame | None] | None = None
+    generic: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of `read_study` that its reader takes: the keyword-only parameters of `read`."""
+        parameters = inspect.signature(self.read).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+DATASETS: Registry[Dataset] = Registry(
+    "dataset",
+    "cxrfeat.datasets",
+    {"nih": "cxrfeat._datasets.nih:DATASET", "table": "cxrfeat._datasets.table:DATASET"},
+    StudyError,
+)

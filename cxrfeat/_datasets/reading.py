@@ -1,0 +1,228 @@
+"""Reading a study from whatever holds it: a study file, a dataset's folder, any table, the embedded sample."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrfeat import _sample as sample
+from cxrfeat._datasets.dataset import DATASETS, Dataset
+from cxrfeat._labels import choose
+from cxrfeat._project import study_path
+from cxrfeat._split import assign
+from cxrfeat._study import RESERVED, Study, holds_labels, is_study_file, numbers, read_study_file
+from cxrfeat.errors import NotFoundError, StudyError
+
+_log = logging.getLogger(__name__)
+
+Missing = Literal["error", "skip", "keep"]
+
+_COLUMNS = {"image_id": None, "path": None, "patient": None, "findings": None, "separator": "|", "split": None}
+"""Options that say which column is which, and their defaults; a dataset that does not take them is not asked."""
+
+
+def read_study(
+    source: str | Path | Study | None = None,
+    *,
+    labels: Iterable[str] = (),
+    name: str | None = None,
+    dataset: str | None = None,
+    images: str | Path | None = None,
+    image_id: str | None = None,
+    path: str | None = None,
+    patient: str | None = None,
+    findings: str | None = None,
+    separator: str = "|",
+    split: str | None = None,
+    keep: Iterable[str] = (),
+    resplit: bool = False,
+    val: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    missing: Missing = "error",
+    build: bool = False,
+) -> Study:
+    """Read a study, or build one from a dataset's folder or a table.
+
+    A finished study is read as it is: a study file, the name of one under `studies/`, or `sample`, the embedded one.
+    Anything else is built: columns are found, labels read, images looked for, and patients split into train, val and
+    test. Official lists and split columns are used where there are any; otherwise every label is spread in proportion.
+
+    Parameters
+    ----------
+    source : str, Path or Study, optional
+        A study file, a study's name, `sample`, a dataset's folder, or a table with one row per image. A `Study` is
+        returned as it is. By default the only study under `studies/`.
+    labels : iterable of str
+        Labels to use, in this order; synonyms are allowed. By default all. Of a table these are the label columns,
+        holding 1, 0 or nothing (also true/false, yes/no), by default every column that holds nothing else; with
+        `findings` they are the findings that may occur.
+    name : str, optional
+        The study's name; by default the folder's or file's.
+    dataset : str, optional
+        What `source` is, such as `nih` or `table`; by default it is recognised.
+    images : str or Path, optional
+        The image folder, if it is not beside the table. Relative paths start there.
+    image_id, path, patient, split : str, optional
+        Columns of a table; by default those called `image_id`, `path`, `patient_id` and `split`. Without an id column
+        the path is the id, and without a path column the id is the file's name.
+    findings : str, optional
+        A column of a table that names the findings in one cell, as `Effusion|Mass`.
+    separator : str
+        What separates two findings of that column.
+    keep : iterable of str
+        More columns to keep, to group by. Otherwise `view`, `sex`, `age` and `follow_up` are kept.
+    resplit : bool
+        Split again, even if the dataset has official lists or a split column.
+    val, test : float
+        Shares of all images. `test` counts only without official lists; if these name no validation images, `val` is
+        carved from their training patients.
+    seed : int
+        Seed of the split.
+    missing : {"error", "skip", "keep"}
+        What to do if images are not on disk: refuse, leave out their rows, or keep them unchecked.
+    build : bool
+        Build the study even if `source` is a finished one, or there is a finished study of that name. Any option that
+        changes how it is built implies it.
+
+    Returns
+    -------
+    Study
+        Checked: ids are unique and no patient is in two splits.
+
+    Raises
+    ------
+    NotFoundError
+        If the source, a table, the image folder or an image is missing.
+    StudyError
+        If the source cannot be read as a study; the message names file and row.
+    LeakageError
+        If its own split puts one patient in two splits.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> study = cxr.read_study("sample")
+    >>> study
+    Study 'sample': 150 images, 136 patients, 14 labels; train 76, val 17, test 57
+    >>> cxr.read_study("sample", labels=["Effusion", "Mass"], resplit=True, seed=1).labels
+    ('Effusion', 'Mass')
+    >>> table = cxr.copy_sample("xrays")
+    >>> len(cxr.read_study(table, images="xrays/images", path="file", patient="patient", findings="findings"))
+    150
+    """
+    if isinstance(source, Study):
+        return source.with_labels(labels) if labels else source
+    labels, keep = tuple(labels), tuple(keep)
+    columns = {"image_id": image_id, "path": path, "patient": patient, "findings": findings, "separator": separator}
+    columns["split"] = split
+    given = {key: value for key, value in columns.items() if value != _COLUMNS[key]}
+    plain = not given and (keep, resplit, val, test, seed, missing) == ((), False, 0.1, 0.2, 0, "error")
+    plain = plain and dataset is None and images is None
+    place = Path(source) if build and source is not None else study_path(source)
+    if source == sample.NAME and place == Path(sample.NAME):
+        if plain:
+            return read_study_file(sample.path(), labels or None, name)
+        place, name = sample.folder(), name or sample.NAME
+    elif plain and not build and is_study_file(place):
+        return read_study_file(place, labels or None, name)
+    if not place.exists():
+        raise NotFoundError(f"there is no study, folder or table {place}.")
+    kind = _recognise(place, dataset, given)
+    takes = {**columns, "labels": labels, "resplit": resplit, "missing": missing}
+    table, found = kind.read(
+        place, None if images is None else Path(images), **{key: takes[key] for key in kind.options}
+    )
+    if labels and "labels" not in kind.options:
+        found = choose(labels, found)
+    root = (place if place.is_dir() else place.parent).resolve()
+    table = _present(_kept(table, found, (*kind.metadata, *keep), place), images or root, root, missing)
+    table["split"] = assign(
+        table[list(found)].to_numpy(dtype=float),
+        table["patient_id"].to_numpy(dtype=str),
+        table["split"].to_numpy(dtype=str) if "split" in table and not resplit else None,
+        val=val, test=test, seed=seed,
+    )  # fmt: skip
+    order = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]
+    usual = place.stem if kind.generic and place.is_file() else root.name
+    return Study(table[order], tuple(map(str, found)), name or usual, root)
+
+
+def _recognise(source: Path, named: str | None, given: dict[str, Any]) -> Dataset:
+    """The dataset named, else the first that recognises the source and takes the options that are given."""
+    if named is not None:
+        kind = DATASETS[named]
+        if stray := [key for key in given if key not in kind.options]:
+            raise StudyError(f"{kind.title} has no option `{stray[0]}`.")
+        return kind
+    kinds = sorted(DATASETS, key=lambda kind: kind.generic)
+    for kind in kinds:
+        if set(given) <= set(kind.options) and kind.recognises(source):
+            return kind
+    raise StudyError(
+        f"{source} is not recognised as {', '.join(kind.title for kind in kinds[:-1])} or {kinds[-1].title}. "
+        "Name its table, with one row per image."
+    )
+
+
+def _kept(table: pd.DataFrame, labels: Sequence[str], extra: Sequence[str], source: Path) -> pd.DataFrame:
+    """The columns that a study keeps, with their types; every other column of the source is left out."""
+    if table.empty:
+        raise StudyError(f"{source} has no rows.")
+    if absent := [column for column in extra if column not in table]:
+        raise StudyError(
+            f"{source} has no column {absent[0]!r} to `keep`; its columns are {', '.join(map(str, table))}."
+        )
+    wanted = dict.fromkeys([*RESERVED, *extra, *labels])
+    kept = table[[column for column in wanted if column in table]].copy()
+    for column in kept:
+        if column in labels:
+            kept[column] = kept[column].astype(float)
+        elif column in ("age", "follow_up"):
+            kept[column] = numbers(kept[column])
+        else:
+            kept[column] = kept[column].astype(object).fillna("").astype(str)
+            if column not in RESERVED and holds_labels(kept[column]):
+                raise StudyError(
+                    f"{source}: the column {column!r} holds only 1, 0 and empty cells, so a study would read it as a "
+                    "label. Name it in `labels`, or do not `keep` it."
+                )
+    return kept
+
+
+def _present(table: pd.DataFrame, where: str | Path, root: Path, missing: Missing) -> pd.DataFrame:
+    """Leave out the rows whose image is missing, or refuse; an empty path is one that the reader did not find."""
+    absent = _absent(root, table["path"]) if missing != "keep" else np.zeros(len(table), dtype=bool)
+    if not absent.any():
+        return table.reset_index(drop=True)
+    row = table.iloc[int(absent.argmax())]
+    first = repr(row["path"] or row["image_id"])
+    if absent.all():
+        raise StudyError(
+            f"none of the {len(table)} images is under {where}, the first is {first}; name their folder with `images`."
+        )
+    found = f"{int(absent.sum())} of {len(table)} images are not under {where}, the first is {first}"
+    if missing == "error":
+        raise NotFoundError(f"{found}. Put them there, or leave their rows out with `missing=skip`.")
+    _log.warning("%s; their rows are left out.", found)
+    return table[~absent].reset_index(drop=True)
+
+
+def _absent(root: Path, paths: pd.Series) -> npt.NDArray[np.bool_]:
+    """Which files are missing, bool (n,). Each folder is listed once: asking for 112,120 files takes minutes."""
+    listed: dict[str, set[str]] = {}
+    absent = np.zeros(len(paths), dtype=bool)
+    for i, path in enumerate(paths):
+        folder, _, name = path.rpartition("/")
+        if folder not in listed:
+            place = os.path.join(root, folder or ("/" if path.startswith("/") else ""))  # noqa: PTH118 - 112,120 times
+            listed[folder] = set(os.listdir(place)) if os.path.isdir(place) else set()  # noqa: PTH112, PTH208
+        absent[i] = name not in listed[folder]
+    return absent
