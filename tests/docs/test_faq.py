@@ -1,4 +1,4 @@
-"""The FAQ quotes messages as cxrfeat prints them: each is held against the texts in the source."""
+"""The FAQ quotes messages as the commands print them: each is held against the texts in the source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import re
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
+from cxrfeat_cli.base import as_flags
+from cxrfeat_cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 QUOTED = [
@@ -15,6 +18,28 @@ QUOTED = [
     for text in re.findall(r"^```text\n(.*?)^```", (ROOT / "docs" / "faq.md").read_text(), re.M | re.S)
 ]
 LEAST = 24
+
+
+@cache
+def options() -> dict[str, click.Option]:
+    """Every option of every command, by the name of its Python parameter."""
+    found: dict[str, click.Option] = {}
+    names = [(cli, name) for name in COMMANDS]
+    while names:
+        group, name = names.pop()
+        command = group.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group):
+            names += [(command, inner) for inner in command.list_commands(click.Context(command))]
+        elif command is not None:
+            found |= {option.name: option for option in command.params if isinstance(option, click.Option)}
+    return found
+
+
+def as_typed(text: str) -> str:
+    """A text of the library as the commands print it: they turn `overwrite=True` into --overwrite."""
+    context = click.Context(click.Command("any", params=list(options().values())))
+    with context:
+        return as_flags(text)
 
 
 @cache
@@ -29,6 +54,7 @@ def texts() -> tuple[re.Pattern[str], ...]:
                 parts = [part for text in re.split(r"\{\w+\}", node.value) for part in (text, "")][:-1]
             else:
                 continue
+            parts = as_typed("\0".join(parts)).split("\0")
             if sum(map(len, parts)) >= 10:
                 inner = "".join(re.escape(part) if part else ".*?" for part in parts)
                 inner = re.sub(r"`\w+(?:=[^`]*)?`", ".*?", inner)  # an option, which commands show as their flag
