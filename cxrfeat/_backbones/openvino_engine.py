@@ -7,8 +7,8 @@ row's bits do not depend on its neighbours, since every call takes one image.
 
 from __future__ import annotations
 
-import os
 import queue
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ def _channels_last(values: Floats) -> Floats:
 
 
 def _ov() -> Any:
-    os.environ.setdefault("OPENVINO_TELEMETRY_DISABLE", "1")
+    # OpenVINO reports its import to Google Analytics, unless the package that does it cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:

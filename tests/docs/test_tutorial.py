@@ -33,18 +33,12 @@ def folded(text: str, vary: bool = False) -> str:
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory, own_cache):
+def followed(tmp_path_factory, offline):
     """The folder in which the tutorial was followed, and for each ```bash block its text and what it printed."""
     folder, tools = tmp_path_factory.mktemp("tutorial"), tmp_path_factory.mktemp("bin")
     (tools / "cxrfeat").write_text(CXRFEAT.format(python=sys.executable))
     (tools / "cxrfeat").chmod(0o755)
-    env = os.environ | {
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        "KERAS_HOME": str(folder / "no-weights"),
-        # Nobody listens there, so the download fails at once, on a machine with a network too.
-        "HTTPS_PROXY": "http://127.0.0.1:9",
-        "CXRFEAT_CACHE": str(own_cache),
-    }
+    env = os.environ | offline | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     printed = []
     for kind, text, _ in blocks():
         if kind == "bash":
@@ -96,3 +90,12 @@ def test_the_study_of_the_tutorial_keeps_patients_apart(followed):
 
     table = pd.read_csv(followed[0] / "studies" / "xrays.csv", dtype=str)
     assert len(table[["patient_id", "split"]].drop_duplicates()) == table["patient_id"].nunique()
+
+
+def test_nothing_leaves_the_machine_but_the_request_for_weights(followed, offline):
+    """Every command of the tutorial; libraries that report their use are kept from it."""
+    calls = Path(offline["CALLS"]).read_text().splitlines()
+    assert any(call.startswith("['extract']") for call in calls), "the recorder records"
+    assert [call for call in calls if not (call.startswith("['extract']") and "127.0.0.1" in call)] == []
+    written = {path.relative_to(offline["HOME"]).as_posix() for path in Path(offline["HOME"]).rglob("*")}
+    assert {name for name in written if not name.startswith(".c")} == set(), "nothing but .cache and .config in $HOME"
