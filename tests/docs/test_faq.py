@@ -54,10 +54,9 @@ def texts() -> tuple[re.Pattern[str], ...]:
                 parts = [part for text in re.split(r"\{\w+\}", node.value) for part in (text, "")][:-1]
             else:
                 continue
-            parts = as_typed("\0".join(parts)).split("\0")
-            if sum(map(len, parts)) >= 10:
+            whole = "\0".join(parts)
+            for parts in (text.split("\0") for text in (whole, as_typed(whole)) if len(text) >= 10):
                 inner = "".join(re.escape(part) if part else ".*?" for part in parts)
-                inner = re.sub(r"`\w+(?:=[^`]*)?`", ".*?", inner)  # an option, which commands show as their flag
                 # What is filled in at an end goes as far as the sentence does.
                 found.add(re.sub(r"^\.\*\?", "[^;]*?", re.sub(r"\.\*\?$", "[^;]*", inner)))
     return tuple(map(re.compile, found))
