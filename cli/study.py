@@ -101,5 +101,6 @@ def _print(summary, as_json: bool, **more: Any) -> None:
         return print_json({**more, **summary.to_dict()})
     print_table(summary.split_rows(), title=f"study {summary.name}")
     print_table(summary.rows(), title="images with each label")
+    print_table(summary.balance_rows(), title="splits compared")
     for note in summary.notes():
         click.echo(note)

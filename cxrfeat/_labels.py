@@ -36,18 +36,7 @@ _BY_FOLDED = {name.lower().replace("_", " "): name for name in NIH_LABELS}
 
 
 def canonical(name: str) -> str:
-    """Return the standard spelling of a finding; a name that is not one of the 14 comes back stripped, unchanged.
-
-    Parameters
-    ----------
-    name : str
-        In any case, with blanks or underscores.
-
-    Examples
-    --------
-    >>> canonical("Infiltrate"), canonical("pleural thickening"), canonical("Scoliosis")
-    ('Infiltration', 'Pleural_Thickening', 'Scoliosis')
-    """
+    """Return the standard spelling of a finding, as Infiltration of "infiltrate"; other names are only stripped."""
     folded = " ".join(name.lower().replace("_", " ").split())
     return _BY_FOLDED.get(folded) or _SYNONYMS.get(folded) or name.strip()
 
@@ -55,10 +44,7 @@ def canonical(name: str) -> str:
 def choose(wanted: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return the labels of `known` that `wanted` names, synonyms included, in the order wanted.
 
-    Raises
-    ------
-    StudyError
-        If a name is not among `known`.
+    Raises a StudyError if a name is not among `known`.
     """
     chosen, strange = choose_known(wanted, known)
     if strange:
@@ -67,12 +53,9 @@ def choose(wanted: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def choose_known(wanted: Iterable[str], known: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Like `choose`, but for work that goes on without a label: return the known ones, and a sentence for each other.
+    """Return the labels that are known as `choose` does, and a sentence for each name that is not.
 
-    Raises
-    ------
-    StudyError
-        If names are given and none is known.
+    Raises a StudyError if names are given and none is known.
     """
     names = {name: name if name in known else canonical(name) for name in wanted}
     chosen = tuple(dict.fromkeys(label for label in names.values() if label in known))

@@ -231,26 +231,9 @@ def is_study_file(path: str | Path) -> bool:
 
 
 def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name: str | None = None) -> Study:
-    """Read a study file, as `Study.save` writes it.
+    """Read a study file, as `Study.save` writes it; `labels` chooses among its labels, and orders them.
 
-    Parameters
-    ----------
-    path : str or Path
-        The CSV.
-    labels : iterable of str, optional
-        Use these label columns only, in this order. By default every column of 1, 0 and empty that is not reserved,
-        the 14 NIH findings first and in their order.
-    name : str, optional
-        By default the file's name without its ending.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    StudyError
-        If it is not a study: a required column or an id is missing or doubled, no rows, no label column.
-    LeakageError
-        If a patient is in two splits.
+    Every column of 1, 0 and empty that is not reserved is a label, the 14 NIH findings first and in their order.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What a study holds, counted: images, patients and positives, label by label and split by split."""
+"""What a study holds, counted: images, patients and positives by split and label, and how alike the splits are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cxrfeat import _html as html
 
 if TYPE_CHECKING:
     from cxrfeat._study import Study
+
+UNLIKE = 4.0
+"""Standard errors over patients beyond which a split is reported as unlike the whole."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +34,11 @@ class Summary:
         Label -> number of images for which it is unknown; labels known everywhere are left out.
     no_finding : mapping of str to int
         By split, and under `all`: images with every label known and none present.
+    balance : mapping of str to mapping of str to float
+        Images per patient, shares of views and sexes, mean age and follow-up, as far as the study has them -> split
+        (and `all`) -> value.
+    unlike : tuple of str
+        Sentences on splits that differ from the whole by more than random patients would.
     """
 
     name: str
@@ -38,21 +47,20 @@ class Summary:
     positives: Mapping[str, Mapping[str, int]]
     unknown: Mapping[str, int]
     no_finding: Mapping[str, int]
+    balance: Mapping[str, Mapping[str, float]]
+    unlike: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         lines = [f"study {self.name}"]
-        for rows in (self.split_rows(), self.rows()):
-            lines.append(" " * 20 + "".join(f"{name:>10}" for name in list(rows[0])[1:]))
-            lines += [
-                f"{first:20}" + "".join(f"{cell:>10}" for cell in cells) for first, *cells in map(dict.values, rows)
-            ]
+        for rows in (self.split_rows(), self.rows(), self.balance_rows()):
+            lines.append(" " * 24 + "".join(f"{name:>10}" for name in list(rows[0])[1:]))
+            lines += [f"{next(iter(r.values())):24}" + "".join(f"{c:>10}" for c in [*r.values()][1:]) for r in rows]
         return "\n".join([*lines, *self.notes()])
 
     def _repr_html_(self) -> str:
         tables = {f"Study {self.name}": self.split_rows(), "Images with each label": self.rows()}
-        return "\n".join(
-            [html.page(title, {}, rows) for title, rows in tables.items()] + [*map(html.page, self.notes())]
-        )
+        tables["Splits compared"] = self.balance_rows()
+        return "\n".join([*(html.page(t, {}, rows) for t, rows in tables.items()), *map(html.page, self.notes())])
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -66,8 +74,9 @@ class Summary:
         return f"leakage check: passed, no patient is in two of the splits {', '.join(self.splits)}"
 
     def notes(self) -> list[str]:
-        """What the counts do not show: labels unknown for some images, and the leakage check."""
-        return [f"{label}: unknown for {n:,} images" for label, n in self.unknown.items()] + [self.leakage()]
+        """What the counts do not show: labels unknown for some images, splits that differ, and the leakage check."""
+        unknown = [f"{label}: unknown for {n:,} images" for label, n in self.unknown.items()]
+        return [*unknown, *self.unlike, self.leakage()]
 
     def split_rows(self) -> list[dict[str, Any]]:
         """One row per split, and one for all: images and patients."""
@@ -78,11 +87,12 @@ class Summary:
         total = self.images["all"]
         return [
             {"label": label, "positive": n["all"], "share": f"{n['all'] / total:.1%}"} | {s: n[s] for s in self.splits}
-            for label, n in self._counts().items()
+            for label, n in {**self.positives, "(no finding)": self.no_finding}.items()
         ]
 
-    def _counts(self) -> dict[str, Mapping[str, int]]:
-        return {**self.positives, "(no finding)": self.no_finding}
+    def balance_rows(self) -> list[dict[str, Any]]:
+        """One row per thing in which splits should be alike, formatted."""
+        return [{"splits compared": what, **{s: _form(what, v[s]) for s in v}} for what, v in self.balance.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -90,24 +100,61 @@ class Summary:
 
 
 def summarise(study: Study) -> Summary:
-    """Count a study's images, patients and positives per label and split.
-
-    Parameters
-    ----------
-    study : Study
-        What is counted.
-    """
+    """Count a study's images, patients and positives per label and split, and compare the splits."""
     split = study.table["split"].to_numpy(dtype=str)
     masks = {"all": np.ones(len(study), dtype=bool)} | {s: split == s for s in study.splits}
-    y, patients = study.y, study.patients
+    y = study.y
+    who, unit = np.unique(study.patients, return_inverse=True)
     unknown = np.isnan(y).sum(axis=0)
+    values = _covariates(study) | {"images per patient": np.ones(len(study))}
+    balance: dict[str, dict[str, float]] = {}
+    unlike = []
+    for what, value in reversed(values.items()):
+        known = ~np.isnan(value)
+        # A mean over images, but for the images themselves, which are counted per patient.
+        per = np.bincount(unit[known]) > 0 if what == "images per patient" else np.bincount(unit[known])
+        per, total = per.astype(float), np.bincount(unit[known], value[known])
+        mean = total.sum() / per.sum()
+        error = np.sqrt(((total - mean * per) ** 2).sum()) / per.sum()
+        balance[what] = {}
+        for s, mask in masks.items():
+            mine = np.isin(np.arange(len(per)), unit[mask])
+            balance[what][s] = float(total[mine].sum() / per[mine].sum()) if per[mine].any() else float("nan")
+            share = mine.sum() / len(who)
+            if s != "all" and abs(balance[what][s] - mean) > UNLIKE * error * np.sqrt((1 - share) / share) > 0:
+                unlike.append(
+                    f"split {s} is unlike the whole study: {what} {_form(what, balance[what][s])}, in all "
+                    f"{_form(what, mean)}, more than random patients would differ"
+                )
     return Summary(
         name=study.name,
         images={s: int(m.sum()) for s, m in masks.items()},
-        patients={s: len(set(patients[m])) for s, m in masks.items()},
+        patients={s: len(np.unique(unit[m])) for s, m in masks.items()},
         positives={
             label: {s: int((y[m, j] == 1).sum()) for s, m in masks.items()} for j, label in enumerate(study.labels)
         },
         unknown={label: int(n) for label, n in zip(study.labels, unknown, strict=True) if n},
         no_finding={s: int((y[m] == 0).all(axis=1).sum()) for s, m in masks.items()},
+        balance=balance,
+        unlike=tuple(unlike),
     )
+
+
+def _covariates(study: Study) -> dict[str, npt.NDArray[np.float64]]:
+    """What splits should be alike in, a value per image: of views and sexes all but the most frequent, as shares."""
+    found = {}
+    for column in ("follow_up", "age"):
+        if column in study.table and study.table[column].notna().any():
+            found[f"{column.replace('_', '-')}, mean"] = study.table[column].to_numpy(dtype=float)
+    for column in ("sex", "view"):
+        if column in study.table:
+            cells = study.table[column]
+            for value in cells[cells != ""].value_counts().index[1:4]:
+                found[f"{column} {value}"] = np.where(cells == "", np.nan, cells == value)
+    return found
+
+
+def _form(what: str, value: float) -> str:
+    if np.isnan(value):
+        return "-"
+    return f"{value:.1%}" if what.startswith(("view ", "sex ")) else f"{value:.2f}"

@@ -35,3 +35,23 @@ def test_unknown_labels_are_counted_and_are_no_absence(make_study):
 
 def test_one_split_has_no_leakage_to_check(make_study):
     assert "nothing to check" in summarise(make_study(10).split("train")).leakage()
+
+
+def test_splits_are_compared_in_what_they_should_be_alike_in(sample_study):
+    summary = summarise(sample_study)
+    table = sample_study.table
+    test = table[table["split"] == "test"]
+    assert summary.balance["images per patient"]["test"] == len(test) / test["patient_id"].nunique()
+    assert summary.balance["view AP"]["all"] == (table["view"] == "AP").mean()
+    assert summary.balance["sex F"]["test"] == (test["sex"] == "F").mean()
+    np.testing.assert_allclose(summary.balance["age, mean"]["test"], test["age"].mean())
+    assert [row["all"] for row in summary.balance_rows()][:2] == ["1.10", "35.3%"]
+
+
+def test_a_split_that_is_no_random_part_is_named(make_study):
+    tiny = make_study(200)
+    table = tiny.table.assign(view="PA", sex="F")
+    table.loc[table["split"] == "test", "view"] = "AP"
+    summary = summarise(Study(table, tiny.labels, "tiny", tiny.root))
+    assert any("split test is unlike the whole study: view AP 100.0%, in all 20.0%" in note for note in summary.notes())
+    assert summarise(tiny).unlike == ()

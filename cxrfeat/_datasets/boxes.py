@@ -17,26 +17,10 @@ COLUMNS = ("image_id", "label", "x", "y", "width", "height", "frame_width", "fra
 
 
 def read_boxes(path: str | Path) -> pd.DataFrame:
-    """Read a box list: one of a known dataset, or any CSV with the columns of the result.
+    """Read a box list, or the one in a dataset's folder: one of a known dataset, or any CSV with `COLUMNS`.
 
-    Parameters
-    ----------
-    path : str or Path
-        The list, or the folder of a dataset that has one.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per box; an image may have several. `image_id`, `label`, `patient_id` (text; empty if unknown), and
-        float64 `x`, `y` (the upper left corner), `width`, `height`, in pixels of the original, whose size is
-        `frame_width`, `frame_height`.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file, or no list in that folder.
-    StudyError
-        If it is no box list, or a box is not four numbers with a positive size.
+    Returns one row per box: `image_id`, `label`, `patient_id` (empty if unknown), and float64 `x`, `y` (the upper left
+    corner), `width`, `height`, in pixels of the original, whose size is `frame_width`, `frame_height`.
     """
     path = Path(path)
     if not path.exists():
@@ -52,18 +36,9 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
 def boxes_of(study: Study, path: str | Path | None = None) -> pd.DataFrame | None:
     """Read the boxes of a study's dataset, with the patient of each.
 
-    Parameters
-    ----------
-    study : Study
-        Its images may lie in a dataset's folder, up to three levels deep.
-    path : str or Path, optional
-        A box list; by default the one in the folder that holds the images, if there is one.
-
-    Returns
-    -------
-    pandas.DataFrame or None
-        The whole list as `read_boxes` reads it, boxes of other images included. `patient_id` is the study's for its
-        own images. None if no list is named or found.
+    Without `path`, the list is looked for in the folder that holds the images, up to three levels above them; None if
+    there is none. The whole list is returned, as `read_boxes` does, boxes of other images included; `patient_id` is the
+    study's for its own images.
     """
     if path is not None:
         found = read_boxes(path)

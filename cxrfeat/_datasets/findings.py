@@ -14,25 +14,10 @@ from cxrfeat.errors import StudyError
 def columns_of(
     cells: pd.Series, separator: str = "|", labels: Iterable[str] | None = None, where: str = "the table"
 ) -> pd.DataFrame:
-    """Spread cells of findings over one float64 column per label: 1 named, 0 not named.
+    """Spread cells of findings over one float64 column per label: 1 named, 0 not named, NaN in an empty cell.
 
-    A cell that is empty is unknown (NaN in every column); `No Finding` alone is 0 in every column.
-
-    Parameters
-    ----------
-    cells : pandas.Series of str
-        The findings of each image.
-    separator : str
-        What separates two findings.
-    labels : iterable of str, optional
-        The labels that may occur, in order. By default every finding that occurs, the 14 NIH names first.
-    where : str
-        The file and column, for the messages.
-
-    Raises
-    ------
-    StudyError
-        If a cell names a finding that is not among `labels`, or there is no finding at all.
+    `No Finding` alone is 0 in every column. `labels` are those that may occur; by default every finding that occurs,
+    the 14 NIH names first. `where` is the file and column, for messages.
     """
     codes, texts = pd.factorize(cells.fillna("").astype(str).str.strip())  # 112,120 cells are 836 different texts
     named = [{canonical(part) for part in str(text).split(separator) if part.strip()} for text in texts]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_string_dtype
 
 from cxrfeat import _sample as sample
 from cxrfeat._datasets.dataset import DATASETS, Dataset
@@ -188,7 +189,8 @@ def _kept(table: pd.DataFrame, labels: Sequence[str], extra: Sequence[str], sour
         elif column in ("age", "follow_up"):
             kept[column] = numbers(kept[column])
         else:
-            kept[column] = kept[column].astype(object).fillna("").astype(str)
+            cells = kept[column]
+            kept[column] = (cells if is_string_dtype(cells) else cells.astype(object)).fillna("").astype(str)
             if column not in RESERVED and holds_labels(kept[column]):
                 raise StudyError(
                     f"{source}: the column {column!r} holds only 1, 0 and empty cells, so a study would read it as a "
