@@ -1,7 +1,7 @@
-"""What the benchmarks share: the images, the peers' environments, the machine, and where figures are kept.
+"""What the benchmarks share: images, environments of the peers, a description of the machine, and saving of results.
 
-A benchmark runs ours and the peer in turn, several times, in processes of their own, and keeps medians and ratios: the
-machines are shared, so one absolute time says little.
+A benchmark runs cxrfeat and the peer alternately, several times, each in its own process, and keeps medians and ratios:
+the machines are shared, so one absolute time says little.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def image_files(folder: Path, number: int | None = None) -> tuple[list[Path], str]:
-    """Image files and what they are; the embedded sample's where the folder is missing, and it says so."""
+    """Image files and what they are; without the folder those of the embedded sample, with a message."""
     if folder.is_dir():
         files, what = sorted(folder.glob("*.png")), "ChestX-ray14 originals, 1024 x 1024 PNG"
     else:
@@ -49,7 +49,7 @@ def this_machine() -> dict:
 
 
 def peer_python(name: str, packages: list[str]) -> Path | None:
-    """Interpreter of an environment that holds a peer and never the product; None, said, if it cannot be made."""
+    """Interpreter of an environment with the peer and without cxrfeat; None, with a message, if it cannot be made."""
     given = os.environ.get(f"CXRFEAT_BENCH_{name.upper()}")
     if given:
         return Path(given)
@@ -80,7 +80,7 @@ def median(values: list[float]) -> float:
 
 
 def save(name: str, claim: str, rows: list[dict], notes: str = "") -> None:
-    """Print the figures and keep them in `results/`, from which `page.py` writes docs/performance.md."""
+    """Print the results and keep them in `results/`, from which `page.py` writes docs/performance.md."""
     result = {"name": name, "claim": claim, "notes": notes, "rows": rows, "machine": this_machine()}
     text = json.dumps(result, indent=2) + "\n"
     (HERE / "results").mkdir(exist_ok=True)

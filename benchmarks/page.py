@@ -1,4 +1,4 @@
-"""docs/performance.md from the figures that the benchmarks kept in results/."""
+"""Write docs/performance.md from the results of the benchmarks in results/."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-# In the order of the pipeline; what is not named here comes after, by name.
+# In the order of the pipeline; the others follow by name.
 ORDER = [
     "extraction",
     "network",
@@ -24,8 +24,8 @@ ORDER = [
 HEAD = """# Performance
 
 Written by `make bench` from `benchmarks/results/`; do not edit. Each section is one script of `benchmarks/`, which runs
-ours and the peer in turn in one go. Ratios and medians say something; an absolute time says little, since the machines
-they are measured on are shared. No figure for a GPU stands here, because none has been measured.
+cxrfeat and the peer alternately in one session. Compare ratios and medians; absolute times say little, because the
+machines are shared. There are no figures for a GPU, because none has been measured.
 """
 
 

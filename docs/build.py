@@ -52,7 +52,7 @@ def pages() -> list[Path]:
 
 
 def broken_links(paths: Iterable[Path]) -> list[str]:
-    """Relative links of Markdown pages that lead to no file or heading, as `page: link`."""
+    """Relative links of Markdown pages whose file or heading does not exist, as `page: link`."""
     found = []
     for path in paths:
         text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)

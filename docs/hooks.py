@@ -1,8 +1,8 @@
-"""What mkdocs is told beside mkdocs.yml: each notebook becomes a page, with the outputs it holds.
+"""Hooks of mkdocs: each notebook becomes a page that shows its outputs.
 
-Done here in a few lines rather than by nbconvert or mkdocs-jupyter: their pages bring a style of their own and load
-scripts from other hosts. A notebook's page is `NAME.md` in the site, and the notebook itself lies beside it to be
-fetched. Pages link to `NAME.ipynb`, which is what there is on GitHub; in the site these links lead to the page.
+This takes a few lines; pages by nbconvert and mkdocs-jupyter have their own style and load scripts from other hosts. A
+notebook's page is `NAME.md` in the site, beside the notebook for download. Pages link to `NAME.ipynb`, which exists on
+GitHub; in the site these links lead to the page.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+BLANK = re.compile(r"^[ \t]*\n|<style.*?</style>\s*", re.M | re.S)  # a blank line would end the HTML block
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -31,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to a notebook to its page, but those of the page itself."""
+    """Point links to a notebook at its page, except on that page."""
     if page.file.generated_by:
         return markdown
     return re.sub(r"\]\(([\w./-]+)\.ipynb\)", r"](\1.md)", markdown)
@@ -52,6 +53,8 @@ def page_of(book: nbformat.NotebookNode, name: str) -> tuple[str, dict[str, byte
                     file = f"{name}-{len(pictures)}.png"
                     pictures[file] = base64.b64decode(picture)
                     parts.append(f"![What the code above draws]({file})")
+                elif html := data.get("text/html"):
+                    parts.append(f'<div class="output" markdown="0">\n{BLANK.sub("", html).strip()}\n</div>')
                 elif text := output.get("text") or data.get("text/plain"):
                     parts.append(f"```text\n{ANSI.sub('', text).rstrip()}\n```")
     parts.insert(1, f"[This page as a notebook]({name}.ipynb){{ download }}")

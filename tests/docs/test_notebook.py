@@ -29,7 +29,7 @@ def executed(tmp_path_factory, own_cache):
 
 
 def shown(book: nbformat.NotebookNode) -> list[list[str]]:
-    """What each cell prints and returns, decimals left out: their last bits hang on the processor."""
+    """What each cell prints and returns, without decimals: their last bits depend on the processor."""
     return [
         [
             re.sub(r"-?\d+\.\d*(e-?\d+)?|\s+|at 0x\w+", " ", text)
@@ -65,11 +65,16 @@ def test_a_notebook_becomes_a_page_with_its_outputs():
         cells=[
             nbformat.v4.new_markdown_cell("# Title"),
             cell("print(1)", outputs=[output("stream", text="\x1b[1m1\x1b[0m\n")]),
+            cell(
+                "t",
+                outputs=[output("execute_result", data={"text/html": "<table>\n\n<tr/></table>", "text/plain": "t"})],
+            ),
             cell("plot()", outputs=[output("display_data", data={"image/png": "UE5H", "text/plain": "<Figure>"})]),
         ]
     )
     text, pictures = hooks.page_of(book, "book")
     assert text.startswith("# Title\n\n[This page as a notebook](book.ipynb)")
     assert "```python\nprint(1)\n```\n\n```text\n1\n```" in text
+    assert '<div class="output" markdown="0">\n<table>\n<tr/></table>\n</div>' in text
     assert "![What the code above draws](book-0.png)" in text
     assert pictures == {"book-0.png": b"PNG"}
