@@ -49,7 +49,7 @@ def main() -> None:
 
 def _run(work: Path) -> Path:
     study = sample.study()
-    made = extract(study, work / "sample.h5", weights="random:0")
+    made = extract(study, out=work / "sample.h5", weights="random:0")
     return fit_head(study, [Path(made.path)], "logistic", out=work / "run").path
 
 

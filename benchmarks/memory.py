@@ -16,7 +16,7 @@ if sys.argv[3] == "no": sys.modules["pyarrow"] = None
 from cxrfeat._extract import extract
 from cxrfeat import read_study
 study = read_study(sys.argv[1])
-result = extract(study, sys.argv[2], weights="random:0", size=32)
+result = extract(study, out=sys.argv[2], weights="random:0", size=32)
 print(json.dumps({"wall": result.wall, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 """
 

@@ -16,21 +16,20 @@ FIRST = """
 import time; begun = time.perf_counter()
 import json, sys
 import numpy as np
-from cxrfeat._backbones import open_engine, registry, weights
+from cxrfeat._backbones import open_engine
 from cxrfeat._extract import make_recipe
-recipe = make_recipe(registry.get("densenet121"), weights.Weights("random:0"))
+recipe = make_recipe("densenet121", weights="random:0")
 ready = open_engine(recipe)
 print(json.dumps({"seconds": time.perf_counter() - begun}))
 """
 FILL = """
 import sys
 import numpy as np
-from cxrfeat._backbones import registry, weights
-from cxrfeat._extract import extraction, make_recipe, seen
+from cxrfeat._extract import make_recipe, manifest
 from cxrfeat._store import Writer
 from cxrfeat import read_study
 study, out = read_study(sys.argv[1]), sys.argv[2]
-recipe = make_recipe(registry.get("densenet121"), weights.Weights("random:0"))
+recipe = make_recipe("densenet121", weights="random:0")
 rng = np.random.default_rng(0)
 with Writer.open(out, recipe, 1024, {}, part_rows=16384) as writer:
     for start in range(0, len(study), 4096):
@@ -38,7 +37,7 @@ with Writer.open(out, recipe, 1024, {}, part_rows=16384) as writer:
         writer.append(ids, np.zeros((len(ids), 32), np.uint8), rng.random((1, len(ids), 1024), np.float32))
     writer.publish(study.ids)
 from pathlib import Path
-seen.write(Path(out), seen.look(study.ids, study.root, study.table["path"].tolist()))
+manifest.write(Path(out), manifest.look(study))
 """
 
 

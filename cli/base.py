@@ -1,9 +1,21 @@
-"""What every command is: one that shows the library's log, and turns its errors into a sentence and exit code 2."""
+"""What every command is: it shows the library's log, and whatever ends it is a sentence and an exit code.
+
+This is the one place that turns errors into sentences: 2 for a CxrfeatError, a disk that fails and a bug (whose
+traceback goes into a file), 130 for Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +24,7 @@ from cxrfeat.errors import CxrfeatError
 
 
 class UserError(click.ClickException):
-    """A CxrfeatError on its way to the terminal: its sentence, and exit code 2."""
+    """An error on its way to the terminal: its sentence, and exit code 2."""
 
     exit_code = 2
 
@@ -21,13 +33,19 @@ class UserError(click.ClickException):
 
 
 class Command(click.Command):
-    """A command of ours."""
+    """A command of ours; `interrupted` says what Ctrl-C leaves."""
+
+    def __init__(self, *args: Any, interrupted: str = "", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.interrupted = interrupted
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except CxrfeatError as error:
             raise UserError(as_flags(str(error))) from error
+        except KeyboardInterrupt as stop:
+            raise Interrupted(str(stop) or self.interrupted) from None
 
 
 class Group(click.Group):
@@ -36,19 +54,134 @@ class Group(click.Group):
     command_class = Command
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a command, with what it leaves."""
+
+
+class Program(Group):
+    """The whole program: every way it can end is here."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        attach_log()
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+            flush()
+        except BaseException as error:
+            code = _ended_by(error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _ended_by(error: BaseException) -> int:
+    """Say what ended the program, and return its exit code."""
+    cause = error.__cause__ if isinstance(error, click.Abort) else error
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    if isinstance(cause, KeyboardInterrupt) or _stop_asked:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left is to end; a second one would be a traceback
+        _say(f"stopped. {cause}" if isinstance(cause, Interrupted) and str(cause) else "stopped.")
+        return 130
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):  # `cxrfeat ... | head`
+        _drop_stdout()
+        return 141
+    if isinstance(error, CxrfeatError):
+        _say(f"error: {error}")
+    elif isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"error: {error.strerror}{where}. Check the disk, its free space and its permissions.")
+    elif isinstance(error, MemoryError):
+        _say("error: not enough memory.")
+    else:
+        _say(f"error: an unexpected {type(error).__name__}. This is a bug; please report it.{_keep_traceback(error)}")
+    _drop_stdout()
+    return 2
+
+
+def _keep_traceback(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle, name = tempfile.mkstemp(prefix="cxrfeat-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        return ""
+    return f" Its traceback is in {name}; look it through for names of patients before you send it."
+
+
+def _say(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except (OSError, ValueError):  # stderr is closed or full: the exit code is all that is left
+        return
+
+
+def flush() -> None:
+    """Write out what was printed, while a failing disk can still be reported."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _drop_stdout() -> None:
+    """Let nothing more go to a stdout that fails; the interpreter would complain at its end."""
+    try:
+        flush()
+    except (OSError, ValueError):
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+_stop_asked = 0.0
+"""When Ctrl-C came first, seconds of the monotonic clock."""
+
+BOUNCE = 2.0
+"""Seconds after a Ctrl-C in which another is the same: it would interrupt the cleaning up."""
+
+
+def prepare_process() -> None:
+    """Make this process ready for whatever it is started with: closed streams, names that are not UTF-8, Ctrl-C."""
+    # TensorFlow's lines on stderr would bury our own; errors still come through.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for number in range(3):  # a file opened as number 1 would get what libraries print
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+    # Imports may swallow a KeyboardInterrupt or turn it into another error: what was asked is remembered.
+    signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(*_: Any) -> None:
+    global _stop_asked
+    if not _stop_asked or time.monotonic() - _stop_asked > BOUNCE:
+        _stop_asked = time.monotonic()
+        raise KeyboardInterrupt
+
+
 class LogHandler(logging.Handler):
     """What the library logs, as lines on stderr; warnings say that they are."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(("warning: " if record.levelno >= logging.WARNING else "") + as_flags(record.getMessage()), err=True)
+        _say(("warning: " if record.levelno >= logging.WARNING else "") + as_flags(record.getMessage()))
 
 
 def attach_log() -> None:
-    """Have the library's log shown, once."""
+    """Show the library's log and its warnings; those of other packages are not for the user."""
     log = logging.getLogger("cxrfeat")
     if not any(isinstance(handler, LogHandler) for handler in log.handlers):
         log.addHandler(LogHandler())
         log.setLevel(logging.INFO)
+        own = str(Path(__file__).parent.with_name("cxrfeat"))
+
+        def show(message: Any, category: Any, filename: str, *_: Any) -> None:
+            if filename.startswith(own):
+                log.warning("%s", message)
+
+        warnings.showwarning = show  # type: ignore[assignment]
 
 
 def as_flags(message: str) -> str:

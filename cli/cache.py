@@ -113,10 +113,10 @@ def verify(
     paths = _image_paths(path, images, study, needed=deep)
     recompute = None
     if deep:
-        from cxrfeat._extract import recompute as run_again
+        from cxrfeat._extract import embed
 
         def recompute(recipe, files):
-            return run_again(recipe, files, weights=weights)
+            return embed(files, recipe, weights=weights) if weights else embed(files, recipe)
 
     with progress_bar("verify", "rows") as progress:
         report = check(path, paths, recompute, sample, seed, progress)

@@ -30,11 +30,11 @@ def command(out: str, as_json: bool, **options) -> None:
       cxrfeat demo
       cd cxrfeat-demo && cxrfeat evaluate --by sex
     """
-    from cxrfeat._demo import run_demo
+    from cxrfeat import demo as run_demo
     from cxrfeat._report.tables import flat
 
     started = time.monotonic()
-    demo = run_demo(out, **options, tell=say, progress=progress_bar)
+    demo = run_demo(out, **options, progress=progress_bar)
     seconds = time.monotonic() - started
     if as_json:
         print_json({**vars(demo), "seconds": round(seconds, 1)})

@@ -24,9 +24,9 @@ def command(deep: bool, as_json: bool) -> None:
       cxrfeat doctor
       cxrfeat doctor --deep --json
     """
-    from cxrfeat._doctor import examine
+    from cxrfeat import doctor
 
-    checks = examine(deep=deep)
+    checks = doctor(deep=deep)
     failed = [c for c in checks if c.state == "fail"]
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(c) for c in checks]})

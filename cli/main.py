@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 
 import click
 
-from .base import attach_log
+from .base import Program, prepare_process
 
-# Command, module, first line of its help. The line stands here so that `cxrfeat --help` imports none of the modules.
+# Command, module, first line of its help. The line is here so that `cxrfeat --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole job on the embedded sample."),
     "sample": ("sample", "Copy the embedded X-rays into a folder, to try things on."),
@@ -21,17 +19,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Metrics of a run, with intervals, by group."),
     "roc": ("roc", "Draw ROC curves."),
     "compare": ("compare", "Compare runs on the same images, with tests."),
-    "gradcam": ("gradcam", "Draw where in the image the evidence for a finding lies."),
+    "gradcam": ("gradcam", "Draw where in the image the evidence for a finding is."),
     "localize": ("localize", "Score maps against the radiologists' boxes."),
     "report": ("report", "Write one self-contained HTML report."),
     "reproduce": ("reproduce", "Reproduce the reference paper."),
-    "cache": ("cache", "List, check, mend, join and export embedding files."),
+    "cache": ("cache", "List, check, repair, join and export embedding files."),
     "weights": ("weights", "List and fetch backbone weights."),
     "doctor": ("doctor", "Check this machine and say how to fix what is wrong."),
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Program):
     """A group whose subcommands are imported when they are called, and listed without being imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -46,10 +44,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context):
-        attach_log()
-        return super().invoke(ctx)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -67,13 +61,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the installed command."""
-    # TensorFlow's chatter on stderr would bury our own lines; errors still come through.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        cli.main(prog_name="cxrfeat")
-    except BrokenPipeError:  # `cxrfeat … | head`
-        sys.stderr.close()
-        sys.exit(141)
+    prepare_process()
+    cli.main(prog_name="cxrfeat")
 
 
 if __name__ == "__main__":

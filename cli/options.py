@@ -1,20 +1,86 @@
-"""Options that several commands share."""
+"""Options that several commands share; their choices come from the registries when they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterable
 from functools import wraps
+from pathlib import Path
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 STUDY = "A study file, a name under studies/, or `sample`"
+
+
+class OneOf(click.ParamType):
+    """One of the names that `module:attribute` has: a registry, a mapping or a sequence, imported on use."""
+
+    name = "choice"
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    @property
+    def choices(self) -> list[str]:
+        module, _, attribute = self.place.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        return list(getattr(found, "names", found))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value not in (choices := self.choices):
+            what = param.name if param else self.name
+            self.fail(f"unknown {what} {value!r}; choose one of {', '.join(choices)}.", param, ctx)
+        return value
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.choices)}]"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in self.choices if name.startswith(incomplete)]
+
+
+class Named(click.ParamType):
+    """A text that the shell completes: names of things here, and files."""
+
+    name = "text"
+
+    def __init__(self, complete: Callable[[click.Context], Iterable[str]], files: bool = True) -> None:
+        self.complete, self.files = complete, files
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in self.complete(ctx) if name.startswith(incomplete)]
+        return found or ([CompletionItem(incomplete, type="file")] if self.files else [])
+
+
+def _studies(ctx: click.Context) -> list[str]:
+    return [*sorted(path.stem for path in Path("studies").glob("*.csv")), "sample"]
+
+
+def _runs(ctx: click.Context) -> list[str]:
+    newest = sorted(Path("runs").glob("*/head.json"), key=lambda path: -path.stat().st_mtime)
+    return [path.parent.name for path in newest]
+
+
+def _labels(ctx: click.Context) -> list[str]:
+    from cxrfeat._labels import NIH_LABELS
+
+    return list(NIH_LABELS)
+
+
+STUDY_NAME, RUN_NAME, LABEL_NAME = Named(_studies), Named(_runs), Named(_labels, files=False)
+BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
+ENGINE = OneOf("cxrfeat._backbones.engine:ENGINES")
 
 
 def study_argument(command: Callable) -> Callable:
     """The study, as STUDY or as `--study STUDY`, so that what is right for one command is right for all."""
 
-    @click.argument("study", required=False)
-    @click.option("--study", "named", metavar="STUDY", help=f"{STUDY}: the same as STUDY. Default: the only one.")
+    @click.argument("study", required=False, type=STUDY_NAME)
+    @click.option(
+        "--study", "named", metavar="STUDY", type=STUDY_NAME, help=f"{STUDY}: the same as STUDY. Default: the only one."
+    )
     @wraps(command)
     def taking(study: str | None, named: str | None, **options: object) -> object:
         if study and named and study != named:
@@ -24,7 +90,14 @@ def study_argument(command: Callable) -> Callable:
     return taking
 
 
-run_option = click.option("--run", "run", metavar="RUN", help="Run folder. Default: the newest under runs/.")
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that the user gave; the library has the defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+run_option = click.option(
+    "--run", "run", metavar="RUN", type=RUN_NAME, help="Run folder. Default: the newest under runs/."
+)
 split_option = click.option("--split", default="test", show_default=True, help="Which images.")
 anyway_option = click.option(
     "--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so."
@@ -65,6 +138,6 @@ weights_option = click.option(
     "--weights",
     multiple=True,
     metavar="PATH",
-    help="Where the backbone's weights file lies now; one per backbone, in order.",
+    help="Where the backbone's weights file is now; one per backbone, in order.",
 )
-engine_option = click.option("--engine", default="auto", show_default=True, help="auto, openvino or tensorflow.")
+engine_option = click.option("--engine", type=ENGINE, default="auto", show_default=True, help="What runs the network.")

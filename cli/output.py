@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import signal
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +14,8 @@ import click
 
 from cxrfeat._progress import Progress, silent
 
+from .base import Interrupted
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
@@ -22,14 +24,18 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def stopped(text: str) -> click.exceptions.Exit:
-    """Say what Ctrl-C left, and return what ends the command with 130.
+def ended(path: Any, fact: str = "", then: str = "") -> None:
+    """End a step: the number that matters and the next command on stderr, the path of what was made on stdout."""
+    if fact:
+        say(fact)
+    click.echo(path)
+    if then:
+        say(f"next: {then}")
 
-    From here on Ctrl-C is ignored: all that is left is to end, and a second one would end in a traceback.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    say(text)
-    return click.exceptions.Exit(130)
+
+def stopped(text: str) -> KeyboardInterrupt:
+    """Return what ends a command at Ctrl-C with 130 and what it leaves."""
+    return Interrupted(text.removeprefix("stopped; "))
 
 
 def print_json(result: Any) -> None:
@@ -40,22 +46,41 @@ def print_json(result: Any) -> None:
 def print_table(
     rows: Sequence[Mapping[str, Any]], title: str = "", columns: Sequence[str] | None = None, digits: int = 3
 ) -> None:
-    """Print rows as an aligned table on stdout: numbers to the right, NaN as a dash."""
+    """Print rows as an aligned table on stdout: numbers to the right, NaN as a dash.
+
+    On a narrow terminal text is folded at spaces, then the last columns are left out; a number or a path is never
+    broken. In a pipe the table is as wide as it needs.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     columns = list(columns or (rows[0] if rows else ()))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    cells = {column: [_cell(row.get(column), digits) for row in rows] for column in columns}
+    least = {c: max(len(word) for text in (c, *cells[c]) for word in text.split(" ")) for c in columns}
+    room = _width()
+    shown = list(columns)
+    while room and len(shown) > 1 and sum(least[c] for c in shown) + 2 * (len(shown) - 1) > room:
+        shown.pop()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in shown:
         number = any(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column), digits) for column in columns))
-    console = Console(highlight=False, markup=False, width=None if _is_terminal() else 140)
+        table.add_column(column, justify="right" if number else "left", min_width=least[column])
+    for row in zip(*(cells[column] for column in shown), strict=True):
+        table.add_row(*row)
+    need = sum(max(map(len, (c, *cells[c]))) for c in shown) + 2 * len(shown)
+    fold = max(room or need, sum(least[c] for c in shown) + 2 * (len(shown) - 1))
+    console = Console(highlight=False, markup=False, soft_wrap=False, width=fold)
     if title:  # not the table's own title, which is folded to a narrow table's width
-        console.print(title)
+        click.echo(title)
     console.print(table)
+    if left_out := columns[len(shown) :]:
+        say(f"left out for want of width: {', '.join(left_out)}.")
+
+
+def _width() -> int:
+    """Columns of the terminal, 0 where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 @contextmanager
@@ -77,18 +102,15 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
     )
     console = Console(stderr=True)
-    with Bar(*columns, console=console, refresh_per_second=4) as bar:
+    # It vanishes at the end, and lines of the log go above it; what goes to stdout is not taken from there.
+    with Bar(*columns, console=console, refresh_per_second=4, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None, rate="-", note="")
 
-        def tell(done: int, total: int, note: str = "") -> None:
+        def show(done: int, total: int, note: str = "") -> None:
             speed = bar.tasks[task].speed
             bar.update(task, completed=done, total=total, note=note, rate=f"{speed:.1f}" if speed else "-")
 
-        yield tell
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
+        yield show
 
 
 def _cell(value: Any, digits: int) -> str:

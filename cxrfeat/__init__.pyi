@@ -1,12 +1,15 @@
 from . import errors as errors
 from ._datasets import Dataset as Dataset
 from ._datasets import read_study as read_study
+from ._demo import demo as demo
+from ._doctor import doctor as doctor
 from ._evaluate.comparison import compare as compare
 from ._explain.localize import localize as localize
+from ._extract import embed as embed
 from ._extract import extract as extract
 from ._extract import make_recipe as make_recipe
 from ._heads import fit_head as fit_head
-from ._heads import predict as predict
+from ._predict import predict as predict
 from ._recipe import Recipe as Recipe
 from ._run import Run as Run
 from ._sample import copy_sample as copy_sample

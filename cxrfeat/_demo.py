@@ -1,28 +1,32 @@
 """The whole job on the embedded sample, from the table of images to a panel of maps.
 
-Everything lands in one folder, laid out as a project of the user's own would be (`studies/`, `cache/`, `runs/`), so
-that every other command can be tried there afterwards. What is done already is not done again.
+Everything is written into one folder, laid out as a project of the user's own (`studies/`, `cache/`, `runs/`), so that
+every other command can be tried there afterwards. What is done already is not done again.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cxrfeat import _html
 from cxrfeat import _sample as sample
 from cxrfeat._progress import Progress, silent
 from cxrfeat._run import Run
 from cxrfeat._summary import summarise
+
+_log = logging.getLogger(__name__)
 
 BACKBONE, PASSES = "densenet121", 2
 REPLICATES = 500
 PANELS = 3
 
 
-@dataclass
+@dataclass(repr=False)
 class Demo:
     """What the demo made.
 
@@ -35,11 +39,11 @@ class Demo:
     macro_auroc : float
         Over the labels for which it is defined, on the test split.
     accuracy, all_negative : float
-        Correct labels over images times labels at 0.5, and the same for calling everything absent.
+        Correct labels over images times labels at 0.5, and the same for the always-negative baseline.
     rows : list of dict
         One row per label: positives, AUROC, its interval; the macro average last.
     made : dict of str to pathlib.Path
-        What was written, by a few words on each.
+        The files written, by what they are.
     """
 
     folder: Path
@@ -50,47 +54,62 @@ class Demo:
     rows: list[dict[str, Any]] = field(default_factory=list)
     made: dict[str, Path] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        warning = ", RANDOM weights: not a result" if self.random else ""
+        return f"<Demo in {self.folder}: macro AUROC {self.macro_auroc:.3f}{warning}>"
 
-def run_demo(
+    def _repr_html_(self) -> str:
+        return _html.page(repr(self)[1:-1], self.made, self.rows)
+
+
+def demo(
     out: str | Path = "cxrfeat-demo",
     *,
     weights: str = "auto",
     passes: int = PASSES,
     engine: str = "auto",
-    tell: Callable[[str], None] = lambda text: None,
     progress: Callable[[str], AbstractContextManager[Progress]] = lambda title: nullcontext(silent),
 ) -> Demo:
-    """Run both stages on the sample.
+    """Run both stages on the embedded sample: study, embeddings, head, evaluation, maps.
 
     Parameters
     ----------
     out : path
-        The folder that everything lands in; what an earlier, even an interrupted demo left there is used.
+        The folder to write into; what an earlier, even an interrupted demo left there is used.
     weights, passes, engine
-        See `extract.extract`. With `auto`, random weights stand in where ImageNet's cannot be had.
-    tell : callable
-        Given a line on each step.
+        As for `extract`. With `auto`, random weights are used where ImageNet's are not available.
     progress : callable
-        Given a title, a context manager for the progress of a long step.
+        Given a title, returns a context manager for the progress of a long step.
+
+    Returns
+    -------
+    Demo
 
     Raises
     ------
     CxrfeatError
         As the steps do.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> done = cxr.demo(".", weights="random:0", passes=0)
+    >>> done.random, sorted(done.made)[0]
+    (True, 'Grad-CAM of ...')
     """
-    demo = Demo(Path(out))
-    _table(demo, tell)
-    embeddings = _embeddings(demo, weights, passes, engine, tell, progress)
-    run = _head(demo, embeddings, tell, progress)
-    _evaluation(demo, run, tell, progress)
-    _maps(demo, run, engine, tell, progress)
-    return demo
+    done = Demo(Path(out))
+    _table(done)
+    embeddings = _embeddings(done, weights, passes, engine, progress)
+    run = _head(done, embeddings, progress)
+    _evaluation(done, run, progress)
+    _maps(done, run, engine, progress)
+    return done
 
 
-def _table(demo: Demo, tell: Callable[[str], None]) -> None:
+def _table(demo: Demo) -> None:
     study = sample.study()
     summary = summarise(study)
-    tell(f"1/5 study: {summary.images['all']} images of {summary.patients['all']} patients; {summary.leakage()}.")
+    _log.info(f"1/5 study: {summary.images['all']} images of {summary.patients['all']} patients; {summary.leakage()}.")
     from cxrfeat._report import figures
 
     demo.made["study"] = study.save(demo.folder / "studies" / f"{sample.NAME}.csv")
@@ -98,31 +117,29 @@ def _table(demo: Demo, tell: Callable[[str], None]) -> None:
     figures.class_frequencies(study, demo.made["class frequencies"])
 
 
-def _embeddings(
-    demo: Demo, weights: str, passes: int, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
-) -> Path:
+def _embeddings(demo: Demo, weights: str, passes: int, engine: str, progress: Callable[..., Any]) -> Path:
     from cxrfeat._extract import extract
 
-    tell(f"2/5 embeddings: {BACKBONE}, pass 0 and {passes} augmented passes.")
+    _log.info(f"2/5 embeddings: {BACKBONE}, pass 0 and {passes} augmented passes.")
     with progress("extract") as bar:
         done = extract(
             sample.study(), cache=demo.folder / "cache", backbone=BACKBONE, weights=weights, passes=passes,
-            engine=engine, progress=bar, tell=tell,
+            engine=engine, progress=bar,
         )  # fmt: skip
-    tell(f"    {done.describe()}")
+    _log.info(f"    {done.describe()}")
     demo.random = done.recipe.random
     demo.made["embeddings"] = done.path
     return done.path
 
 
-def _head(demo: Demo, embeddings: Path, tell: Callable[[str], None], progress: Callable[..., Any]) -> Run:
+def _head(demo: Demo, embeddings: Path, progress: Callable[..., Any]) -> Run:
     from cxrfeat._heads import fit_head
 
-    tell("3/5 head: logistic, with the class weights of the reference paper.")
+    _log.info("3/5 head: logistic, with the class weights of the reference paper.")
     out = demo.folder / "runs" / f"{sample.NAME}-{BACKBONE}-logistic-weighted"
     demo.made["run"] = out
     if (run := Run.earlier(out, embeddings, sample.study())) is not None:
-        tell("    it is there already.")
+        _log.info("    the head is fitted already.")
         return run
     with progress("fit head") as bar:
         return fit_head(
@@ -130,11 +147,11 @@ def _head(demo: Demo, embeddings: Path, tell: Callable[[str], None], progress: C
         )
 
 
-def _evaluation(demo: Demo, run: Run, tell: Callable[[str], None], progress: Callable[..., Any]) -> None:
+def _evaluation(demo: Demo, run: Run, progress: Callable[..., Any]) -> None:
     from cxrfeat._evaluate import evaluate_run
     from cxrfeat._report import evaluation, figures, tables
 
-    tell("4/5 evaluation on the test split.")
+    _log.info("4/5 evaluation on the test split.")
     with progress("bootstrap") as bar:
         found = evaluate_run(run, replicates=REPLICATES, progress=bar)
     evaluation.write(found, run, draw=False)
@@ -147,10 +164,10 @@ def _evaluation(demo: Demo, run: Run, tell: Callable[[str], None], progress: Cal
     demo.made["metrics"] = run.path / "metrics.csv"
 
 
-def _maps(demo: Demo, run: Run, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]) -> None:
+def _maps(demo: Demo, run: Run, engine: str, progress: Callable[..., Any]) -> None:
     from cxrfeat._report import gallery
 
-    tell(f"5/5 Grad-CAM: the {PANELS} clearest true positives, the 4 most probable findings of each.")
+    _log.info(f"5/5 Grad-CAM: the {PANELS} clearest true positives, the 4 most probable findings of each.")
     targets = gallery.choose_targets(run, limit=PANELS)
     with progress("explain") as bar:
         done = gallery.make(run, targets, engine=engine, progress=bar)

@@ -1,4 +1,4 @@
-"""A look at the machine: what is there, what is missing, and what to do about it."""
+"""Check this machine: what works, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from cxrfeat import _html
 from cxrfeat import _machine as machine
 from cxrfeat import _sample as sample
 from cxrfeat._backbones import weights
@@ -29,7 +30,7 @@ LITTLE_DISK, NO_DISK = 2e9, 2e8
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One thing checked.
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class Check:
     found : str
         What was found.
     fix : str
-        What to do; empty where there is nothing to do.
+        What to do; empty if nothing.
     """
 
     name: str
@@ -49,24 +50,46 @@ class Check:
     fix: str = ""
 
 
-def examine(folder: str | Path = ".", deep: bool = False) -> list[Check]:
-    """Look at everything that an installation of cxrfeat stands on.
+class Checks(list[Check]):
+    """Checks in a fixed order; prints as a table."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return not any(check.state == "fail" for check in self)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{c.state:<5}{c.name}: {c.found}{f' -> {c.fix}' if c.fix else ''}" for c in self)
+
+    def _repr_html_(self) -> str:
+        return _html.page("cxrfeat doctor", None, [vars(check) for check in self])
+
+
+def doctor(folder: str | Path = ".", *, deep: bool = False) -> Checks:
+    """Check everything that cxrfeat needs on this machine.
 
     Parameters
     ----------
     folder : str or Path
-        Where embedding files and runs are going to be written.
+        Where embedding files and runs will be written.
     deep : bool
-        Import every package and ask TensorFlow for its devices, which takes some ten seconds.
+        Import every package and ask TensorFlow for its devices, which takes about ten seconds.
 
     Returns
     -------
-    list of Check
-        In a fixed order.
+    Checks
+        A list; each check has `name`, `state` (`ok`, `warn`, `fail`), `found` and `fix`.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> checks = cxr.doctor()
+    >>> checks.ok, checks[0].name
+    (True, 'python')
     """
     checks = [_python(), *_packages(), *_extras(), _processor()]
     checks += _imports() if deep else []
-    return [*checks, _engine(deep), *_disk(Path(folder)), _cache(), *_weights(), _sample(), _locale()]
+    return Checks([*checks, _engine(deep), *_disk(Path(folder)), _cache(), *_weights(), _sample(), _locale()])
 
 
 def _python() -> Check:
@@ -123,7 +146,7 @@ def _imports() -> Iterator[Check]:
         try:
             if version:
                 importlib.import_module(module)
-        except Exception as error:  # whatever a broken installation raises is what the user has to be told
+        except Exception as error:  # a broken installation may raise anything
             broken.append(module)
             fix = f"pip install --force-reinstall '{requirement.name}{requirement.specifier}'"
             yield Check(f"import {module}", "fail", f"{type(error).__name__}: {error}".splitlines()[0], fix)

@@ -1,24 +1,32 @@
 """A project folder: `studies/`, `cache/` and `runs/`, and what is taken there when nothing is named.
 
-What was chosen is logged, so that a default is never silent.
+The choice is logged, so that a default is never silent.
 """
 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cxrfeat.errors import NotFoundError
+from cxrfeat.errors import CxrfeatError, NotFoundError
+
+if TYPE_CHECKING:
+    from cxrfeat._recipe import Recipe
+    from cxrfeat._study import Study
 
 _log = logging.getLogger(__name__)
 
 STUDIES, CACHE, RUNS = Path("studies"), Path("cache"), Path("runs")
 
 
-def study_path(given: str | Path | None = None) -> Path:
+def study_path(given: str | Path | None = None, embedded: bool = False) -> Path:
     """Return the path of what is named as a study, else of the only study file under `studies/`.
 
     A name without a folder or an ending is looked up under `studies/` first; what is not there is taken as a path.
+    With `embedded`, the default is the study of the newest embeddings under `cache/`.
 
     Raises
     ------
@@ -33,6 +41,9 @@ def study_path(given: str | Path | None = None) -> Path:
         if path.exists():
             _log.info("study: %s", finished)
         return finished
+    if embedded and (newest := next(_embedded(), None)) is not None:
+        _log.info("study: %s (of the newest embeddings)", newest)
+        return newest
     found = sorted(STUDIES.glob("*.csv"))
     if not found:
         raise NotFoundError("No study found. Run `cxrfeat study build`, or name `sample`, the embedded one.")
@@ -42,12 +53,43 @@ def study_path(given: str | Path | None = None) -> Path:
     return found[0]
 
 
-def embedding_path(given: str | Path | None = None, study_name: str | None = None) -> Path:
-    """Return the embedding file named, else the newest under `cache/`, of this study if one is named."""
+def embedding_path(
+    given: str | Path | None = None, study: Study | str | None = None, recipe: Recipe | None = None
+) -> Path:
+    """Return the embedding file named, else the newest under `cache/` that fits.
+
+    A study's are those with all of its images, its own default files first; a recipe's have the same pass 0.
+    """
     if given:
         return Path(given)
-    pattern = f"{study_name}-*.h5" if study_name else "*.h5"
-    return _newest(list(CACHE.glob(pattern)), "embedding file", CACHE / pattern, "cxrfeat extract")
+    name = getattr(study, "name", study)
+    best: dict[int, list[Path]] = {}
+    for path in _newest_first(list(CACHE.glob("*.h5"))):
+        rank = _rank(path, study, recipe)
+        if rank is not None:
+            best.setdefault(rank, []).append(path)
+    where = CACHE / (f"{name}-{recipe.backbone if recipe else '*'}-*.h5" if name else "*.h5")
+    return _first(best[min(best)] if best else [], "embedding file", where, "cxrfeat extract")
+
+
+def _rank(path: Path, study: Study | str | None, recipe: Recipe | None) -> int | None:
+    """How well an embedding file fits, 0 best; None if it does not."""
+    from cxrfeat._store import EmbeddingFile  # not above: it brings h5py
+
+    if study is None and recipe is None:
+        return 0
+    try:
+        with EmbeddingFile.open(path) as file:
+            if recipe is not None and file.recipe.pass0 != recipe.pass0:
+                return None
+            own = _study_name(path, file.recipe) == getattr(study, "name", study)
+            if study is None or isinstance(study, str):
+                return 0 if study is None or own else None
+            there = {*file.image_ids.tolist(), *(image_id for image_id, _, _ in file.failed)}
+    except CxrfeatError:
+        return None
+    whole = there.issuperset(study.ids.tolist())
+    return (0 if own else 1) if whole else 2 if own else None
 
 
 def run_path(given: str | Path | None = None) -> Path:
@@ -55,12 +97,36 @@ def run_path(given: str | Path | None = None) -> Path:
     if given:
         path = Path(given)
         return path if path.exists() or not (RUNS / path).exists() else RUNS / path
-    return _newest([p.parent for p in RUNS.glob("*/head.json")], "run", RUNS / "*", "cxrfeat fit-head")
+    newest = _newest_first(list(RUNS.glob("*/head.json")))
+    return _first([path.parent for path in newest], "run", RUNS / "*", "cxrfeat fit-head")
 
 
-def _newest(found: list[Path], what: str, where: Path, command: str) -> Path:
+def _newest_first(found: list[Path]) -> list[Path]:
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _first(found: list[Path], what: str, where: Path, command: str) -> Path:
     if not found:
         raise NotFoundError(f"No {what} found at {where}. Run `{command}`.")
-    path = max(found, key=lambda p: p.stat().st_mtime)
-    _log.info("%s: %s%s", what, path, f" (the newest of {len(found)})" if len(found) > 1 else "")
-    return path
+    _log.info("%s: %s%s", what, found[0], f" (the newest of {len(found)})" if len(found) > 1 else "")
+    return found[0]
+
+
+def _study_name(path: Path, recipe: Recipe) -> str:
+    """Name of the study whose default embedding file this is; empty if it is not a default name."""
+    found = re.fullmatch(rf"(.+)-{re.escape(recipe.backbone)}-{recipe.sha256[:8]}(-\d+)?", path.stem)
+    return found[1] if found else ""
+
+
+def _embedded() -> Iterator[Path]:
+    """Study files of the embeddings under `cache/`, newest first."""
+    from cxrfeat._store import EmbeddingFile  # not above: it brings h5py
+
+    for path in _newest_first(list(CACHE.glob("*.h5"))):
+        try:
+            with EmbeddingFile.open(path) as file:
+                name = _study_name(path, file.recipe)
+        except CxrfeatError:
+            continue
+        if name == "sample" or (name and (STUDIES / f"{name}.csv").is_file()):
+            yield study_path(name)

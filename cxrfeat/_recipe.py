@@ -1,7 +1,7 @@
-"""The recipe: everything that decides an embedding's value, and nothing that does not.
+"""The recipe: everything that decides an embedding's value, and nothing else.
 
-The engine, the batch size and the device are not in it: engines agree within 1e-4, and a file says in its provenance
-which of them ran. Two files with the same recipe hold the same numbers for the same image.
+The engine, the batch size and the device are not in it: engines agree within 1e-4, and a file records in its
+provenance which of them ran. Two files with the same recipe hold the same numbers for the same image.
 """
 
 from __future__ import annotations
@@ -9,22 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
+from cxrfeat import _html
 from cxrfeat.errors import RecipeError
 
-PREPROCESSING = ("torch", "caffe", "unit")
+FORMAT_VERSION = 1
+"""Newest version of the JSON form. A field that a later version adds declares `metadata={"since": 2}` and a default."""
+
+DEFAULTS: dict[str, Any] = {
+    "backbone": "densenet121",
+    "weights": "auto",
+    "size": 224,
+    "interpolation": "area",
+    "policy": "mild",
+    "passes": 0,
+    "seed": 0,
+}
+"""What `make_recipe` takes where an option is not given; here, since help texts show it and import no numpy."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
-    """What an embedding file was made by.
+    """What an embedding file was made by; `make_recipe` makes one from options.
 
     Attributes
     ----------
     backbone : str
-        `densenet121` or `resnet50`.
+        Name of the network, such as `densenet121`.
     weights : str
         `imagenet`, `random:SEED`, or the name of a weights file without its folder.
     weights_sha256 : str
@@ -32,7 +45,8 @@ class Recipe:
     layer : str
         The layer whose global average is the embedding.
     preprocessing : str
-        `torch` or `caffe` (the backbone's own mode in keras.applications) or `unit` ([0, 1], the reference paper's).
+        Name of the normalisation: `torch`, `caffe` (the backbone's own mode in keras.applications) or `unit` ([0, 1],
+        the reference paper's).
     size : int
         Side of the square network input, pixels.
     interpolation : str
@@ -43,6 +57,20 @@ class Recipe:
         Seed of the augmentation draws; 0 without augmented passes.
     passes : int
         Number of augmented passes beside pass 0.
+
+    Raises
+    ------
+    RecipeError
+        If size or passes are out of range, or augmented passes have no policy.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> recipe = cxr.Recipe("densenet121", "imagenet", "a" * 64, layer="relu", preprocessing="torch", size=224)
+    >>> recipe
+    <Recipe b2f595e5: densenet121, imagenet, 224 px>
+    >>> cxr.Recipe.from_json(recipe.to_json()) == recipe
+    True
     """
 
     backbone: str
@@ -57,8 +85,6 @@ class Recipe:
     passes: int = 0
 
     def __post_init__(self) -> None:
-        if self.preprocessing not in PREPROCESSING:
-            raise RecipeError(f"preprocessing {self.preprocessing!r} is not one of {', '.join(PREPROCESSING)}.")
         if self.passes < 0 or self.size < 1:
             raise RecipeError(f"a recipe needs size >= 1 and passes >= 0, not {self.size} and {self.passes}.")
         if self.passes == 0:  # what is never drawn must not tell two equal files apart
@@ -68,12 +94,25 @@ class Recipe:
             raise RecipeError("augmented passes need an augmentation policy.")
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces. Equal recipes give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """Canonical JSON: sorted keys, no spaces, the oldest version that can express it.
+
+        Equal recipes give equal text, in every release: version 1 has no `version` field, and a field of a later
+        version is left out at its default.
+        """
+        content, version = asdict(self), 1
+        for field in fields(self):
+            if (since := field.metadata.get("since", 1)) > 1:
+                if content[field.name] == field.default:
+                    del content[field.name]
+                else:
+                    version = max(version, since)
+        if version > 1:
+            content["version"] = version
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Read what `to_json` wrote.
+        """Read what `to_json` of this or an earlier release wrote.
 
         Parameters
         ----------
@@ -83,25 +122,32 @@ class Recipe:
         Raises
         ------
         RecipeError
-            If it is not a recipe, or has a field that this version does not know.
+            If it is not a recipe, or was written by a newer cxrfeat.
         """
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecipeError(f"not a recipe: {error}.") from error
         if not isinstance(found, dict):
-            raise RecipeError("not a recipe: it is no JSON object.")
-        known = {f.name for f in fields(cls)}
-        if unknown := set(found) - known:
-            raise RecipeError(f"the recipe has a field {sorted(unknown)[0]!r} that this version does not know.")
-        try:
-            return cls(**found)
-        except TypeError as error:
-            raise RecipeError(f"not a recipe: {error}.") from error
+            raise RecipeError("not a recipe: it is not a JSON object.")
+        version = found.pop("version", 1)
+        known = {f.name: f for f in fields(cls) if f.metadata.get("since", 1) <= (version if _is_int(version) else 0)}
+        newest = max(FORMAT_VERSION, *(f.metadata.get("since", 1) for f in fields(cls)))
+        if not _is_int(version) or not 1 <= version <= newest:
+            raise RecipeError(f"the recipe has version {version!r}; this cxrfeat reads 1 to {newest}. Upgrade cxrfeat.")
+        if unknown := set(found) - set(known):
+            raise RecipeError(f"the recipe has a field {sorted(unknown)[0]!r} that version {version} does not know.")
+        for name, field in known.items():
+            if name not in found:
+                if field.default is MISSING:
+                    raise RecipeError(f"not a recipe: it has no field {name!r}.")
+            elif not _TYPES[str(field.type)](found[name]):
+                raise RecipeError(f"not a recipe: field {name!r} is {found[name]!r}, not of type {field.type}.")
+        return cls(**found)
 
     @property
     def sha256(self) -> str:
-        """Hash of the canonical JSON, hexadecimal."""
+        """Hash of the canonical JSON, hexadecimal: the recipe's identity."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
@@ -115,7 +161,7 @@ class Recipe:
         return self.weights.startswith("random:")
 
     def describe(self) -> str:
-        """A few words for titles and tables."""
+        """Short description for titles and tables."""
         weights = f"RANDOM weights ({self.weights})" if self.random else self.weights
         passes = f", pass 0 + {self.passes} augmented" if self.passes else ""
         unit = ", [0,1] input" if self.preprocessing == "unit" else ""
@@ -131,3 +177,24 @@ class Recipe:
         """
         mine, theirs = asdict(self), asdict(other)
         return "; ".join(f"{k}: {mine[k]!r} against {theirs[k]!r}" for k in mine if mine[k] != theirs[k])
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __repr__(self) -> str:
+        return f"<Recipe {self.sha256[:8]}: {self.describe()}>"
+
+    def _repr_html_(self) -> str:
+        return _html.page(f"Recipe {self.sha256[:8]}", {"": self.describe()} | asdict(self))
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_TYPES = {
+    "str": lambda value: isinstance(value, str),
+    "int": _is_int,
+    "Mapping[str, Any] | None": lambda value: value is None or isinstance(value, dict),
+}
+"""What JSON may hold for a field's declared type."""

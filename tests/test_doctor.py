@@ -25,7 +25,7 @@ def healthy(tmp_path, monkeypatch):
 
 
 def found(**options) -> dict[str, doctor.Check]:
-    return {check.name: check for check in doctor.examine(**options)}
+    return {check.name: check for check in doctor.doctor(**options)}
 
 
 def test_a_healthy_machine_fails_in_nothing_and_is_told_how_to_get_weights(healthy):
@@ -88,7 +88,7 @@ def test_the_command_exits_with_1_only_when_something_fails(healthy, tmp_path, m
 
 def test_without_deep_nothing_heavy_is_imported(tmp_path):
     code = (
-        "import sys; from cxrfeat._doctor import examine; examine();"
+        "import sys; from cxrfeat import doctor; doctor();"
         "print([m for m in ('tensorflow', 'keras', 'onnx', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
     env = os.environ | {"CXRFEAT_CACHE": str(tmp_path), "KERAS_HOME": str(tmp_path)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrfeat._backbones import open_engine, registry, weights
+from cxrfeat._backbones import open_engine
 from cxrfeat._extract import extract, make_recipe, pipeline
 from cxrfeat._study import Study
 
@@ -19,10 +19,10 @@ ids = [f"{i}-{Path(f).stem}" for i, f in enumerate(files)]
 table = pd.DataFrame({"image_id": ids, "path": files, "patient_id": ids, "split": "train", "Mass": 1.0})
 study = Study(table, ("Mass",), "bench")
 options = {"backbone": backbone, "weights": "random:0", "size": size, "passes": passes}
-recipe = make_recipe(registry.get(backbone), weights.Weights("random:0"), size)
-extract(study.take(range(min(16, len(files)))), out.with_suffix(".warm.h5"), **options)
+recipe = make_recipe(backbone, weights="random:0", size=size)
+extract(study.take(range(min(16, len(files)))), out=out.with_suffix(".warm.h5"), **options)
 begun = time.perf_counter()
-result = extract(study, out, **options)
+result = extract(study, out=out, **options)
 answer = {"seconds": time.perf_counter() - begun, "images": len(files), "worker_seconds": vars(result.seconds)}
 answer["engine"] = result.engine
 if bound:  # the two parts alone, in the same process: the network with every stream busy, and preparation on one core

@@ -1,6 +1,7 @@
 """Stage one: study + recipe -> embedding file."""
 
-from cxrfeat._extract.extraction import Extraction, extract, recompute
+from cxrfeat._extract.extraction import Extraction, extract
+from cxrfeat._extract.images import embed
 from cxrfeat._extract.recipes import make_recipe
 
-__all__ = ["Extraction", "extract", "make_recipe", "recompute"]
+__all__ = ["Extraction", "embed", "extract", "make_recipe"]

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import datetime
+import logging
+import os
+import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 
+from cxrfeat import __version__, _html
+from cxrfeat import _project as project
 from cxrfeat._backbones import engine as engines
-from cxrfeat._backbones import registry, weights_for
+from cxrfeat._backbones import registry
 from cxrfeat._backbones.engine import Engine
-from cxrfeat._backbones.registry import DEFAULT_SIZE
-from cxrfeat._extract import pipeline, plan, provenance, seen
+from cxrfeat._datasets import read_study
+from cxrfeat._extract import manifest, pipeline, plan
+from cxrfeat._extract.manifest import Manifest
 from cxrfeat._extract.pipeline import Item, Seconds
-from cxrfeat._extract.recipes import choose_weights, make_recipe
-from cxrfeat._images import augment
+from cxrfeat._extract.recipes import RecipeOptions, resolve
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import Writer
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError
+
+_log = logging.getLogger(__name__)
 
 MAX_FAILURES_SHARE = 0.05
 """Share of a study's images that may be unusable before an extraction counts as failed, unless a number is given."""
@@ -31,8 +40,10 @@ MAX_FAILURES_SHARE = 0.05
 FLUSH_SECONDS = 30.0
 """No more than this much work is lost when the process is killed, however slow the machine."""
 
+PACKAGES = ("numpy", "opencv-python-headless", "openvino", "tensorflow", "keras", "h5py")
 
-@dataclass
+
+@dataclass(repr=False)
 class Extraction:
     """What an extraction did.
 
@@ -47,17 +58,15 @@ class Extraction:
     extracted : int
         Embedded now.
     kept : int
-        There already.
+        Embedded before.
     changed : list of str
         Of the images embedded now, those whose files had changed.
     gone : int
-        Kept although their files are no longer there.
+        Kept although their files are no longer on disk.
     failed : dict of str
         Reason by image id, of all images of the study that have no embedding.
     max_failures : int
         How many of those were allowed.
-    notes : list of str
-        What the store found and mended.
     engine : str
         What ran; empty if nothing had to.
     wall : float
@@ -77,7 +86,6 @@ class Extraction:
     gone: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     max_failures: int = 0
-    notes: list[str] = field(default_factory=list)
     engine: str = ""
     wall: float = 0.0
     seconds: Seconds = field(default_factory=Seconds)
@@ -88,101 +96,147 @@ class Extraction:
         """Images per second, NaN if none were extracted."""
         return self.extracted / self.wall if self.extracted and self.wall else float("nan")
 
-    def describe(self) -> str:
-        """What was done, in a few words."""
-        if not self.extracted:
-            return "they are there already."
-        return f"{self.extracted} images embedded, {self.rate:.1f} images/s with {self.engine}."
-
     @property
     def too_many_failures(self) -> bool:
         """Whether more images are unusable than were allowed."""
         return len(self.failed) > self.max_failures
 
+    def describe(self) -> str:
+        """Return what was done, in a sentence."""
+        if not self.extracted:
+            return f"nothing to do: {self.kept:,} images are embedded already."
+        changed = f", {len(self.changed):,} of them because their files changed" if self.changed else ""
+        kept = f", {self.kept:,} kept" if self.kept else ""
+        return f"{self.extracted:,} images embedded{changed}{kept}; {self.rate:.1f} images/s with {self.engine}."
+
+    def __repr__(self) -> str:
+        return f"<Extraction {self.path}: {self.images - len(self.failed):,} of {self.images:,} images>"
+
+    def _repr_html_(self) -> str:
+        facts = {"recipe": self.recipe.describe(), "images": self.images, "embedded now": self.extracted}
+        facts |= {"kept": self.kept, "unusable": len(self.failed)}
+        return _html.page(str(self.path), facts, [{"image": i, "reason": why} for i, why in self.failed.items()][:20])
+
 
 def extract(
-    study: Study,
-    out: str | Path | None = None,
+    study: Study | str | Path | None = None,
+    recipe: Recipe | None = None,
     *,
-    cache: str | Path = "cache",
-    backbone: str = "densenet121",
-    weights: str = "auto",
-    size: int = DEFAULT_SIZE,
-    preprocessing: str | None = None,
-    interpolation: str = "area",
-    policy: str = augment.DEFAULT_POLICY,
-    passes: int = 0,
-    seed: int = 0,
+    out: str | Path | None = None,
+    cache: str | Path = project.CACHE,
     engine: str = "auto",
     precision: str = "float32",
     max_failures: int | None = None,
+    retry: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
-    tell: Callable[[str], None] = lambda text: None,
+    **options: Unpack[RecipeOptions],
 ) -> Extraction:
     """Embed every image of a study that is not embedded yet.
 
-    An interrupted extraction goes on where it stopped; a finished one is not repeated unless an image changed or was
-    added. Images that cannot be used are recorded in the file, and tried again only when their file changes.
+    An interrupted extraction resumes; a finished one is not repeated unless an image changed or was added. Images that
+    cannot be used are recorded in the file, and tried again when their file, its permissions or the installed decoders
+    change.
 
     Parameters
     ----------
-    study : Study
-        The images.
+    study : Study, str or path, optional
+        The images: a study, or what `read_study` reads; by default the only one under `studies/`.
+    recipe : Recipe, optional
+        By default it is made from `options`.
     out : path, optional
-        The embedding file; by default `<cache>/<study>-<backbone>-<first 8 of recipe_sha256>.h5`.
+        The embedding file; by default `<cache>/<study>-<backbone>-<first 8 of the recipe's hash>.h5`, with `-2` and so
+        on where that is another study's of the same name.
     cache : path
         Folder of the default file.
-    weights : str
-        See `recipes.choose_weights`.
-    backbone, size, preprocessing, interpolation, policy, passes, seed
-        See `recipes.make_recipe`.
-    engine, precision
-        See `backbones.open_engine`.
+    engine : str
+        `openvino`, `keras`, ..., or `auto`: Keras where it finds a GPU, else OpenVINO.
+    precision : str
+        `float32`, or on a GPU `mixed`: float16 inside.
     max_failures : int, optional
         Images that may be unusable; by default 5 % of the study's, at least 1. See `Extraction.too_many_failures`.
+    retry : bool
+        Try images again that could not be used, even if nothing about them changed.
     workers : int, optional
         Threads; by default what keeps this machine busy.
-    progress, tell
-        Told how far it is, and what the user should know.
+    progress : callable
+        Called with the images done and their total.
+    **options
+        `backbone`, `weights`, `size`, `preprocessing`, `interpolation`, `policy`, `passes`, `seed`: see `make_recipe`.
+        With a recipe, `weights` alone may be given: where the weights file is now.
+
+    Returns
+    -------
+    Extraction
+        With the path of the embedding file; `fit_head` takes it as it is.
 
     Raises
     ------
-    WeightsError, EngineError, RecipeError
-        See `backbones.open_engine`.
+    RecipeError
+        If there is no such recipe, or `out` was made by another one.
+    WeightsError, EngineError
+        If the weights or the engine are not available.
     LockedError, EmbeddingFileError
-        See `store.Writer`.
+        If another process is writing the file, or it is damaged or cannot be written.
     ImageError
         If more images than allowed are not on disk, or none can be used.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> done = cxr.extract("sample", backbone="densenet121", weights="random:0")
+    >>> done
+    <Extraction cache/sample-densenet121-...h5: 150 of 150 images>
+    >>> cxr.extract("sample", done.recipe).extracted
+    0
     """
-    spec = registry.get(backbone)
-    found = choose_weights(spec, weights, study, tell)
-    recipe = make_recipe(spec, found, size, preprocessing, interpolation, policy, passes, seed)
-    path = Path(out) if out else Path(cache) / f"{study.name}-{backbone}-{recipe.sha256[:8]}.h5"
-    allowed = max(1, int(MAX_FAILURES_SHARE * len(study))) if max_failures is None else max_failures
-    now = seen.look(study.ids, study.root, study.table["path"].tolist())
-    result = Extraction(path, recipe, len(study), max_failures=allowed)
-    if (settled := plan.settled(path, recipe, now)) is not None:
-        result.kept, result.failed, result.gone = settled.kept, settled.failed, settled.gone
-        return result
-    with Writer.open(path, recipe, spec.dim, provenance.session()) as writer:
-        result.notes = list(writer.notes)
-        open_engine = partial(engines.open_engine, recipe, found, engine, precision=precision)
-        _complete(writer, study, now, open_engine, result, workers, progress)
+    study = read_study(study)
+    recipe, weights = resolve(recipe, study, **options)
+    paths = [Path(out)] if out else list(_default_paths(Path(cache), study, recipe))
+    now = manifest.look(study)
+    result = Extraction(paths[0], recipe, len(study))
+    result.max_failures = max(1, int(MAX_FAILURES_SHARE * len(study))) if max_failures is None else max_failures
+    for path in paths:
+        if (work := plan.nothing_to_do(path, recipe, study, now, retry)) is not None:
+            result.path, result.kept, result.gone, result.failed = path, work.kept, work.gone, work.failed
+            return result
+    open_engine = partial(engines.open_engine, recipe, weights, engine, precision=precision)
+    for path in paths:
+        with Writer.open(path, recipe, registry.get(recipe.backbone).dim, _session()) as writer:
+            work = plan.make(writer, study, now, retry, progress)
+            if work.foreign and path != paths[-1]:
+                _log.info("%s has other images under the same ids: it is another study's and stays as it is.", path)
+                continue
+            for note in writer.notes:
+                _log.info("%s", note)
+            result.path = path
+            _complete(writer, study, now, work, open_engine, result, workers, progress)
+            break
     return result
+
+
+def _default_paths(cache: Path, study: Study, recipe: Recipe) -> Iterator[Path]:
+    """The default file, and after each that exists the next: it may be another study's of the same name."""
+    name, number = f"{study.name}-{recipe.backbone}-{recipe.sha256[:8]}", 1
+    while True:
+        path = cache / (f"{name}.h5" if number == 1 else f"{name}-{number}.h5")
+        yield path
+        if not path.exists():
+            return
+        number += 1
 
 
 def _complete(
     writer: Writer,
     study: Study,
-    now: seen.Stamps,
-    open_engine: Callable[..., Engine],
+    now: Manifest,
+    work: plan.Plan,
+    open_engine: Callable[[], Engine],
     result: Extraction,
     workers: int | None,
     progress: Progress,
 ) -> None:
-    """Do what is not done, publish it, and note in `result` what was done and what could not be."""
-    work = plan.make(writer, study, now, progress)
+    """Do what is planned, publish it, and note in `result` what was done and what failed."""
     result.kept, result.gone, result.changed = work.kept, work.gone, work.changed
     _refuse_hopeless(study, now, work.todo, result.max_failures)
     writer.drop(work.changed)
@@ -195,55 +249,29 @@ def _complete(
         writer.publish(study.ids)
     finally:
         # Of what is in the store and was not found changed since; after Ctrl-C too, so that nothing is read twice.
-        _keep_stamps(writer.path, now, writer)
+        failed = writer.failed
+        known = np.fromiter((i in writer.done or i in failed for i in now.image_ids), bool, len(now.image_ids))
+        manifest.write(writer.path, Manifest(now.image_ids[known], now.stamps[known], now.decoders))
     asked = set(study.ids.tolist())
     result.failed = {i: reason for i, reason in writer.failed.items() if i in asked}
-
-
-def recompute(recipe: Recipe, paths: Sequence[Path], weights: str | None = None, engine: str = "auto") -> np.ndarray:
-    """Embed pass 0 of some images again, or of images that are in no study.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        How.
-    paths : sequence of Path
-        Image files.
-    weights : str, optional
-        Where a weights file of the user's lies now.
-    engine : str
-        See `backbones.open_engine`.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, dim)
-
-    Raises
-    ------
-    ImageError
-        If an image cannot be used.
-    """
-    found = weights_for(recipe, weights)
-    return pipeline.embed(list(paths), recipe, engines.open_engine(recipe.pass0, found, engine))
 
 
 def _embed(
     writer: Writer,
     todo: Sequence[Item],
-    open_engine: Callable[..., Engine],
+    open_engine: Callable[[], Engine],
     result: Extraction,
     workers: int | None,
     progress: Progress,
 ) -> None:
     # The engine is this function's alone: its memory is free again before the file is put together.
     engine = open_engine()
-    result.engine = engine.name
+    result.engine, result.workers = engine.name, workers or pipeline.workers_for(engine)
     writer.provenance.update(engine=engine.name, batch=engine.batch, streams=engine.streams)
     begun, done = time.perf_counter(), 0
     flushed = begun
     progress(0, len(todo))
-    blocks = pipeline.run(todo, writer.recipe, engine, workers)
-    with closing(blocks):
+    with closing(pipeline.run(todo, writer.recipe, engine, workers)) as blocks:
         for block in blocks:
             start = time.perf_counter()
             if block.image_ids:
@@ -259,21 +287,34 @@ def _embed(
             done += block.size
             result.wall = time.perf_counter() - begun
             progress(done, len(todo), f"{result.rate:.1f} images/s")
-    result.workers = workers or pipeline.workers_for(engine)
 
 
-def _refuse_hopeless(study: Study, now: seen.Stamps, todo: plan.Items, allowed: int) -> None:
-    """Raise an ImageError if more images than allowed are not on disk: a wrong folder, told before the work."""
+def _refuse_hopeless(study: Study, now: Manifest, todo: plan.Items, allowed: int) -> None:
+    """Raise an ImageError if more images than allowed are not on disk: a wrong folder, reported before the work."""
     lost = todo.rows[now.missing[todo.rows]]
     if len(lost) > allowed:
         first = study.path_of(study.table["path"].iloc[int(lost[0])])
         raise ImageError(
             f"{len(lost)} of the {len(study)} images of study {study.name!r} are not on disk, the first is "
-            f"{first} (row {int(lost[0]) + 2}). Mend the study's paths, or allow it with --max-failures {len(lost)}."
+            f"{first} (row {int(lost[0]) + 2}). Fix the study's paths, or allow it with `max_failures={len(lost)}`."
         )
 
 
-def _keep_stamps(path: Path, now: seen.Stamps, writer: Writer) -> None:
-    failed = writer.failed
-    known = np.fromiter((i in writer.done or i in failed for i in now.image_ids), bool, len(now.image_ids))
-    seen.write(path, seen.Stamps(now.image_ids[known], now.stamps[known]))
+def _session() -> dict[str, Any]:
+    """What an embedding file keeps of each session that computed some of it; no place on the machine is named."""
+    from importlib.metadata import PackageNotFoundError, version  # not above: with nothing to do it is not needed
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cxrfeat": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": versions,
+        "cores": os.cpu_count(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

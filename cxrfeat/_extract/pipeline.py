@@ -1,8 +1,8 @@
 """From image files to embeddings on every core: read, hash, decode once, render every pass, run the network.
 
-There are no stages with queues between them. Each worker carries a few images from their files to their embeddings and
-only then takes the next ones, so every core is busy whatever the balance of decoding and network, memory is bounded by
-the number of workers, and nothing runs ahead. The engine has streams; a worker that finds none free waits. There is one
+There are no stages with queues between them. Each worker processes a few images from their files to their embeddings
+and only then takes the next ones, so every core is busy whatever the balance of decoding and network, memory is bounded
+by the number of workers, and nothing runs ahead. A worker waits while all streams of the engine are busy. There is one
 worker more than streams, since a decoder keeps Python's lock: while one worker waits for it, the spare one computes.
 """
 
@@ -26,10 +26,10 @@ from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats
 from cxrfeat._images import augment, decode, prepare
 from cxrfeat._recipe import Recipe
-from cxrfeat.errors import ImageError
+from cxrfeat.errors import CxrfeatError
 
 CHUNK = 2
-"""Images a worker carries at a time, where the batch is not larger: few, so that none has the last ones alone."""
+"""Images in a worker's batch, where the engine's is not larger: few, so that none has the last ones alone."""
 
 
 @dataclass
@@ -50,39 +50,17 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Item:
-    """One image to embed.
-
-    Attributes
-    ----------
-    image_id : str
-    path : pathlib.Path
-        Where it lies.
-    listed : str
-        How the study's table names the place.
-    """
+    """One image to embed: a file, named as the study's table `listed` it, or the decoded picture."""
 
     image_id: str
     path: Path
     listed: str = ""
+    grey: decode.Grey | None = field(default=None, compare=False)
 
 
 @dataclass
 class Block:
-    """What one worker brings back.
-
-    Attributes
-    ----------
-    image_ids : list of str
-        The images embedded.
-    sha256 : ndarray of uint8, shape (n, 32)
-        Of their files' bytes.
-    embeddings : ndarray of float32, shape (passes, n, dim)
-        Pass 0 first.
-    failures : list of (Item, str)
-        Images that could not be used, and why.
-    seconds : Seconds
-        Where its time went.
-    """
+    """One batch's result: embeddings float32 (passes, n, dim), hashes of the files, failures with their reasons."""
 
     image_ids: list[str]
     sha256: npt.NDArray[np.uint8]
@@ -92,25 +70,15 @@ class Block:
 
     @property
     def size(self) -> int:
-        """Images dealt with, embedded or failed."""
+        """Images processed, embedded or failed."""
         return len(self.image_ids) + len(self.failures)
 
 
 def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | None = None) -> Generator[Block]:
     """Embed images, in order, a block at a time.
 
-    Closing the generator (as Ctrl-C does) stops the workers after what they have in hand.
-
-    Parameters
-    ----------
-    items : sequence of Item
-        What to embed.
-    recipe : Recipe
-        How.
-    engine : Engine
-        The network, made for the same recipe.
-    workers : int, optional
-        Threads; by default one more than the engine has streams, and enough to keep a GPU fed.
+    Closing the generator (as Ctrl-C does) stops the workers after the batches they are processing. The default of
+    `workers` is one more than the engine has streams, and enough to keep a GPU fed.
     """
     chunk = max(CHUNK, engine.batch)
     workers = workers or workers_for(engine)
@@ -119,14 +87,14 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
     streams = threading.Semaphore(engine.streams)
     stop = threading.Event()
 
-    def carry(part: Sequence[Item]) -> Block | None:
-        return None if stop.is_set() else _carry(part, recipe, engine, streams)
+    def process(batch: Sequence[Item]) -> Block | None:
+        return None if stop.is_set() else _process_batch(batch, recipe, engine, streams)
 
     pending: deque[Future[Block | None]] = deque()
     with _single_threaded_opencv(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
         try:
             for start in range(0, len(items), chunk):
-                pending.append(pool.submit(carry, items[start : start + chunk]))
+                pending.append(pool.submit(process, items[start : start + chunk]))
                 if len(pending) > 2 * workers:
                     yield _result(pending.popleft())
             while pending:
@@ -141,28 +109,6 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
 def workers_for(engine: Engine) -> int:
     """How many workers keep this machine busy: one more than streams, or than cores where a GPU runs the network."""
     return max(engine.streams, machine.cores()) + 1
-
-
-def embed(paths: Sequence[Path], recipe: Recipe, engine: Engine) -> Floats:
-    """Embed pass 0 of single images.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, dim)
-
-    Raises
-    ------
-    ImageError
-        For the first image that cannot be used, with its file's name.
-    """
-    items = [Item(str(i), Path(path)) for i, path in enumerate(paths)]
-    parts = []
-    for block in run(items, recipe.pass0, engine):
-        if block.failures:
-            item, reason = block.failures[0]
-            raise ImageError(f"{item.path} {reason}")
-        parts.append(block.embeddings[0])
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
 def _result(future: Future[Block | None]) -> Block:
@@ -185,24 +131,26 @@ def _wait(futures: Sequence[Future[Block | None]]) -> None:
             continue
 
 
-def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, streams: threading.Semaphore) -> Block:
+def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, streams: threading.Semaphore) -> Block:
     seconds = Seconds()
     policy = augment.policy_of(recipe.augmentation) if recipe.augmentation else None
     rendered, ids, hashes, failures = [], [], [], []
-    for item in part:
+    for item in batch:
         begun = time.perf_counter()
         try:
-            data = decode.read_bytes(item.path)
-            sha256 = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
-            grey = decode.decode_grey(data)
-        except ImageError as error:
+            grey, digest = _load(item)
+        except CxrfeatError as error:
             failures.append((item, str(error)))
+            continue
+        except Exception as error:  # a decoder's own: one image must not end the others' extraction
+            # Only the kind of error is told: the message may quote the file, and with it a patient's name.
+            failures.append((item, f"cannot be decoded ({type(error).__name__})."))
             continue
         decoded = time.perf_counter()
         matrices = [augment.matrix(policy, recipe.seed, item.image_id, k + 1) for k in range(recipe.passes) if policy]
         rendered.append(prepare.passes(grey, recipe.size, matrices, policy, recipe.interpolation))
         ids.append(item.image_id)
-        hashes.append(sha256)
+        hashes.append(np.frombuffer(digest, np.uint8))
         seconds.decode += decoded - begun
         seconds.render += time.perf_counter() - decoded
     if not ids:
@@ -217,6 +165,14 @@ def _carry(part: Sequence[Item], recipe: Recipe, engine: Engine, streams: thread
     seconds.wait += admitted - begun
     seconds.network += time.perf_counter() - admitted
     return Block(ids, np.stack(hashes), embeddings, failures, seconds)
+
+
+def _load(item: Item) -> tuple[decode.Grey, bytes]:
+    """The decoded picture, and the SHA-256 of its file."""
+    if item.grey is not None:
+        return item.grey, hashlib.sha256(item.grey.tobytes()).digest()
+    data = decode.read_bytes(item.path)
+    return decode.decode_grey(data), hashlib.sha256(data).digest()
 
 
 @contextmanager

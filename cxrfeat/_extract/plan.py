@@ -1,4 +1,4 @@
-"""What an extraction has to do: which images are there, unchanged; which are not, or no longer what they were."""
+"""What an extraction has to do: which images are embedded and unchanged, and which are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _machine as machine
-from cxrfeat._extract import seen
+from cxrfeat._extract import manifest
+from cxrfeat._extract.manifest import Manifest
 from cxrfeat._extract.pipeline import Item
 from cxrfeat._images import decode
 from cxrfeat._progress import Progress
@@ -23,25 +24,8 @@ from cxrfeat._study import Study
 from cxrfeat.errors import ImageError
 
 
-@dataclass
-class Settled:
-    """An embedding file with nothing left to do: rows there, failures known, files gone but embedded."""
-
-    kept: int
-    failed: dict[str, str]
-    gone: int
-
-
 class Items(Sequence[Item]):
-    """Some images of a study, made into items when they are asked for: so many paths would take much memory.
-
-    Parameters
-    ----------
-    study : Study
-        Whose images.
-    rows : ndarray of int, shape (n,)
-        Which images, in order.
-    """
+    """Some rows of a study, made into items when they are asked for: all their paths would take much memory."""
 
     def __init__(self, study: Study, rows: npt.NDArray[np.int64]) -> None:
         self.rows = rows
@@ -73,18 +57,26 @@ class Plan:
     kept : int
         Images of the study with a sound, current row.
     changed : list of str
-        Images whose rows must be dropped: their files are other ones now.
+        Images whose rows must be dropped: their files have other bytes now.
     gone : int
         Images with a row whose files are no longer there; the row is kept.
+    failed : dict of str
+        Reason by image id, of known failures that are not tried again.
     """
 
     todo: Items
     kept: int = 0
     changed: list[str] = field(default_factory=list)
     gone: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the rows are another study's that has the same ids: most of the images have other bytes."""
+        return len(self.changed) > 1 and len(self.changed) > self.kept
 
 
-def settled(path: Path, recipe: Recipe, now: seen.Stamps) -> Settled | None:
+def nothing_to_do(path: Path, recipe: Recipe, study: Study, now: Manifest, retry: bool) -> Plan | None:
     """Look whether a published file needs nothing, without locking it or reading an image; None if it may."""
     if not path.is_file():
         return None
@@ -94,25 +86,26 @@ def settled(path: Path, recipe: Recipe, now: seen.Stamps) -> Settled | None:
         # The usual case first: the file was made from this very study, and a comparison is all it takes.
         alike = np.array_equal(now.image_ids, file.image_ids)
         there = np.ones(len(now.image_ids), bool) if alike else np.isin(now.image_ids, file.image_ids)
-        reasons = {image_id: reason for image_id, _, reason in file.failed}
-    failed = {i: reasons[i] for i in now.image_ids[~there] if i in reasons}
+        reasons = {} if retry else {image_id: reason for image_id, _, reason in file.failed}
+    failed = {i: reasons[i] for i in now.image_ids[~there].tolist() if i in reasons}
     if len(failed) + int(there.sum()) < len(now.image_ids):
         return None
-    gone = there & now.missing
-    if not (now.same_as(seen.read(path)) | gone).all():
+    then, gone = manifest.read(path), there & now.missing
+    if not np.where(there, now.same_as(then) | gone, now.same_as(then, failed=True)).all():
         return None
-    return Settled(int(there.sum()), failed, int(gone.sum()))
+    return Plan(Items(study, np.zeros(0, np.int64)), int(there.sum()), gone=int(gone.sum()), failed=failed)
 
 
-def make(writer: Writer, study: Study, now: seen.Stamps, progress: Progress) -> Plan:
-    """Compare a study with what a writer has already, hashing the files whose size or time are not as they were."""
-    ids = now.image_ids
-    same, missing, failed = now.same_as(seen.read(writer.path)), now.missing, writer.failed
+def make(writer: Writer, study: Study, now: Manifest, retry: bool, progress: Progress) -> Plan:
+    """Compare a study with what a writer has already, hashing the files that may not be as they were."""
+    ids, missing, then = now.image_ids, now.missing, manifest.read(writer.path)
     there = np.fromiter((i in writer.done for i in ids), bool, len(ids))
+    failed = {} if retry else writer.failed
     known = np.fromiter((i in failed for i in ids), bool, len(ids)) if failed else np.zeros(len(ids), bool)
-    doubtful = Items(study, np.flatnonzero(there & ~missing & ~same))
+    known &= now.same_as(then, failed=True)
+    doubtful = Items(study, np.flatnonzero(there & ~missing & ~now.same_as(then)))
     changed = _changed(doubtful, writer.done, progress)
-    wanted = ~there & ~(same & known)
+    wanted = ~there & ~known
     wanted[doubtful.rows[changed]] = True
     return Plan(
         Items(study, np.flatnonzero(wanted)),

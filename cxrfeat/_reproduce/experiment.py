@@ -107,15 +107,13 @@ def _embeddings(
     done: Reproduction, weights: str, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
 ) -> Mapping[tuple[str, str], Path]:
     """One file for each backbone in each way; the arms with and without augmentation share theirs."""
-    from cxrfeat._backbones import registry
-    from cxrfeat._extract import extract
-    from cxrfeat._extract.recipes import choose_weights
+    from cxrfeat._extract import extract, make_recipe
 
     found, backbones = {}, list(dict.fromkeys(arm.backbone for arm in ARMS))
     if weights == "auto":
-        at_hand = [choose_weights(registry.get(backbone), weights, done.study, tell) for backbone in backbones]
+        made_of = [make_recipe(backbone, study=done.study) for backbone in backbones]
         # Where one is random all of them are, so that no arm has the advantage of learnt weights.
-        weights = next((one.name for one in at_hand if one.random), "imagenet")
+        weights = next((one.weights for one in made_of if one.random), "imagenet")
     for way in WAYS:
         for backbone in backbones:
             tell(f"embeddings: {way.title.lower()}, {backbone}, {done.size} px, pass 0 and {done.passes} augmented.")
@@ -123,7 +121,7 @@ def _embeddings(
                 made = extract(
                     done.study, cache=done.folder / "cache", backbone=backbone, weights=weights, size=done.size,
                     preprocessing=way.preprocessing, policy=way.policy, passes=done.passes, seed=done.seed,
-                    engine=engine, progress=bar, tell=tell,
+                    engine=engine, progress=bar,
                 )  # fmt: skip
             tell(f"    {made.describe()}")
             done.embedded += made.extracted

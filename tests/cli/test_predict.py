@@ -57,12 +57,13 @@ def test_single_images_are_predicted_as_they_were_within_their_study(trained, tm
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["predictions"]
     expected = trained.run.predictions().loc[[path.name for path in films]]
-    assert [row["image"] for row in found[::3]] == list(expected.index)
+    assert [row["image"] for row in found[::3]] == [str(path) for path in films]
     assert [row["probability"] for row in found] == pytest.approx(expected.to_numpy().ravel().tolist(), abs=1e-5)
     called = [row["probability"] >= trained.run.thresholds[row["label"]] for row in found]
     assert [row["called"] for row in found] == called
-    written = pd.read_csv(tmp_path / "two.csv", index_col="image_id")[list(trained.run.labels)]
-    np.testing.assert_allclose(written, expected, atol=1e-5)
+    written = pd.read_csv(tmp_path / "two.csv")
+    assert list(written.columns) == ["image", "label", "probability", "threshold", "called"]
+    np.testing.assert_allclose(written["probability"], expected.to_numpy().ravel(), atol=1e-5)
 
 
 def test_another_recipe_is_a_sentence_and_exit_2(workspace):

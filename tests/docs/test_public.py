@@ -26,15 +26,11 @@ CHECKS = {"GL08", "PR01", "PR02", "PR07"}
 # To be emptied: public objects that have no example yet.
 WITHOUT = {
     "EmbeddingFile",
-    "Recipe",
     "Run",
     "Study",
     "compare",
-    "extract",
     "fit_head",
     "localize",
-    "make_recipe",
-    "predict",
     "read_study",
 }
 

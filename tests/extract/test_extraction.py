@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cxrfeat import _sample as sample
-from cxrfeat._extract import extraction as room
-from cxrfeat._extract import pipeline, recompute, seen
+from cxrfeat._extract import embed, make_recipe, manifest, pipeline
+from cxrfeat._extract import extraction as module
 from cxrfeat._images import augment, decode
 from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import ImageError, RecipeError, WeightsError
@@ -69,8 +69,8 @@ def test_a_finished_extraction_is_not_repeated_and_needs_no_lock_engine_or_image
     first = run(study)
     before = first.path.stat()
     monkeypatch.setattr(decode, "read_bytes", lambda path: pytest.fail("an image was read"))
-    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
-    monkeypatch.setattr(room.Writer, "open", lambda *a, **k: pytest.fail("the file was locked"))
+    monkeypatch.setattr(module.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(module.Writer, "open", lambda *a, **k: pytest.fail("the file was locked"))
     again = run(study)
     assert (again.extracted, again.kept) == (0, 5)
     assert first.path.stat() == before
@@ -86,7 +86,7 @@ def test_each_image_is_decoded_once_however_many_passes(make_study, run, monkeyp
 
 def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
     inside, most, opencv, workers = set(), [], set(), []
-    original = room.engines.open_engine
+    original = module.engines.open_engine
 
     def watch(*args, **kwargs):
         ready = original(*args, **kwargs)
@@ -106,7 +106,7 @@ def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
         return ready
 
     before = cv2.getNumThreads()
-    monkeypatch.setattr(room.engines, "open_engine", watch)
+    monkeypatch.setattr(module.engines, "open_engine", watch)
     run(make_study(40))
     assert max(most) <= pipeline.machine.cores()
     assert max(workers) <= pipeline.machine.cores() + 1  # the spare one, for when a decoder keeps Python's lock
@@ -140,11 +140,11 @@ def test_only_changed_images_are_extracted_again_and_named(make_study, run):
     assert run(study).extracted == 0
 
 
-def test_without_the_stamps_files_are_hashed_and_nothing_is_repeated(make_study, run, monkeypatch):
+def test_without_the_manifest_files_are_hashed_and_nothing_is_repeated(make_study, run, monkeypatch):
     study = make_study(4)
     path = run(study).path
-    seen.sidecar(path).write_bytes(b"damaged")
-    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    manifest.sidecar(path).write_bytes(b"damaged")
+    monkeypatch.setattr(module.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     assert run(study).extracted == 0
     assert run(study).kept == 4
 
@@ -164,7 +164,7 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
     assert "truncated" in listed.loc[study.ids[7], "reason"]
     assert not Path(listed.loc[study.ids[7], "path"]).is_absolute()
     with monkeypatch.context() as patch:
-        patch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
+        patch.setattr(module.engines, "open_engine", lambda *a, **k: pytest.fail("a known failure was tried again"))
         assert set(run(study).failed) == set(first.failed)
     study.paths()[7].write_bytes(good)
     mended = run(study)
@@ -174,7 +174,7 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
 
 def test_a_wrong_folder_is_told_before_any_work(make_study, run, monkeypatch):
     study = dataclasses.replace(make_study(10), root=make_study(1).root / "elsewhere")
-    monkeypatch.setattr(room.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
+    monkeypatch.setattr(module.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     with pytest.raises(ImageError, match=r"10 of the 10 images .* are not on disk, the first is .*row 2"):
         run(study)
 
@@ -231,11 +231,45 @@ def test_the_recipe_ignores_the_engine(make_study, run, tmp_path):
         assert file.provenance["engine"].startswith("OpenVINO")
 
 
-def test_recompute_gives_the_cached_rows(make_study, run):
-    study = make_study(4)
-    path = run(study, passes=1).path
-    with EmbeddingFile.open(path) as file:
-        np.testing.assert_array_equal(recompute(file.recipe, study.paths()), file.read(study.ids)[0])
+def test_embed_gives_pass_0_of_extract_bit_for_bit_from_files_and_arrays(make_study, run):
+    study = make_study(7)
+    done = run(study, passes=1)
+    with EmbeddingFile.open(done.path) as file:
+        cached = file.read(study.ids)[0]
+    np.testing.assert_array_equal(embed(study.paths(), done.recipe), cached)
+    np.testing.assert_array_equal(embed(study.paths(), weights="random:0", size=SIZE), cached)
+    pictures = np.stack([decode.read_grey(path) for path in study.paths()])
+    assert pictures.shape == (7, 64, 64)
+    np.testing.assert_array_equal(embed(pictures, done.recipe), cached)
+    np.testing.assert_array_equal(embed([pictures[0], study.paths()[1]], done.recipe), cached[:2])
+    np.testing.assert_array_equal(embed(pictures[3], done.recipe), cached[3:4])
+    assert embed([], done.recipe).shape == (0, 1024)
+
+
+def test_what_embed_cannot_use_is_named(make_study, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"x")
+    recipe = make_recipe(weights="random:0", size=SIZE)
+    with pytest.raises(ImageError, match=r"bad\.png cannot be decoded"):
+        embed([make_study(1).paths()[0], tmp_path / "bad.png"], recipe)
+    with pytest.raises(ImageError, match=r"image 0 is float64 \(9, 9\)"):
+        embed(np.zeros((9, 9)), recipe)
+    with pytest.raises(RecipeError, match="`size` is part of the recipe"):
+        embed([], recipe, size=64)
+
+
+def test_a_decoder_that_breaks_costs_its_image_and_no_other(make_study, run, monkeypatch):
+    study, original = make_study(30), decode.decode_grey
+    bad = study.paths()[4].read_bytes()
+
+    def breaks(data):
+        if data == bad:
+            raise ZeroDivisionError("Mustermann, Erika")
+        return original(data)
+
+    monkeypatch.setattr(decode, "decode_grey", breaks)
+    done = run(study)
+    assert done.extracted == 29
+    assert done.failed == {study.ids[4]: "cannot be decoded (ZeroDivisionError)."}
 
 
 class TestWeights:
@@ -247,11 +281,10 @@ class TestWeights:
         spec = dataclasses.replace(registry.get("densenet121"), weights_url="http://127.0.0.1:1/w.h5")
         monkeypatch.setitem(registry.BACKBONES, "densenet121", spec)
 
-    def test_on_the_sample_auto_goes_on_with_random_weights_and_says_so_loudly(self, sample_study, run):
-        told = []
-        result = run(sample_study.take(range(3)), weights="auto", tell=told.append)
+    def test_on_the_sample_auto_goes_on_with_random_weights_and_says_so_loudly(self, sample_study, run, caplog):
+        result = run(sample_study.take(range(3)), weights="auto")
         assert result.recipe.random
-        assert "RANDOM" in told[0]
+        assert [r.levelname for r in caplog.records if "RANDOM" in r.getMessage()] == ["WARNING"]
         assert "RANDOM" in result.recipe.describe()
         assert sample.holds(sample_study)
 

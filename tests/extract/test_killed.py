@@ -54,5 +54,5 @@ def test_ctrl_c_over_and_over_changes_nothing(make_study, tmp_path):
         time.sleep(0.005)
     said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130, said
-    assert said.splitlines()[-1].startswith("stopped; what was embedded is kept")
+    assert said.splitlines()[-1].startswith("stopped. What was embedded is kept")
     assert not out.exists()

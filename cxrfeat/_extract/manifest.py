@@ -1,0 +1,128 @@
+"""The image manifest: what the image files were when they were embedded, so that 112,120 need no second reading.
+
+Kept beside the embedding file as `<file>.seen`, not in it: it is true of one machine only, can be deleted at any time,
+and is made again by hashing. A file is unchanged if its size and time are as they were and it is in the same place, by
+name or by inode; any other is hashed.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat import _files as files
+from cxrfeat._study import Study
+
+MISSING = -1
+UNKNOWN = -2
+"""Where an earlier version of the manifest did not say."""
+
+DECODERS = ("opencv-python-headless", "kornia-rs", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
+SIZE, TIME, PLACE, INODE, MODE = range(5)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `os.stat` says of the files of some images.
+
+    Attributes
+    ----------
+    image_ids : ndarray of str, shape (n,)
+    stamps : ndarray of int64, shape (n, 5)
+        Bytes, nanoseconds since 1970, CRC-32 of the path, inode, and mode; but for the path -1 where there is no file.
+    decoders : str
+        Packages that decoded them, with their versions.
+    """
+
+    image_ids: npt.NDArray[np.str_]
+    stamps: npt.NDArray[np.int64]
+    decoders: str = ""
+
+    @property
+    def missing(self) -> npt.NDArray[np.bool_]:
+        """Where there is no file, bool (n,)."""
+        return self.stamps[:, SIZE] == MISSING
+
+    def same_as(self, other: Manifest, failed: bool = False) -> npt.NDArray[np.bool_]:
+        """Which of these images have an unchanged file in `other`, bool (n,); no file, twice, is unchanged.
+
+        With `failed`, mode and decoders count too: a file that could not be read or decoded may be usable now.
+        """
+        if np.array_equal(self.image_ids, other.image_ids):
+            return self._alike(other.stamps, other.decoders, failed)
+        if not len(other.image_ids):
+            return np.zeros(len(self.image_ids), bool)
+        order = np.argsort(other.image_ids)
+        place = order[np.searchsorted(other.image_ids, self.image_ids, sorter=order).clip(max=len(order) - 1)]
+        known = other.image_ids[place] == self.image_ids
+        return known & self._alike(other.stamps[place], other.decoders, failed)
+
+    def _alike(self, then: npt.NDArray[np.int64], decoders: str, failed: bool) -> npt.NDArray[np.bool_]:
+        now = self.stamps
+        alike = (now[:, : TIME + 1] == then[:, : TIME + 1]).all(axis=1)
+        alike &= (now[:, PLACE : INODE + 1] == then[:, PLACE : INODE + 1]).any(axis=1) | (then[:, PLACE] == UNKNOWN)
+        if failed:
+            alike &= (now[:, MODE] == then[:, MODE]) & (self.decoders == decoders)
+        return alike
+
+
+def look(study: Study) -> Manifest:
+    """Ask the system for every file of a study."""
+    flat: list[int] = []
+    for path in _absolute(study.root, study.table["path"].tolist()):
+        place = zlib.crc32(path.encode(errors="surrogateescape"))
+        try:
+            found = os.stat(path)  # noqa: PTH116  a Path for each file would take longer than looking at it
+        except (OSError, ValueError):  # ValueError: a NUL in the path
+            flat += (MISSING, MISSING, place, MISSING, MISSING)
+        else:
+            flat += (found.st_size, found.st_mtime_ns, place, found.st_ino & 0x7FFFFFFFFFFFFFFF, found.st_mode)
+    return Manifest(study.ids, np.array(flat, np.int64).reshape(-1, 5), _decoders())
+
+
+def _absolute(root: Path, paths: list[str]) -> list[str]:
+    base = os.path.join(root, "")  # noqa: PTH118
+    if os.name == "posix":  # where the first letter says it, five times as fast as joining
+        return [path if path[:1] == "/" else base + path for path in paths]
+    return [os.path.join(base, path) for path in paths]  # noqa: PTH118
+
+
+def _decoders() -> str:
+    found = []
+    for package in DECODERS:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def sidecar(path: Path) -> Path:
+    """Where the manifest of an embedding file is kept."""
+    return path.with_name(path.name + ".seen")
+
+
+def read(path: Path) -> Manifest:
+    """Read the manifest kept with an embedding file, of any version; an empty one if it is missing or damaged."""
+    try:
+        with sidecar(path).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            ids, stamps = kept["image_ids"], np.asarray(kept["stamps"], np.int64)
+            if stamps.shape == (len(ids), 2):  # the first version: size and time
+                stamps = np.column_stack([stamps, np.full((len(ids), 3), UNKNOWN)])
+            if ids.dtype.kind != "U" or stamps.shape != (len(ids), 5):
+                raise ValueError("not a manifest")
+            return Manifest(ids, stamps, str(kept["decoders"]) if "decoders" in kept else "")
+    except Exception:  # a damaged archive raises a dozen kinds; whatever it is, the files are hashed again
+        return Manifest(np.zeros(0, "U1"), np.zeros((0, 5), np.int64))
+
+
+def write(path: Path, found: Manifest) -> None:
+    """Keep a manifest beside an embedding file."""
+    with files.atomic_path(sidecar(path)) as part, part.open("wb") as file:
+        np.savez(file, image_ids=found.image_ids, stamps=found.stamps, decoders=np.array(found.decoders))

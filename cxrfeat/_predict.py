@@ -1,0 +1,218 @@
+"""Predicting with a run, whatever the images are: a study with embeddings, image files, folders of them, arrays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cxrfeat import _project as project
+from cxrfeat._backbones import weights_for
+from cxrfeat._datasets import read_study
+from cxrfeat._extract.images import Image, as_items, embed_items
+from cxrfeat._heads.files import load_head, write_predictions
+from cxrfeat._heads.prediction import predict as predict_embeddings
+from cxrfeat._progress import Progress, silent
+from cxrfeat._run import Run
+from cxrfeat._study import Study
+from cxrfeat.errors import ImageError, NotFoundError, WeightsError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
+
+
+def predict(
+    run: Run | str | Path,
+    what: Study | Image | Sequence[Image] | None = None,
+    *,
+    embeddings: str | Path | Sequence[str | Path] | None = None,
+    tta: bool | None = None,
+    long: bool = False,
+    out: str | Path | None = None,
+    save: bool = False,
+    weights: str | Sequence[str] | None = None,
+    engine: str = "auto",
+    memory: int | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Predict findings with a run.
+
+    Parameters
+    ----------
+    run : Run or path
+        The run, or its folder.
+    what : Study, path, array, or sequence of paths or arrays, optional
+        A study with embeddings (also as a CSV file, a name under `studies/`, or `sample`); or image files, folders of
+        image files, or grey arrays of uint8. By default the run's own study.
+    embeddings : path or sequence of paths, optional
+        For a study: one file for each that the head was trained on; by default those under `cache/` that fit.
+    tta : bool, optional
+        For a study: the mean over all passes; by default as the run did it.
+    long : bool
+        One row for each image and label, with the threshold and whether it is reached.
+    out : path, optional
+        CSV to write the table to.
+    save : bool
+        For a study: write the run's own `predictions.csv`, or `predictions-<study>.csv` beside it.
+    weights : path or sequence of paths, optional
+        For images: where the backbone's weights file is now, one for each backbone.
+    engine : str
+        For images; see `extract`.
+    memory : int, optional
+        For a study: bytes of embeddings to hold at once.
+    progress : callable
+        Called with the images done and their total.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `image_id` and `split` for a study, `image` (the path as given) otherwise; and a calibrated probability for each
+        label, NaN where a label was not fitted. With `long`: `label`, `probability`, `threshold`, `called` instead.
+        Images that could not be used have no row; `table.attrs["failed"]` has the reason by image.
+
+    Raises
+    ------
+    RecipeError
+        If the embeddings were made by another recipe than the head was trained on.
+    ImageError
+        If no image can be used.
+    NotFoundError
+        If there is no such run, study, file, or no embeddings.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> table = cxr.copy_sample("xrays")
+    >>> films = sorted(table.parent.glob("images/*"))[:2]
+    >>> found = cxr.predict("sample-densenet121-logistic", films)
+    >>> found.shape, found.columns[0]
+    ((2, 15), 'image')
+    >>> cxr.predict("sample-densenet121-logistic", films, long=True).columns.tolist()
+    ['image', 'label', 'probability', 'threshold', 'called']
+    """
+    run = run if isinstance(run, Run) else Run.open(project.run_path(run))
+    study = _as_study(run, what)
+    if study is None:
+        table = _images(run, what, weights, engine, progress)  # type: ignore[arg-type]
+    else:
+        paths = [embeddings] if isinstance(embeddings, str | Path) else list(embeddings or ())
+        paths = paths or [project.embedding_path(None, study, recipe) for recipe in run.recipes]
+        table = predict_embeddings(run, paths, study, tta=tta, memory=memory)
+        table.attrs["failed"] = {}
+        if save and not out:
+            own = study.name == run.info["study"]["name"]
+            out = run.path / ("predictions.csv" if own else f"predictions-{study.name}.csv")
+    if run.random:
+        _log.warning("RANDOM backbone weights: no number here is a result.")
+    table = _long(table, run) if long else table
+    if out:
+        table.attrs["path"] = write_predictions(Path(out), table)
+    return table
+
+
+def _as_study(run: Run, what: object) -> Study | None:
+    """The study that is meant, None where images are."""
+    if what is None:
+        return run.study()
+    if isinstance(what, Study):
+        return what
+    if not isinstance(what, str | Path):
+        return None
+    known = str(what) == "sample" or (project.STUDIES / f"{what}.csv").is_file()
+    return read_study(what) if Path(what).suffix == ".csv" or (known and not Path(what).exists()) else None
+
+
+def _images(
+    run: Run, what: Image | Sequence[Image], weights: str | Sequence[str] | None, engine: str, progress: Progress
+) -> pd.DataFrame:
+    head, recipes = load_head(run), run.recipes
+    given = [weights] if isinstance(weights, str) else list(weights or ())
+    if given and len(given) != len(recipes):
+        raise WeightsError(f"the run has {len(recipes)} backbones: give `weights` one file for each, not {len(given)}.")
+    items = as_items(_files(what))
+    found: dict[int, npt.NDArray[np.float32]] = {}
+    failed: dict[str, str] = {}
+    usable = list(range(len(items)))
+    places: Sequence[str | None] = given or [None] * len(recipes)
+    for recipe, place in zip(recipes, places, strict=True):
+        x, failures = embed_items(
+            [items[i] for i in usable], recipe, weights_for(recipe, place), engine, progress=progress
+        )
+        failed |= {str(path): reason for path, reason in failures.values()}
+        usable = [i for place, i in enumerate(usable) if place not in failures]
+        rows = dict(zip(usable, x, strict=True))
+        found = {i: np.concatenate([found[i], row]) if i in found else row for i, row in rows.items()}
+    for path, reason in failed.items():
+        _log.warning("%s %s", path, reason)
+    if not usable:
+        raise ImageError(f"none of the {len(items)} images can be used.")
+    table = pd.DataFrame(head.probabilities(np.stack([found[i] for i in usable])), columns=list(head.labels))
+    table.insert(0, "image", [str(items[i].path) for i in usable])
+    table.attrs["failed"] = failed
+    return table
+
+
+def _files(what: Image | Sequence[Image]) -> list[Image]:
+    """The images named, those in folders included, each once."""
+    given = [what] if isinstance(what, str | Path) else what
+    if isinstance(given, np.ndarray):
+        return [given] if given.ndim == 2 else list(given)
+    found: list[Image] = []
+    for one in given:
+        if isinstance(one, str | Path) and Path(one).is_dir():
+            inside = sorted(path for path in Path(one).rglob("*") if _is_image(path))
+            if not inside:
+                raise NotFoundError(f"no image files in {one}.")
+            found += inside
+        else:
+            found.append(Path(one) if isinstance(one, str) else one)
+    seen: set[Path] = set()
+    return [one for one in found if not isinstance(one, Path) or not (one in seen or seen.add(one))]  # type: ignore[func-returns-value]
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file in a folder is an image by its name or its first bytes; hidden files are not."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError:
+        return False
+    return head.startswith(MAGIC) or head[128:] == b"DICM"
+
+
+def _long(table: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """One row for each image and label, in the order of the wide table."""
+    keys = [column for column in table.columns if column not in run.labels]
+    rows = table.melt(keys, list(run.labels), "label", "probability", ignore_index=False)
+    rows = rows.sort_index(kind="stable").reset_index(drop=True)
+    rows["threshold"] = rows["label"].map(run.thresholds)
+    known = rows["probability"].notna() & rows["threshold"].notna()
+    rows["called"] = (rows["probability"] >= rows["threshold"]).astype(object).where(known, None)
+    rows.attrs = dict(table.attrs)
+    return rows
+
+
+def shortest_names(paths: Iterable[str | Path]) -> dict[str, str]:
+    """For each path its shortest ending that no other of them has: a file's name, with as many folders as it takes."""
+    parts = {str(path): Path(path).parts for path in paths}
+    names, length = {path: Path(path).name for path in parts}, 1
+    while len(set(names.values())) < len(names):
+        length += 1
+        counts = pd.Series(list(names.values())).value_counts()
+        names = {p: str(Path(*parts[p][-length:])) if counts[name] > 1 else name for p, name in names.items()}
+        if length > max(map(len, parts.values())):
+            break
+    return names

@@ -1,0 +1,70 @@
+"""A recipe's identity never changes: its text and hash are those that earlier releases wrote into files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cxrfeat._recipe import Recipe
+from cxrfeat.errors import RecipeError
+
+FROZEN = json.loads((Path(__file__).parent / "data" / "recipes-v1.json").read_text())
+
+
+@pytest.mark.parametrize("frozen", FROZEN, ids=lambda f: f["sha256"][:8])
+def test_text_and_hash_of_version_1_are_for_ever(frozen):
+    recipe = Recipe.from_json(frozen["text"])
+    assert recipe.to_json() == frozen["text"]
+    assert recipe.sha256 == frozen["sha256"]
+    assert recipe.pass0.sha256 == frozen["pass0_sha256"]
+    assert {recipe} == {Recipe.from_json(frozen["text"])}, "equal recipes are one key"
+
+
+@dataclass(frozen=True, repr=False)
+class Later(Recipe):
+    """What a release with a further field would declare."""
+
+    fit: str = field(default="stretch", metadata={"since": 2})
+
+
+def test_a_field_of_a_later_version_changes_no_identity_that_version_1_can_express():
+    first = FROZEN[1]
+    assert Later.from_json(first["text"]).sha256 == first["sha256"]
+    other = Later(**{**json.loads(first["text"]), "fit": "crop"})
+    assert json.loads(other.to_json())["version"] == 2
+    assert Later.from_json(other.to_json()) == other
+    with pytest.raises(RecipeError, match="version 2; this cxrfeat reads 1 to 1"):
+        Recipe.from_json(other.to_json())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"size": "224"}, "field 'size' is '224', not of type int"),
+        ({"size": True}, "not of type int"),
+        ({"weights": None}, "not of type str"),
+        ({"augmentation": []}, "'augmentation'"),
+        ({"backbone": ...}, "no field 'backbone'"),
+        ({"fit": "crop"}, "'fit' that version 1 does not know"),
+        ({"version": "1"}, "version '1'"),
+        ({"passes": -1}, "passes >= 0"),
+    ],
+)
+def test_a_damaged_recipe_is_a_sentence(change, sentence):
+    content = {k: v for k, v in {**json.loads(FROZEN[0]["text"]), **change}.items() if v is not ...}
+    with pytest.raises(RecipeError, match=sentence):
+        Recipe.from_json(json.dumps(content))
+
+
+def test_a_deeply_nested_recipe_is_a_sentence():
+    with pytest.raises(RecipeError, match="not a recipe"):
+        Recipe.from_json('{"augmentation":' + "[" * 100_000 + "]" * 100_000 + "}")
+
+
+def test_it_prints_well():
+    recipe = Recipe.from_json(FROZEN[1]["text"])
+    assert repr(recipe) == "<Recipe 639869c2: resnet50, RANDOM weights (random:7), 400 px, pass 0 + 3 augmented>"
+    assert "random:7" in recipe._repr_html_()
