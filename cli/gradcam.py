@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-from cxrfeat._project import run_path
-
 from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import json_option, print_json, print_table, progress_bar, say, stopped
@@ -33,30 +31,29 @@ from .output import json_option, print_json, print_table, progress_bar, say, sto
 @method_option
 @click.option(
     "--scale",
-    "per",
     default="image",
     show_default=True,
     type=click.Choice(["image", "label"]),
     help="One colour scale for all maps of an image, or one for each map.",
 )
 @smooth_option
-@click.option("--boxes", metavar="CSV", help="Box list to draw; by default the one beside the study's images, if any.")
+@click.option("--boxes", metavar="CSV", help="Box list to draw; by default that of the study's dataset.")
 @click.option("--grid", is_flag=True, help="Also draw all images together, six to a page.")
 @click.option(
     "--sanity",
     is_flag=True,
-    help="Randomise head and backbone step by step, and tell how far the maps change (Adebayo et al. 2018).",
+    help="Instead: randomise head and backbone step by step, and measure how far the maps change.",
 )
 @weights_option
 @engine_option
 @click.option("--out", metavar="FOLDER", help="Where to; by default figures/gradcam in the run.")
 @json_option
-def command(images, run, labels, show, whole, sanity, boxes, as_json, **options) -> None:  # fmt: skip
+def command(images, run, labels, sanity, out, as_json, **options) -> None:
     """Draw where in the image the evidence for a finding lies, as panels (PNG) and raw maps (.npz).
 
     IMAGES are files, of any study or none, or image ids of the run's study. Without any, the clearest true positives
-    of the test split are drawn. An image that cannot be explained, or a label that the head has not, is told at the
-    end, and the exit code is then 2.
+    of the test split are drawn. Images that are there already, made in the same way, are not explained again. If an
+    image cannot be explained, or the head does not have a label, the others are drawn and the exit code is 2.
 
     \b
     Example:
@@ -64,40 +61,32 @@ def command(images, run, labels, show, whole, sanity, boxes, as_json, **options)
       cxrfeat gradcam --show fn --labels Effusion,Mass --limit 8 --grid
       cxrfeat gradcam --all --split test --out maps/
     """
-    from cxrfeat._labels import choose_known
-    from cxrfeat._report import gallery
-    from cxrfeat._run import Run
-
-    opened = Run.open(run_path(run))
-    wanted = [name.strip() for name in (labels or "").split(",") if name.strip()]
-    named, strange = choose_known(wanted, opened.labels)
-    targets = gallery.choose_targets(opened, images, show, whole, named, options["split"], options["limit"], boxes)
+    names = [name.strip() for name in (labels or "").split(",") if name.strip()]
     if sanity:
-        return _sanity(opened, targets, named, as_json, options)
-    style = gallery.Style(named, options["top"], options["per"], options["grid"])
-    made = {key: options[key] for key in ("method", "weights", "engine", "smooth")}
+        return _sanity(run, images, names, out, as_json, options)
+    import cxrfeat as cxr
+
     try:
         with progress_bar("explaining") as progress:
-            done = gallery.make(opened, targets, options["out"], style, progress=progress, **made)
+            done = cxr.explain(run, images, names, out=out or True, progress=progress, **options)
     except KeyboardInterrupt:
-        raise stopped("stopped; the images made so far are kept, and the same command goes on from there.") from None
-    _print(done, as_json)
-    for sentence in [*strange, *(f"{image_id}: {sentence}" for image_id, sentence in done.failed.items())]:
-        say(f"error: {sentence}")
-    if strange or done.failed:
+        raise stopped("stopped; the images made so far are kept, and the same command resumes.") from None
+    if as_json:
+        print_json(
+            {"folder": done.folder, "images": done.rows, "grids": done.pages, "empty_maps": done.empty,
+             "failed": done.failed}
+        )  # fmt: skip
+    else:
+        _print(done)
+    if done.unknown or done.failed:
         raise click.exceptions.Exit(2)
 
 
-def _print(done, as_json: bool) -> None:
-    summary = {"folder": str(done.folder), "images": done.rows, "grids": [str(page) for page in done.pages]}
-    if as_json:
-        return print_json({**summary, "maps": done.maps, "empty_maps": done.empty, "failed": done.failed})
+def _print(done) -> None:
     rows = [
         {
             "image": row["image_id"],
-            "findings": ", ".join(
-                f"{label} {p:.3f}" for label, p in zip(row["labels"], row["probabilities"], strict=True)
-            ),
+            "findings": ", ".join(f"{n} {p:.3f}" for n, p in zip(row["labels"], row["probabilities"], strict=True)),
             "empty maps": f"{row['empty']} of {row['of']}",
             "figure": row["figure"],
         }
@@ -106,23 +95,27 @@ def _print(done, as_json: bool) -> None:
     if rows:
         print_table(rows)
     if len(done.rows) > 20:
-        say(f"and {len(done.rows) - 20} more in {done.folder}")
+        say(f"and {len(done.rows) - 20} more")
     for page in done.pages:
         say(f"grid: {page}")
     resumed = sum(row["resumed"] for row in done.rows)
-    say(
-        f"{len(done.rows)} images in {done.folder}" + (f" ({resumed} were there already)" if resumed else "")
-        + f"; {done.empty} of {done.maps} maps have no positive cell."
-    )  # fmt: skip
+    failed = f"; {len(done.failed)} could not be explained" if done.failed else ""
+    earlier = f" ({resumed} of them made earlier)" if resumed else ""
+    say(f"{len(done)} images in {done.folder}{earlier}{failed}; {done.empty_sentence()}.")
 
 
-def _sanity(run, targets, labels, as_json: bool, options) -> None:
-    from cxrfeat._report.sanity_plot import sanity_figure
+def _sanity(run, images, labels, out, as_json: bool, options) -> None:
+    import cxrfeat as cxr
 
+    taken = {key: options[key] for key in ("show", "whole", "split", "limit", "method", "weights")}
     with progress_bar("randomising", unit="steps") as progress:
-        result = sanity_figure(run, targets, labels, options["method"], options["weights"], options["out"], progress)
+        found = cxr.sanity_check(run, images, labels, progress=progress, **taken)
+    figure, steps = found.save(out)[0], found.to_frame().to_dict("records")
     if as_json:
-        return print_json(result)
-    print_table(result["steps"], title=f"Similarity of the maps to the trained ones, {result['images']} images")
-    say(result["verdict"])
-    say(f"figure: {result['figure']}")
+        return print_json(
+            {"steps": steps, "verdict": found.verdict, "images": found.images, "maps": found.rank.shape[1],
+             "method": found.method, "random": found.run.random, "figure": figure}
+        )  # fmt: skip
+    print_table(steps, title=f"Similarity of the maps to the trained ones, {found.images} images")
+    say(found.verdict)
+    say(f"figure: {figure}")

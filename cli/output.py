@@ -44,7 +44,7 @@ def print_json(result: Any) -> None:
 
 
 def print_table(
-    rows: Sequence[Mapping[str, Any]], title: str = "", columns: Sequence[str] | None = None, digits: int = 3
+    rows: Sequence[Mapping[Any, Any]], title: str = "", columns: Sequence[str] | None = None, digits: int = 3
 ) -> None:
     """Print rows as an aligned table on stdout: numbers to the right, NaN as a dash.
 

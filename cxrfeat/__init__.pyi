@@ -5,6 +5,8 @@ from ._demo import demo as demo
 from ._doctor import doctor as doctor
 from ._evaluate.comparison import compare as compare
 from ._explain.localize import localize as localize
+from ._explain.maps import explain as explain
+from ._explain.sanity import sanity_check as sanity_check
 from ._extract import embed as embed
 from ._extract import extract as extract
 from ._extract import make_recipe as make_recipe

@@ -165,11 +165,10 @@ def _evaluation(demo: Demo, run: Run, progress: Callable[..., Any]) -> None:
 
 
 def _maps(demo: Demo, run: Run, engine: str, progress: Callable[..., Any]) -> None:
-    from cxrfeat._report import gallery
+    from cxrfeat._explain.maps import explain
 
     _log.info(f"5/5 Grad-CAM: the {PANELS} clearest true positives, the 4 most probable findings of each.")
-    targets = gallery.choose_targets(run, limit=PANELS)
     with progress("explain") as bar:
-        done = gallery.make(run, targets, engine=engine, progress=bar)
+        done = explain(run, limit=PANELS, engine=engine, out=True, progress=bar)
     for row in done.rows:
         demo.made[f"Grad-CAM of {row['image_id']}"] = Path(row["figure"])

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 
-def page(title: str, facts: Mapping[str, Any] | None = None, rows: Sequence[Mapping[str, Any]] = ()) -> str:
+def page(title: str, facts: Mapping[str, Any] | None = None, rows: Sequence[Mapping[Any, Any]] = ()) -> str:
     """Return a title, facts as a two-column table, and rows as a table with a heading for each key.
 
     Parameters

@@ -69,6 +69,3 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     who = table["patient_id"].astype(str) if "patient_id" in table else ""
     found = table[["image_id"]].assign(label=table["label"].map(canonical), patient_id=who)
     return pd.concat([found, pd.DataFrame(values, columns=numbers, index=table.index)], axis=1)
-
-
-FILE, SIDE, read = "BBox_List_2017.csv", 1024, read_boxes  # until the maps take `boxes_of`

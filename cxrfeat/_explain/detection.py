@@ -55,17 +55,15 @@ def score(
     -------
     float64 (boxes, len(NAMES))
         `pointing`: 1 where the map's maximum lies in the box (Zhang et al., ECCV 2016). `energy`: share of the
-        positive map inside the box (Wang et al., Score-CAM, 2020); NaN for an empty map. `iobb@T`, `iou@T`: 1 where
+        positive map inside the box (Wang et al., Score-CAM, 2020). `iobb@T`, `iou@T`: 1 where
         the bounding box of one connected part overlaps the box by at least T, of the part's own area (IoBB) or of
-        the union (IoU), as in Wang et al. 2017. `false boxes`: parts whose IoBB is below 0.1 with every box. An empty
-        map points nowhere and finds nothing.
+        the union (IoU), as in Wang et al. 2017. `false boxes`: parts whose IoBB is below 0.1 with every box, the same
+        in every row. An empty map points nowhere, finds nothing and has no energy in a box.
     """
     positive: Floats = np.maximum(np.asarray(heat, dtype=np.float64), 0.0)
     top = float(positive.max())
     if not top > 0:
-        nothing = np.zeros((len(boxes), len(NAMES)))
-        nothing[:, NAMES.index("energy")] = np.nan
-        return nothing
+        return np.zeros((len(boxes), len(NAMES)))
     found = parts(positive, cut * top)
     iobb, iou = overlaps(found, np.array(boxes, dtype=np.float64))
     rows = []

@@ -1,7 +1,7 @@
 """A run, opened to explain images: the right method for its head, batches, smoothing, and the check against the cache.
 
-Every image goes through the same `images.prepare` that extraction used, and the probability that comes out of the
-full graph must be the one predicted from the cached embedding: a map of another network explains nothing.
+Every image goes through the same `_images.prepare` that extraction used, and the probability of the full graph must be
+the one predicted from the cached embedding: a map of another network explains nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,15 +18,15 @@ import numpy.typing as npt
 
 from cxrfeat._backbones import open_engine, weights_for
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._explain.boxes import on_original
 from cxrfeat._explain.cam import ClosedForm, Method
-from cxrfeat._explain.explanation import Explanation, Grid
+from cxrfeat._explain.explanation import CENTRED, LOGIT, PROBABILITY, Explanation, Grid
 from cxrfeat._explain.geometry import check_shape, compose, grid_to_input
 from cxrfeat._explain.smooth import average, renderings
-from cxrfeat._explain.targets import Target
-from cxrfeat._heads import load_head
+from cxrfeat._explain.targets import Target, on_image
+from cxrfeat._heads import Head, load_head
 from cxrfeat._images import prepare
 from cxrfeat._images.decode import read_grey
+from cxrfeat._project import run_path
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError
 
@@ -38,15 +39,7 @@ TOLERANCE = 2e-3
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be explained, and the sentence why.
-
-    Attributes
-    ----------
-    target : Target
-        The image.
-    error : CxrfeatError
-        Why.
-    """
+    """An image that could not be explained, and why."""
 
     target: Target
     error: CxrfeatError
@@ -62,16 +55,10 @@ class Explainer:
     ----------
     run : Run
         Its head and recipes.
-    method : str
-        One of `METHODS`; `auto` is the closed form for a linear head and Grad-CAM for a Keras head.
-    weights : sequence of str
-        Where the weights of each backbone are, needed only if they came from a file; by default as in the recipe.
-    engine : str
-        Inference engine of the closed form.
+    method, weights, engine, smooth
+        As in `explain`.
     batch : int
         Images in memory at a time.
-    smooth : int
-        Number of augmented renderings whose maps are warped back and averaged with the clean one's.
     seed : int
         Of the renderings of `smooth`.
 
@@ -85,7 +72,7 @@ class Explainer:
         self,
         run: Run,
         method: MethodName = "auto",
-        weights: Sequence[str] = (),
+        weights: str | Sequence[str] = (),
         engine: str = "auto",
         batch: int = 16,
         smooth: int = 0,
@@ -95,20 +82,10 @@ class Explainer:
         self.head = load_head(run)
         self.recipes = run.recipes
         self.method = open_method(run, self.head, method, weights, engine)
+        self.of = what(self.head, self.method.name)
 
     def explain(self, targets: Iterable[Target]) -> Iterator[Explanation | Failure]:
-        """Explain images in order; one that cannot be explained comes back as a Failure, and the others go on.
-
-        Parameters
-        ----------
-        targets : iterable of Target
-            The images; see `explain.targets`.
-
-        Yields
-        ------
-        Explanation or Failure
-            One per target.
-        """
+        """Explain images in order; one that cannot be explained comes back as a Failure, and the others go on."""
         with ThreadPoolExecutor(2) as readers:
             waiting = iter(targets)
             ahead = [(t, readers.submit(read_grey, t.path)) for t in islice(waiting, self.batch)]
@@ -131,15 +108,7 @@ class Explainer:
     def explain_pixels(
         self, targets: Sequence[Target], greys: Sequence[npt.NDArray[np.uint8]]
     ) -> list[Explanation | Failure]:
-        """Explain decoded images, uint8 (h, w) each.
-
-        Parameters
-        ----------
-        targets : sequence of Target
-            The images.
-        greys : sequence of uint8 (h, w)
-            Their decoded pixels, in the same order.
-        """
+        """Explain decoded images, uint8 (h, w) each."""
         if not targets:
             return []
         clean = self._evidence(targets, greys, 0)
@@ -158,23 +127,12 @@ class Explainer:
                 grids = self._grids(target, grey.shape, [[part[row] for part in one] for one in parts])
                 results.append(
                     Explanation(
-                        target.image_id,
-                        self.run.labels,
-                        logits[row],
-                        probabilities[row],
-                        self.method.name,
-                        grids,
-                        (grey.shape[0], grey.shape[1]),
-                        self.run.describe(),
-                        self.run.random,
-                        self.smooth,
-                        dict(target.truth),
-                        on_original(target.boxes, grey.shape),
-                        grey,
-                        target.note,
-                        target.focus,
+                        target.image_id, self.run.labels, logits[row], probabilities[row], self.method.name, grids,
+                        (grey.shape[0], grey.shape[1]), self.run.describe(), self.run.random, self.smooth,
+                        dict(target.truth), on_image(target.boxes, grey.shape), grey, target.note, target.focus,
+                        self.of, target.path,
                     )
-                )
+                )  # fmt: skip
             except CxrfeatError as error:
                 results.append(Failure(target, error))
         return results
@@ -193,9 +151,14 @@ class Explainer:
         return self.method(inputs)
 
     def _known(self, clean: Any) -> npt.NDArray[np.float64]:
-        """Logits of the full graph, NaN for unlearnt labels, once they are found equal to the head's own."""
+        """Logits of the full graph, NaN for unlearnt labels, once they are found equal to the head's own.
+
+        Of a softmax head only differences between labels are known: the logits less their mean over the labels.
+        """
         own = self.head.logits(clean.embedding)
         graph = np.where(np.isnan(own), np.nan, clean.logits)
+        if _softmax(self.head):
+            own, graph = (z - np.nanmean(z, axis=1, keepdims=True) for z in (own, graph))
         difference = np.abs(graph - own)
         allowed = 1e-3 * np.maximum(1.0, np.abs(own))
         if np.nanmax(np.where(np.isnan(own), 0.0, difference - allowed)) > 0:
@@ -213,7 +176,7 @@ class Explainer:
             if not abs(full - cached) <= TOLERANCE:
                 raise ExplainError(
                     f"{label} has p={full:.4f} on the full graph and p={cached:.4f} from the cached embedding: the "
-                    "weights or the image are not those of the run. Name the run's weights with --weights, or extract "
+                    "weights or the image are not those of the run. Name the run's weights by `weights`, or extract "
                     "again."
                 )
 
@@ -229,7 +192,9 @@ class Explainer:
         return tuple(grids)
 
 
-def open_method(run: Run, head: Any, method: str = "auto", weights: Sequence[str] = (), engine: str = "auto") -> Method:
+def open_method(
+    run: Run, head: Head, method: str = "auto", weights: str | Sequence[str] = (), engine: str = "auto"
+) -> Method:
     """Open the method for a head: engines for the closed form, the full Keras graph for gradients.
 
     Raises
@@ -238,38 +203,61 @@ def open_method(run: Run, head: Any, method: str = "auto", weights: Sequence[str
         If the method is unknown, or the head has neither a linear form nor a gradient.
     """
     if method not in METHODS:
-        raise ExplainError(f"no method {method!r}; choose {', '.join(METHODS)}.")
-    linear, model = head.linear, getattr(head, "model", None)
-    if linear is None and model is None:
+        raise ExplainError(f"unknown `method` {method!r}; choose {', '.join(METHODS)}.")
+    linear, network = head.linear, getattr(head, "network", getattr(head, "model", None))  # until heads declare it
+    if linear is None and network is None:
         raise ExplainError(
             f"the {run.kind} head of run {run.name} has no gradient, so it has no maps. Linear heads (such as "
-            "`fit-head --head logistic`) and Keras heads (`--head keras`) have."
+            "logistic) and Keras heads have."
         )
     if method == "cam" and linear is None:
         raise ExplainError(
             f"the closed form needs a linear head, and the {run.kind} head of run {run.name} has hidden layers; use "
-            "--method gradcam."
+            "`method=gradcam`."
         )
     found = _weights(run, weights)
-    if method == "cam" or (method == "auto" and linear is not None):
+    if linear is not None and method in ("auto", "cam"):
         engines = [
             open_engine(recipe, weights, engine, ("embedding", "map"))
             for recipe, weights in zip(run.recipes, found, strict=True)
         ]
-        return ClosedForm(engines, *linear)
+        coef, intercept = linear
+        if _softmax(head):
+            coef, intercept = coef - np.nanmean(coef, axis=0), intercept - np.nanmean(intercept)
+        return ClosedForm(engines, coef, intercept)
     from cxrfeat._backbones.graph import keras_graph
-    from cxrfeat._explain.gradcam import Gradients, dense, flat
+    from cxrfeat._explain.gradcam import Gradients, dense, flat, score_of
 
     graphs = [
         keras_graph(recipe.backbone, weights, recipe.preprocessing, recipe.size)
         for recipe, weights in zip(run.recipes, found, strict=True)
     ]
-    join = dense(*linear) if linear is not None else flat(model)
-    return Gradients("gradcam" if method == "auto" else method, graphs, join)
+    name = "gradcam" if method == "auto" else method
+    join = dense(*linear) if linear is not None else flat(network)
+    return Gradients(name, graphs, join, score_of(what(head, name), _softmax(head), head.fitted))
 
 
-def _weights(run: Run, named: Sequence[str]) -> list[Weights]:
-    """The weights of each recipe: where they are said to be, else by the recipe's own name for them."""
+def what(head: Head, method: str) -> str:
+    """What the maps of a head are evidence for.
+
+    The paper differentiates the network's output. One vector added to the weights of every label changes no probability
+    of a softmax head, and every map of its logits: less their mean over the labels, logits and maps are determined.
+    """
+    return PROBABILITY if method == "paper" else CENTRED if _softmax(head) else LOGIT
+
+
+def _softmax(head: Head) -> bool:
+    return getattr(head, "softmax", False)  # until heads declare it
+
+
+def open_run(run: Run | str | Path | None) -> Run:
+    """A run, its folder, its name under `runs/`, or the newest."""
+    return run if isinstance(run, Run) else Run.open(run_path(run))
+
+
+def _weights(run: Run, named: str | Sequence[str]) -> list[Weights]:
+    """The weights of each recipe: from the files named, else by the recipe's own name for them."""
+    named = [named] if isinstance(named, str) else named
     if named and len(named) != len(run.recipes):
         raise ExplainError(f"run {run.name} has {len(run.recipes)} backbones; name the weights of each, in order.")
     places: Sequence[str | None] = list(named) or [None] * len(run.recipes)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _files as files
-from cxrfeat._explain.boxes import Box
+from cxrfeat import _html as html
 from cxrfeat._explain.geometry import Affine, compose, invert, on_pixels, resample, resized
+from cxrfeat._images.decode import read_grey
 from cxrfeat.errors import ExplainError, NotFoundError
 
-FORMAT, FORMAT_VERSION = "cxrfeat-maps", 1
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Box = tuple[str, float, float, float, float]
+"""Label, x, y, width, height, in pixels of the image; x and y are the outer edge of the first pixel."""
+
+FORMAT, FORMAT_VERSION = "cxrfeat-maps", 2
+SHOWN = 4
+"""Images in the HTML of a notebook."""
+LOGIT, CENTRED, PROBABILITY = "logit", "logit less the mean over labels", "probability"
+# What reading a damaged archive raises, on the way from its directory to its arrays and its JSON.
+_DAMAGED = (
+    AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError, RuntimeError,
+    TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +68,8 @@ class Explanation:
     labels : tuple of str
         In the head's order.
     logits, probabilities : float64 (labels,)
-        Raw logits and calibrated probabilities; NaN for labels the head has not learnt.
+        Raw logits (of a softmax head less their mean over the labels) and calibrated probabilities; NaN for labels
+        that the head has not learnt.
     method : str
         How the maps were computed.
     grids : tuple of Grid
@@ -65,13 +85,17 @@ class Explanation:
     truth : dict
         Label -> 1.0 or 0.0, where the study knows.
     boxes : tuple of (label, x, y, width, height)
-        Known boxes, in pixels of the original image at hand.
+        Known boxes, in pixels of the image.
     grey : uint8 (h, w) or None
         The decoded image, to draw on; it is not saved.
     note : str
         Why it was chosen, for the figure.
     focus : tuple of str
         The labels it was chosen for.
+    of : str
+        What the maps are evidence for: the logit, the probability, or the logit less the mean over labels.
+    path : pathlib.Path or None
+        The image file, read again to draw on where `grey` is None; it is not saved.
     """
 
     image_id: str
@@ -89,6 +113,16 @@ class Explanation:
     grey: npt.NDArray[np.uint8] | None = None
     note: str = ""
     focus: tuple[str, ...] = ()
+    of: str = LOGIT
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{name} {self.probabilities[self.index(name)]:.3f}" for name in self.foremost(2))
+        grids = " + ".join(f"{g.backbone} {g.maps.shape[2]}x{g.maps.shape[1]}" for g in self.grids)
+        return f"<Explanation of {self.image_id}: {len(self.labels)} maps by {self.method} on {grids}; {best}>"
+
+    def _repr_html_(self) -> str:
+        return panel_html([self])
 
     @property
     def to_image(self) -> Affine:
@@ -117,9 +151,46 @@ class Explanation:
         shape : (int, int), optional
             Height and width of a reduced copy of the image; by default the original's.
         """
-        to = shape or self.image_shape
-        affine = compose(resized(self.image_shape, to), self.to_image)
-        return on_pixels(self.maps[self.index(label)], affine, to)
+        return self.on_copy(self.maps[self.index(label)], shape or self.image_shape)
+
+    def on_copy(
+        self, cells: npt.NDArray[np.float64], shape: tuple[int, int], to_image: Affine | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Cells of a grid, float64 (gh, gw), on a copy of the image of `shape` (h, w).
+
+        Parameters
+        ----------
+        cells : float64 (gh, gw)
+            One value per cell.
+        shape : (int, int)
+            Height and width of the copy.
+        to_image : float64 (2, 3), optional
+            The grid; by default that of `maps`.
+        """
+        grid = self.to_image if to_image is None else to_image
+        return on_pixels(cells, compose(resized(self.image_shape, shape), grid), shape)
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """The decoded image, uint8 (h, w): `grey`, or read again from `path`."""
+        if self.grey is not None:
+            return self.grey
+        if self.path is None:
+            raise ExplainError(f"{self.image_id}: these maps came from a file, which has no pixels to draw on.")
+        return read_grey(self.path)
+
+    def plot(self, labels: Sequence[str] = (), top: int = 4) -> Figure:
+        """The panel, as a matplotlib figure.
+
+        Parameters
+        ----------
+        labels : sequence of str
+            The labels to draw; by default the `top` most probable ones.
+        top : int
+            How many.
+        """
+        from cxrfeat._report import panels
+
+        return panels.figure([self], labels, top)
 
     def index(self, label: str) -> int:
         """Position of a label.
@@ -150,13 +221,15 @@ class Explanation:
         ranked = dict.fromkeys((*self.focus, *(self.labels[k] for k in order)))
         return tuple(ranked)[: max(count, len(self.focus))]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, panel_sha256: str = "") -> Path:
         """Write the raw maps and their geometry as `.npz`, atomically. No pickle is needed to read it.
 
         Parameters
         ----------
         path : str or Path
             The file to write.
+        panel_sha256 : str
+            Of the panel drawn of them, by which a damaged one is noticed.
         """
         path = Path(path)
         about = {
@@ -164,6 +237,7 @@ class Explanation:
             "format_version": FORMAT_VERSION,
             "image_id": self.image_id,
             "method": self.method,
+            "of": self.of,
             "about": self.about,
             "random": self.random,
             "smoothed": self.smoothed,
@@ -171,6 +245,7 @@ class Explanation:
             "focus": self.focus,
             "boxes": self.boxes,
             "backbones": [grid.backbone for grid in self.grids],
+            "panel_sha256": panel_sha256,
         }
         arrays: dict[str, Any] = {
             "about": np.array(json.dumps(about, sort_keys=True)),
@@ -189,7 +264,7 @@ class Explanation:
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
-        """Read what `save` wrote.
+        """Read what `save` wrote, in this version or an earlier one.
 
         Parameters
         ----------
@@ -201,35 +276,63 @@ class Explanation:
         NotFoundError
             If it is not there.
         ExplainError
-            If it is damaged or was not written by cxrfeat.
+            If it is damaged, of a newer version, or was not written by cxrfeat.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise NotFoundError(f"there is no map file {path}.")
-        try:
-            with np.load(path, allow_pickle=False) as found:
-                about = json.loads(str(found["about"]))
-                if about["format"] != FORMAT or about["format_version"] != FORMAT_VERSION:
-                    raise ValueError(f"format {about['format']} version {about['format_version']}")
-                grids = tuple(
-                    Grid(name, found[f"maps_{k}"], found[f"grid_to_image_{k}"])
-                    for k, name in enumerate(about["backbones"])
+        return _read(Path(path))[0]
+
+
+def load_with_panel(path: Path) -> tuple[Explanation, str]:
+    """An explanation, and the SHA-256 of the panel drawn of it; empty where version 1 did not keep it."""
+    return _read(path)
+
+
+def _read(path: Path) -> tuple[Explanation, str]:
+    if not path.is_file():
+        raise NotFoundError(f"there is no map file {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            about = json.loads(str(found["about"]))
+            if about["format"] != FORMAT:
+                raise ValueError(f"its format is {about['format']!r}")
+            if about["format_version"] not in range(1, FORMAT_VERSION + 1):
+                raise ExplainError(
+                    f"{path} has version {about['format_version']} of the map format, and this cxrfeat reads up to "
+                    f"{FORMAT_VERSION}; upgrade cxrfeat."
                 )
-                height, width = (int(side) for side in found["image_shape"])
-                return cls(
-                    about["image_id"],
-                    tuple(str(label) for label in found["labels"]),
-                    found["logits"],
-                    found["probabilities"],
-                    about["method"],
-                    grids,
-                    (height, width),
-                    about["about"],
-                    about["random"],
-                    about["smoothed"],
-                    boxes=tuple((str(n), float(x), float(y), float(w), float(h)) for n, x, y, w, h in about["boxes"]),
-                    note=about["note"],
-                    focus=tuple(about["focus"]),
-                )
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ExplainError(f"{path} is no readable cxrfeat map file ({error}).") from error
+            grids = tuple(
+                Grid(str(name), found[f"maps_{k}"], found[f"grid_to_image_{k}"])
+                for k, name in enumerate(about["backbones"])
+            )
+            labels = tuple(str(label) for label in found["labels"])
+            logits, probabilities = found["logits"], found["probabilities"]
+            height, width = (int(side) for side in found["image_shape"])
+        if {len(grid.maps) for grid in grids} | {*logits.shape, *probabilities.shape} != {len(labels)}:
+            raise ValueError("its arrays do not fit together")
+        explanation = Explanation(
+            str(about["image_id"]), labels, logits, probabilities, str(about["method"]), grids, (height, width),
+            str(about["about"]), bool(about["random"]), int(about["smoothed"]),
+            boxes=tuple((str(n), float(x), float(y), float(w), float(h)) for n, x, y, w, h in about["boxes"]),
+            note=str(about["note"]), focus=tuple(about["focus"]),
+            of=str(about.get("of", LOGIT)),  # version 1 has maps of logits alone
+        )  # fmt: skip
+        return explanation, str(about.get("panel_sha256", ""))
+    except ExplainError:
+        raise
+    except _DAMAGED as error:
+        raise ExplainError(f"{path} is not a readable map file of cxrfeat: {error}.") from error
+
+
+def panel_html(
+    explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, scale: Any = "image"
+) -> str:
+    """A panel of at most `SHOWN` images as HTML with an embedded PNG; a table where the pixels are gone."""
+    from cxrfeat._report import panels
+
+    shown = list(explanations[:SHOWN])
+    try:
+        png = panels.page(shown, labels, top, scale).png()
+    except ExplainError:
+        return html.page("Maps", rows=[{"image": e.image_id, "method": e.method, "about": e.about} for e in shown])
+    uri = base64.b64encode(png).decode()
+    more = f"<p>and {len(explanations) - len(shown)} more</p>" if len(explanations) > len(shown) else ""
+    return f'<img src="data:image/png;base64,{uri}" alt="X-rays and maps" style="max-width: 100%">{more}'

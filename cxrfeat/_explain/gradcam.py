@@ -1,8 +1,8 @@
 """Maps by gradients, on the full graph: normalisation, backbone, pooling and head joined flat in one functional model.
 
-The logit is differentiated, never the probability: a sigmoid near 0 or 1 would scale the map to nothing. Everything
-after the mapped layer is small, so that the gradient of each label costs a fraction of the one forward pass.
-The only room of `explain` that imports TensorFlow, and only when a method is opened.
+The logit is differentiated, not the probability: a sigmoid near 0 or 1 would scale the map to nothing. (The paper's
+variant differentiates the probability, as the paper does.) Everything after the mapped layer is small, so that the
+gradient of each label costs a fraction of the one forward pass. TensorFlow is imported when a method is opened.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._explain.cam import Evidence, Floats
+from cxrfeat._explain.explanation import CENTRED, PROBABILITY
 from cxrfeat.errors import ExplainError
 
 
@@ -54,8 +55,8 @@ def hires_cam(features: Floats, gradients: Floats) -> Floats:
 def paper_cam(features: Floats, gradients: Floats) -> Floats:
     """The reference paper's variant (Fan and Bu, Entropy 2022, 24(3):313, equation 6).
 
-    Gradients times activations, summed over the channels. That is HiResCAM's formula under the name its readers know;
-    it is drawn like the others, from zero up.
+    Gradients times activations, summed over the channels: HiResCAM's formula. The paper takes the gradient of the
+    network's output, which is the probability; see `score_of`.
     """
     return hires_cam(features, gradients)
 
@@ -79,6 +80,8 @@ class Gradients:
         One per backbone: uint8 (n, size, size, 1) -> [embedding, features].
     join : callable
         Adds the head to a Keras tensor (n, dim) and returns its logits (n, labels); see `dense` and `flat`.
+    score : callable, optional
+        From logits (n, labels) to what is differentiated; see `score_of`. By default the logits.
 
     Attributes
     ----------
@@ -88,13 +91,15 @@ class Gradients:
         The part of it, with the same layers, that stands after the features: pooling and head.
     """
 
-    def __init__(self, name: str, graphs: Sequence[Any], join: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, name: str, graphs: Sequence[Any], join: Callable[[Any], Any], score: Callable[[Any], Any] = lambda z: z
+    ) -> None:
         import keras
         import tensorflow as tf
 
         if name not in FORMULAS:
-            raise ExplainError(f"no method {name!r} of gradients; there are {', '.join(FORMULAS)}.")
-        self.name = name
+            raise ExplainError(f"unknown gradient method {name!r}; choose {', '.join(FORMULAS)}.")
+        self.name, self.score = name, score
         if len(graphs) > 1:
             _rename(graphs)
         inputs = [graph.inputs[0] for graph in graphs]
@@ -118,7 +123,7 @@ class Gradients:
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(features)
             embedding, logits = self.after(features, training=False)
-            columns = tf.unstack(logits, axis=1)
+            columns = tf.unstack(self.score(logits), axis=1)
         parts: list[list[Floats]] = [[] for _ in features]
         arrays = [feature.numpy().astype(np.float64) for feature in features]
         for column in columns:
@@ -129,6 +134,21 @@ class Gradients:
         return Evidence(
             embedding.numpy(), logits.numpy().astype(np.float64), tuple(np.stack(maps, axis=1) for maps in parts)
         )
+
+
+def score_of(what: str, softmax: bool, fitted: npt.NDArray[np.bool_]) -> Callable[[Any], Any]:
+    """What is differentiated, as a function of the logits (n, labels): they, they less their mean, or probabilities.
+
+    Mean and softmax run over the labels that the head has learnt, bool (labels,).
+    """
+    import tensorflow as tf
+
+    learnt = np.flatnonzero(fitted)
+    if what == CENTRED:
+        return lambda z: z - tf.reduce_mean(tf.gather(z, learnt, axis=1), axis=1, keepdims=True)
+    if what == PROBABILITY:
+        return lambda z: tf.nn.softmax(tf.where(fitted, z, -np.inf)) if softmax else tf.sigmoid(z)
+    return lambda z: z
 
 
 def dense(coef: Floats, intercept: Floats) -> Callable[[Any], Any]:
@@ -154,7 +174,7 @@ def flat(model: Any) -> Callable[[Any], Any]:
     Parameters
     ----------
     model : keras.Model
-        (n, dim) -> probabilities (n, labels), with the logits in a layer `logits`; what follows that is left away.
+        (n, dim) -> probabilities (n, labels), with the logits in a layer `logits`; what follows it is left out.
     """
 
     def join(embedding: Any) -> Any:

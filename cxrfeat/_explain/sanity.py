@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from cxrfeat._explain.explainer import MethodName, open_method
-from cxrfeat._explain.scale import scale
+from cxrfeat import _html as html
+from cxrfeat._explain.explainer import MethodName, open_method, open_run
 from cxrfeat._explain.smooth import renderings
-from cxrfeat._explain.targets import Target
+from cxrfeat._explain.targets import Outcome, Target, choose_targets
 from cxrfeat._heads import load_head
 from cxrfeat._images.decode import read_grey
 from cxrfeat._labels import choose
 from cxrfeat._progress import Progress, silent
+from cxrfeat._report.heat import scale
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,31 +42,74 @@ turned upside down shows the same pattern, only as evidence against (both are gi
 
 @dataclass(frozen=True)
 class Sanity:
-    """How far maps change.
+    """How far maps change as the network forgets.
 
     Attributes
     ----------
     steps : tuple of str
-        `trained`, `head`, `conv5`, ..., `conv1`: what is random from there on up.
+        `trained`, `head`, and the backbone's stages from the last to the first: what is random from there on up.
     rank : float64 (steps, maps)
         Spearman's rank correlation of each signed map with the trained one's.
     ssim : float64 (steps, maps)
         Structural similarity of their positive parts; NaN where both are empty.
     example : float64 (steps, gh, gw)
         Signed maps of one label in one image.
-    example_of : tuple (label, Target, grey)
-        Which.
+    example_of : (str, str)
+        That label, and the image's id.
     images, method : int, str
         How many images, and how maps were computed.
+    run : Run
+        Whose maps were checked.
     """
 
     steps: tuple[str, ...]
     rank: Floats
     ssim: Floats
     example: Floats
-    example_of: tuple[str, Target, npt.NDArray[np.uint8]]
+    example_of: tuple[str, str]
     images: int
     method: str
+    run: Run
+
+    def __repr__(self) -> str:
+        return f"<Sanity check of {self.rank.shape[1]} maps of {self.images} images: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        facts = {"head": self.run.describe(), "method": self.method, "images": self.images, "verdict": self.verdict}
+        return html.page("Sanity check of maps", facts, self.to_frame().to_dict("records"))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per step: mean rank correlation, its 10th and 90th percentile and mean absolute value, similarity."""
+        names = [n if k == 0 else f"{n} random" if k == 1 else f"down to {n}" for k, n in enumerate(self.steps)]
+        return pd.DataFrame(
+            {
+                "step": names,
+                "rank correlation": np.nanmean(self.rank, axis=1),
+                "10 %": np.nanpercentile(self.rank, 10, axis=1),
+                "90 %": np.nanpercentile(self.rank, 90, axis=1),
+                "absolute": np.nanmean(np.abs(self.rank), axis=1),
+                "ssim": [row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in self.ssim],
+            }
+        )
+
+    def plot(self) -> Figure:
+        """The similarities at each step and one map at each, as a matplotlib figure."""
+        from cxrfeat._report import sanity_plot
+
+        return sanity_plot.figure(self)
+
+    def save(self, folder: str | Path | None = None) -> list[Path]:
+        """Write the figure and its data as `gradcam-sanity.*`.
+
+        Parameters
+        ----------
+        folder : path, optional
+            By default `figures` in the run.
+        """
+        from cxrfeat._report import style
+
+        to = Path(folder) if folder else self.run.path / "figures"
+        return style.save(self.plot(), to / "gradcam-sanity", self.to_frame())
 
     @property
     def verdict(self) -> str:
@@ -76,47 +125,70 @@ class Sanity:
 
 
 def sanity_check(
-    run: Run,
-    targets: Sequence[Target],
-    labels: Sequence[str] = (),
+    run: Run | str | Path | None = None,
+    images: str | Path | Sequence[str | Path] | None = None,
+    labels: str | Sequence[str] = (),
+    *,
+    show: Outcome | None = None,
+    whole: bool = False,
+    split: str = "test",
+    limit: int = 4,
     method: MethodName = "auto",
-    weights: Sequence[str] = (),
+    weights: str | Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Sanity:
-    """Randomise head, then backbone from the top down, and compare the maps at each step with the trained ones.
+    """Randomise the head, then the backbone from the top down, and compare the maps at each step with the trained ones.
+
+    A map that stays the same when the network forgets everything shows the image, not the evidence (Adebayo et al.,
+    "Sanity Checks for Saliency Maps", NeurIPS 2018).
 
     Parameters
     ----------
-    run : Run
-        With a linear or Keras head.
-    targets : sequence of Target
-        The first `LIMIT` that can be read are used.
-    labels : sequence of str
+    run : Run or path, optional
+        A run with a linear or Keras head, its folder, or its name under `runs/`; by default the newest.
+    images, show, whole, split, limit
+        As in `explain`; the first 16 images that can be read are used.
+    labels : str or sequence of str
         By default all that the head has learnt.
     method : str
-        A method of `Explainer`; the closed form is computed by Grad-CAM here, which it equals.
-    weights : sequence of str
-        Where the weights of each backbone are, if they came from a file.
+        As in `explain`; the closed form is computed by Grad-CAM here, which it equals.
+    weights : str or sequence of str
+        Weights file of each backbone, in order, if it is no longer where it was.
     seed : int
         Of what is drawn.
     progress : Progress
-        Told after every step.
+        Called after every step.
+
+    Returns
+    -------
+    Sanity
+        With a `verdict`, `to_frame`, `plot` and `save`.
 
     Raises
     ------
     ExplainError
         If no image can be read, or the head has no gradient.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> check = cxr.sanity_check(images="00004296_000.png", labels="Atelectasis")
+    >>> check.to_frame()["step"].to_list()
+    ['trained', 'head random', 'down to conv5', 'down to conv4', 'down to conv3', 'down to conv2', 'down to conv1']
     """
     from cxrfeat._explain.gradcam_random import cascade, stages_of
 
-    used, greys = _readable(targets)
-    gradients: Any = open_method(run, load_head(run), "gradcam" if method in ("auto", "cam") else method, weights)
+    run = open_run(run)
+    labels = choose([labels] if isinstance(labels, str) else labels, run.labels)
+    used, greys = _readable(choose_targets(run, images, show, whole, labels, split, limit))
+    head = load_head(run)
+    gradients: Any = open_method(run, head, "gradcam" if method in ("auto", "cam") else method, weights)
     inputs = [
         np.stack([renderings(recipe, t.image_id, g, 0, 0)[0] for t, g in zip(used, greys, strict=True)])
         for recipe in run.recipes
     ]
-    chosen = [run.labels.index(label) for label in choose(labels, run.labels)] if labels else _learnt(gradients, inputs)
+    chosen = [run.labels.index(label) for label in labels] or np.flatnonzero(head.fitted).tolist()
     total = len(stages_of(gradients)) + 1
     names, maps = ["trained"], [_maps(gradients, inputs, chosen)]
     progress(1, total, "trained")
@@ -126,8 +198,8 @@ def sanity_check(
         progress(len(names), total, name)
     rank = np.array([[rank_correlation(m, t) for m, t in zip(step, maps[0], strict=True)] for step in maps])
     ssim = np.array([[similarity(m, t) for m, t in zip(step, maps[0], strict=True)] for step in maps])
-    example_of = (run.labels[chosen[0]], used[0], greys[0])
-    return Sanity(tuple(names), rank, ssim, np.stack([step[0] for step in maps]), example_of, len(used), gradients.name)
+    example, example_of = np.stack([step[0] for step in maps]), (run.labels[chosen[0]], used[0].image_id)
+    return Sanity(tuple(names), rank, ssim, example, example_of, len(used), gradients.name, run)
 
 
 def rank_correlation(a: Floats, b: Floats) -> float:
@@ -164,16 +236,10 @@ def _readable(targets: Sequence[Target]) -> tuple[list[Target], list[npt.NDArray
         except CxrfeatError as error:
             problem = error
     if not used:
-        raise ExplainError(f"none of the images can be read{f': the last {problem}' if problem else '.'}")
+        raise ExplainError(f"none of the images can be read{f': the last one {problem}' if problem else '.'}")
     return used, greys
 
 
 def _maps(method: Any, inputs: Sequence[npt.NDArray[np.uint8]], chosen: Sequence[int]) -> list[Floats]:
     """Signed maps (gh, gw), of every backbone on its own grid, of every image, of every chosen label."""
     return [one for part in method(inputs).parts for image in part[:, list(chosen)] for one in image]
-
-
-def _learnt(method: Any, inputs: Sequence[npt.NDArray[np.uint8]]) -> list[int]:
-    """Labels whose maps are not the zero maps of an unlearnt label."""
-    parts = method([batch[:1] for batch in inputs]).parts
-    return [k for k in range(parts[0].shape[1]) if any(np.any(part[0, k] != 0) for part in parts)]

@@ -1,4 +1,4 @@
-"""Which images to explain: files, ids of the study, or the hits and misses of a run."""
+"""Which images to explain: files, ids of the study, or the hits and misses of a run; and the boxes on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cxrfeat._explain.boxes import Box
+from cxrfeat._datasets.boxes import boxes_of
+from cxrfeat._explain.explanation import Box
 from cxrfeat._labels import choose
 from cxrfeat._run import Run
 from cxrfeat._study import Study
@@ -18,6 +19,14 @@ from cxrfeat.errors import ExplainError, NotFoundError
 
 Outcome = Literal["tp", "fp", "fn"]
 OUTCOMES: dict[str, str] = {"tp": "True positive", "fp": "False positive", "fn": "False negative"}
+
+FramedBox = tuple[str, float, float, float, float, float, float]
+"""Label, x, y, width, height, and the width and height of the frame that these are pixels of."""
+
+SLACK = 0.002
+"""Share of the frame by which a box may stick out: some lists were drawn on a reduced picture."""
+SQUASHED = 0.01
+"""Difference of the sides' ratio up to which an image is a reduced copy of the frame."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,8 @@ class Target:
         Why it was chosen, for the figure.
     focus : tuple of str
         The labels it was chosen for.
-    boxes : tuple of (label, x, y, width, height)
-        Known boxes, in pixels of the 1024 x 1024 original.
+    boxes : tuple of (label, x, y, width, height, frame width, frame height)
+        Known boxes, in pixels of the frame they were drawn on.
     """
 
     image_id: str
@@ -48,14 +57,63 @@ class Target:
     predicted: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     focus: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[FramedBox, ...] = ()
+
+
+def choose_targets(
+    run: Run,
+    images: str | Path | Sequence[str | Path] | None = None,
+    show: Outcome | None = None,
+    whole: bool = False,
+    labels: Sequence[str] = (),
+    split: str = "test",
+    limit: int = 4,
+    boxes: str | Path | None = None,
+) -> list[Target]:
+    """Images named, else all of a split, else the clearest hits or misses; parameters as in `explain`."""
+    table = boxes_of(run.study(), boxes)
+    if isinstance(images, str | Path):
+        images = [images]
+    if images:
+        return named(run, [str(image) for image in images], table)
+    if whole:
+        return of_study(run, split, table)
+    return outcomes(run, show or "tp", labels, split, limit, table)
+
+
+def on_image(boxes: Sequence[FramedBox], shape: tuple[int, ...]) -> tuple[Box, ...]:
+    """Scale boxes from their frame to an image of `shape` (h, w), cut at its edge.
+
+    Raises
+    ------
+    ExplainError
+        If a box lies outside its frame, or the image is no reduced copy of the frame.
+    """
+    h, w = shape[:2]
+    found = []
+    for label, x, y, width, height, across, down in boxes:
+        if abs(w / h / (across / down) - 1) > SQUASHED:
+            raise ExplainError(
+                f"its boxes are in pixels of a {across:.0f}x{down:.0f} original, and the image is {w}x{h}: not a "
+                "reduced copy of that."
+            )
+        left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + width, across), min(y + height, down)
+        out = max(-x / across, -y / down, (x + width) / across - 1, (y + height) / down - 1)
+        if out > SLACK or min(width, height) <= 0:
+            raise ExplainError(
+                f"its box of {label} (x={x:.0f}, y={y:.0f}, width={width:.0f}, height={height:.0f}) lies outside the "
+                f"{across:.0f}x{down:.0f} original; boxes are x, y, width, height in its pixels."
+            )
+        fx, fy = w / across, h / down
+        found.append((label, left * fx, top * fy, (right - left) * fx, (bottom - top) * fy))
+    return tuple(found)
 
 
 def named(run: Run, images: Sequence[str], boxes: pd.DataFrame | None = None) -> list[Target]:
     """Targets for image files and ids of the run's study, in the order given.
 
-    A file that is in the study brings its labels and prediction along. What is neither is taken for a file, so that
-    the failure to read it is reported with the others.
+    A file that is in the study brings its labels and prediction along. A name that is neither a file nor an id is
+    taken for a file, so that the failure to read it is reported with the others.
 
     Parameters
     ----------
@@ -64,7 +122,7 @@ def named(run: Run, images: Sequence[str], boxes: pd.DataFrame | None = None) ->
     images : sequence of str
         Paths of image files, or image ids of the run's study.
     boxes : pandas.DataFrame, optional
-        From `datasets.boxes.read`.
+        From `boxes_of`.
     """
     study = run.study()
     by_path = {path.resolve(): image_id for path, image_id in zip(study.paths(), study.ids, strict=True)}
@@ -98,7 +156,7 @@ def outcomes(
     Parameters
     ----------
     run : Run
-        With predictions and, for the cut, thresholds; where a label has none, 0.5 stands in and the note says so.
+        With predictions and thresholds; a label without a threshold is cut at 0.5, and the note says so.
     outcome : {"tp", "fp", "fn"}
         True and false positives come with the highest probability first, false negatives with the lowest.
     labels : sequence of str
@@ -108,7 +166,7 @@ def outcomes(
     limit : int
         At most so many images per label named; without labels, so many in all, of different findings.
     boxes : pandas.DataFrame, optional
-        From `datasets.boxes.read`.
+        From `boxes_of`.
 
     Raises
     ------
@@ -173,7 +231,7 @@ def of_study(run: Run, split: str | None = None, boxes: pd.DataFrame | None = No
     split : str, optional
         One split; by default all images.
     boxes : pandas.DataFrame, optional
-        From `datasets.boxes.read`.
+        From `boxes_of`.
     """
     study = run.study()
     study = study.split(split) if split else study
@@ -198,7 +256,7 @@ def _from_study(run: Run, study: Study, image_ids: Sequence[str], boxes: pd.Data
 
 
 def _predicted(run: Run) -> pd.DataFrame:
-    """Probabilities that the clean image's own map must come to."""
+    """The cached probabilities that the full graph must give again."""
     none = pd.DataFrame(columns=list(run.labels))
     if run.info.get("options", {}).get("tta"):  # a mean over augmented passes belongs to no single image
         return none
@@ -208,12 +266,11 @@ def _predicted(run: Run) -> pd.DataFrame:
         return none
 
 
-def _by_image(boxes: pd.DataFrame | None) -> dict[str, tuple[Box, ...]]:
+def _by_image(boxes: pd.DataFrame | None) -> dict[str, tuple[FramedBox, ...]]:
     if boxes is None:
         return {}
+    numbers = ("x", "y", "width", "height", "frame_width", "frame_height")
     return {
-        str(image_id): tuple(
-            zip(rows["label"], *(rows[c].tolist() for c in ("x", "y", "width", "height")), strict=True)
-        )
+        str(image_id): tuple(zip(rows["label"], *(rows[c].tolist() for c in numbers), strict=True))
         for image_id, rows in boxes.groupby("image_id")
     }

@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from cxrfeat._explain.explainer import Explainer, Failure
 from cxrfeat._explain.explanation import Explanation
-from cxrfeat._explain.scale import scale
-from cxrfeat._explain.targets import Outcome, Target
+from cxrfeat._explain.targets import Outcome, Target, choose_targets
 from cxrfeat._progress import Progress, silent
-from cxrfeat._report import gallery, panels
-from cxrfeat._report.heat import heat
+from cxrfeat._report import panels
+from cxrfeat._report.heat import heat, scale
 from cxrfeat._report.style import pretty
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError
@@ -117,12 +116,12 @@ def choose(run: Run, images: int, split: str = "test") -> list[Target]:
     found: dict[str, Target] = {}
     for outcome, share in SHARES:
         try:
-            some = gallery.choose_targets(run, show=outcome, split=split, limit=max(1, round(share * images)))
+            some = choose_targets(run, show=outcome, split=split, limit=max(1, round(share * images)))
         except ExplainError:  # a head without a single miss is no reason to stop
             continue
         for target in some:
             found.setdefault(target.image_id, target)
-    every = gallery.choose_targets(run, whole=True, split=split)
+    every = choose_targets(run, whole=True, split=split)
     boxed = [replace(t, note="Has radiologists' boxes", focus=_boxed(run, t)) for t in every if t.boxes]
     for target in (*boxed, *every):
         found.setdefault(target.image_id, target)

@@ -99,8 +99,11 @@ class Canvas:
 
     def save(self, path: str | Path) -> Path:
         """Write a PNG, atomically."""
-        bgr = cv2.cvtColor(self.pixels, cv2.COLOR_RGB2BGR)
-        return files.write_atomically(path, cv2.imencode(".png", bgr, _ENCODING)[1].tobytes())
+        return files.write_atomically(path, self.png())
+
+    def png(self) -> bytes:
+        """The page as a PNG."""
+        return cv2.imencode(".png", cv2.cvtColor(self.pixels, cv2.COLOR_RGB2BGR), _ENCODING)[1].tobytes()
 
 
 # Pages of one gallery repeat most of their words, and to draw letters is most of the work.

@@ -1,38 +1,99 @@
-"""The colours of a map: one ramp whose opacity grows with the evidence, so that no evidence is no colour."""
+"""From a signed map to colours on an X-ray, without making it look hotter than it is.
+
+Only the positive part is drawn (the ReLU of Grad-CAM). One scale serves all labels of an image, so that a strong map
+and a weak one look strong and weak; a map without a positive cell stays empty, and is counted. Opacity grows with the
+evidence, so that no evidence is no colour.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._explain.geometry import Affine, compose, on_pixels, resized
+from cxrfeat.errors import ExplainError
 
 if TYPE_CHECKING:
     from cxrfeat._explain.explanation import Explanation
+
+Per = Literal["image", "label"]
 
 OPACITY = 0.7
 """Of the strongest evidence on an X-ray, which stays readable below it."""
 COLOURS = "inferno"
 BACKGROUND = 0.35
-"""Grey of a mid-bright lung, which is what the colours are seen on, and so what the colour bar is laid on."""
+"""Grey of a mid-bright lung, which the colour bar is laid on as maps are laid on a lung."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Maps ready to draw.
+
+    Attributes
+    ----------
+    maps : float64 (labels, gh, gw)
+        Positive parts, divided by `top`: within [0, 1].
+    raw_max : float64 (labels,)
+        Maximum of each signed map, before anything was done to it.
+    top : float64 (labels,)
+        The raw value that is drawn as 1; 0 where there is nothing to draw.
+    """
+
+    maps: npt.NDArray[np.float64]
+    raw_max: npt.NDArray[np.float64]
+    top: npt.NDArray[np.float64]
+
+    @property
+    def empty(self) -> npt.NDArray[np.bool_]:
+        """Which maps have no positive cell, bool (labels,)."""
+        return ~(self.raw_max > 0)
+
+
+def scale(maps: npt.NDArray[np.floating[Any]], per: Per = "image", hottest: float | None = None) -> Scaled:
+    """Scale the signed maps of one image, (labels, gh, gw), for drawing.
+
+    Parameters
+    ----------
+    maps : (labels, gh, gw)
+        Signed maps of one image. NaN (a label the head has not learnt) counts as empty.
+    per : {"image", "label"}
+        One scale for all of them, or one for each.
+    hottest : float, optional
+        The raw value drawn as 1 by one scale per image, where other maps of the image (another backbone's) share it;
+        by default the maximum of these maps.
+    """
+    if per not in ("image", "label"):
+        raise ExplainError(f"unknown `scale` {per!r}; choose image or label.")
+    if maps.ndim != 3 or not len(maps):
+        raise ExplainError(f"maps of one image have the shape (labels, gh, gw), not {maps.shape}.")
+    signed = np.nan_to_num(np.asarray(maps, dtype=np.float64), nan=0.0)
+    raw_max = signed.max(axis=(1, 2))
+    positive = np.maximum(signed, 0.0)
+    own = np.maximum(raw_max, 0.0)
+    top = np.full_like(own, max(own.max(), hottest or 0.0)) if per == "image" else own
+    divisor = np.where(top > 0, top, 1.0)[:, None, None]
+    return Scaled(positive / divisor, raw_max, top)
 
 
 def heat(
     explanation: Explanation,
     scaled_map: npt.NDArray[np.float64],
     shape: tuple[int, int],
-    to_image: Affine | None = None,
+    to_image: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float32]:
     """One map, scaled to [0, 1] on its grid, as colours on a copy of the image of `shape` (h, w).
 
     Parameters
     ----------
     explanation : Explanation
+        Whose map it is.
     scaled_map : float64 (gh, gw)
+        From `scale`.
     shape : (h, w)
+        Of the copy.
     to_image : float64 (2, 3), optional
         From the map's grid to the original's pixels; by default that of the explanation's `maps`.
 
@@ -41,8 +102,7 @@ def heat(
     float32 (h, w, 4)
         Red, green, blue and opacity within [0, 1]; opacity is the map itself, so that no evidence is no colour.
     """
-    grid = explanation.to_image if to_image is None else to_image
-    on_copy = on_pixels(scaled_map, compose(resized(explanation.image_shape, shape), grid), shape)
+    on_copy = explanation.on_copy(scaled_map, shape, to_image)
     rgba = _colours()[np.uint8(on_copy * 255 + 0.5)]
     rgba[..., 3] = on_copy
     return rgba
@@ -67,5 +127,5 @@ def _colours() -> npt.NDArray[np.float32]:
     """The 256 colours of maps, float32 (256, 4)."""
     from matplotlib import colormaps
 
-    # Inferno starts black, which on a dark lung cannot be told from no colour: its lower fifth is left out.
+    # Inferno starts black, which on a dark lung looks like no colour: its lower fifth is left out.
     return np.array(colormaps[COLOURS](np.linspace(0.2, 1.0, 256)), dtype=np.float32)

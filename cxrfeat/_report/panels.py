@@ -11,18 +11,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._explain.explanation import Explanation
-from cxrfeat._explain.geometry import Affine
-from cxrfeat._explain.scale import Per, Scaled, scale
 from cxrfeat._report.canvas import DPI, Canvas
-from cxrfeat._report.heat import heat, overlaid, ramp
+from cxrfeat._report.heat import Per, Scaled, heat, overlaid, ramp, scale
 from cxrfeat._report.style import RANDOM, pretty, wrapped
 from cxrfeat.errors import ExplainError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cxrfeat._explain.explanation import Explanation
 
 SIDE = 512
 """Longer side of an X-ray in the HTML report, pixels; more does not show."""
@@ -41,7 +44,7 @@ class Layer:
 
     name: str
     scaled: Scaled
-    to_image: Affine
+    to_image: npt.NDArray[np.float64]
 
 
 def draw(
@@ -50,24 +53,41 @@ def draw(
     labels: Sequence[str] = (),
     top: int = 4,
     per: Per = "image",
-    title: str = "",
 ) -> Path:
-    """Draw one row per image, the X-ray first and then its maps, and save it as PNG.
+    """Draw a page and save it as PNG; see `page`."""
+    return page(explanations, labels, top, per).save(path)
+
+
+def figure(explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, per: Per = "image") -> Figure:
+    """A page as a matplotlib figure of its size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pixels = page(explanations, labels, top, per).pixels
+    made = Figure(figsize=(pixels.shape[1] / DPI, pixels.shape[0] / DPI), dpi=DPI)
+    FigureCanvasAgg(made)
+    made.figimage(pixels)
+    return made
+
+
+def page(
+    explanations: Sequence[Explanation],
+    labels: Sequence[str] = (),
+    top: int = 4,
+    per: Per = "image",
+) -> Canvas:
+    """Draw one row per image, the X-ray first and then its maps.
 
     Parameters
     ----------
     explanations : sequence of Explanation
-        With their pixels.
-    path : str or Path
-        Where to.
+        Their pixels are read again from their files where they are not in memory.
     labels : sequence of str
         The labels to draw; by default each image's `top` most probable ones.
     top : int
         How many.
     per : {"image", "label"}
         One colour scale for all maps of an image, or one for each map.
-    title : str
-        Above everything.
 
     Raises
     ------
@@ -75,7 +95,7 @@ def draw(
         If there is nothing to draw.
     """
     if not explanations:
-        raise ExplainError("there is no explanation to draw.")
+        raise ExplainError("no image was explained, so there is nothing to draw.")
     chosen = [tuple(labels) or e.foremost(top) for e in explanations]
     columns = 1 + max(map(len, chosen))
     if columns == 1:
@@ -83,14 +103,12 @@ def draw(
     layers = [layers_of(e, names, per) for e, names in zip(explanations, chosen, strict=True)]
     width = columns * (WIDTH + GAP) - GAP + 2 * MARGIN
     random = any(e.random for e in explanations)
-    above = (0.36 if title else MARGIN) + 0.28 * random
+    above = MARGIN + 0.28 * random
     footer = wrapped(_footer(explanations, per), width, 7.5)
     below = 0.16 * (footer.count("\n") + 1) + 0.14
     heights = [_height(e) for e in explanations]
     height = above + below + sum(len(rows) * (HEAD + h + FOOT) for rows, h in zip(layers, heights, strict=True))
     canvas = Canvas(width, height)
-    if title:
-        canvas.text(width / 2, 0.08, title, 13, "center", bold=True)
     if random:
         canvas.text(width / 2, above - 0.2, RANDOM, 8, "center", colour="white", bold=True, behind="#B03A00")
     y = above
@@ -98,7 +116,7 @@ def draw(
         _image(canvas, y, tall, explanation, names, rows)
         y += len(rows) * (HEAD + tall + FOOT)
     canvas.text(MARGIN, height - 0.08, footer, 7.5, va="bottom", colour=QUIET)
-    return canvas.save(path)
+    return canvas
 
 
 def layers_of(explanation: Explanation, labels: Sequence[str], per: Per) -> list[Layer]:
@@ -145,7 +163,7 @@ def _fitted(explanation: Explanation, tall: float) -> npt.NDArray[np.uint8]:
     size = (max(round(w * factor), 1), max(round(h * factor), 1))
     shrink = factor <= 1
     return np.asarray(
-        cv2.resize(_grey(explanation), size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8
+        cv2.resize(explanation.pixels(), size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8
     )
 
 
@@ -236,7 +254,8 @@ def _footer(explanations: Sequence[Explanation], per: Per) -> str:
     total = sum(len(e.labels) for e in explanations)
     boxes = " Boxes: radiologists'." if any(e.boxes for e in explanations) else ""
     return (
-        f"{first.about}; {first.method} on a {gw}x{gh} grid{smooth}, positive part, one colour scale per {per}; "
+        f"{first.about}; {first.method} of the {first.of} on a {gw}x{gh} grid{smooth}, positive part, one colour scale "
+        f"per {per}; "
         f"the mark on a bar is the map's own maximum. {empty} of {total} maps have no positive cell."
         f"{boxes} Not a medical device."
     )
@@ -244,16 +263,10 @@ def _footer(explanations: Sequence[Explanation], per: Per) -> str:
 
 def reduced(explanation: Explanation) -> npt.NDArray[np.uint8]:
     """The image with its longer side at most `SIDE` pixels, uint8 (h, w)."""
-    grey = _grey(explanation)
+    grey = explanation.pixels()
     h, w = grey.shape
     factor = SIDE / max(h, w)
     if factor >= 1:
         return grey
     size = (max(round(w * factor), 1), max(round(h * factor), 1))
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _grey(explanation: Explanation) -> npt.NDArray[np.uint8]:
-    if explanation.grey is None:
-        raise ExplainError(f"{explanation.image_id}: the explanation carries no pixels to draw on.")
-    return explanation.grey

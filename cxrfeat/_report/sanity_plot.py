@@ -3,76 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 from matplotlib.figure import Figure
 
-from cxrfeat._explain.explainer import MethodName
-from cxrfeat._explain.sanity import Sanity, sanity_check
-from cxrfeat._explain.targets import Target
-from cxrfeat._progress import Progress, silent
 from cxrfeat._report import style
-from cxrfeat._run import Run
+
+if TYPE_CHECKING:
+    from cxrfeat._explain.sanity import Sanity
 
 
-def sanity_figure(
-    run: Run,
-    targets: Sequence[Target],
-    labels: Sequence[str] = (),
-    method: MethodName = "auto",
-    weights: Sequence[str] = (),
-    out: str | Path | None = None,
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Run the check, draw it, and return its numbers; parameters as in `explain.sanity.sanity_check`.
-
-    Returns
-    -------
-    dict
-        `steps` (rows of `step`, `rank correlation`, its 10th and 90th percentile over maps, its mean `absolute` value,
-        `ssim`), `verdict`, `images`, `maps`, `method`, `figure`.
-    """
-    found = sanity_check(run, targets, labels, method, weights, progress=progress)
-    rows = [
-        {
-            "step": _step_name(k, name),
-            "rank correlation": float(np.nanmean(found.rank[k])),
-            "10 %": float(np.nanpercentile(found.rank[k], 10)),
-            "90 %": float(np.nanpercentile(found.rank[k], 90)),
-            "absolute": float(np.nanmean(np.abs(found.rank[k]))),
-            "ssim": _mean(found.ssim[k]),
-        }
-        for k, name in enumerate(found.steps)
-    ]
-    folder = Path(out) if out else run.path / "figures"
-    written = _draw(run, found, pd.DataFrame(rows), folder / "gradcam-sanity")
-    return {
-        "steps": rows,
-        "verdict": found.verdict,
-        "images": found.images,
-        "maps": found.rank.shape[1],
-        "method": found.method,
-        "random": run.random,
-        "figure": str(written[0]),
-    }
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float:
-    """The mean of those that are known; NaN without one."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _step_name(k: int, name: str) -> str:
-    return name if k == 0 else f"{name} random" if k == 1 else f"down to {name}"
-
-
-def _draw(run: Run, found: Sanity, table: pd.DataFrame, path: Path) -> list[Path]:
+def figure(found: Sanity) -> Figure:
+    """Draw a sanity check."""
+    table = found.to_frame()
     steps = len(found.steps)
     with mpl.rc_context(style.RC):
         figure = Figure(figsize=(style.PAGE, 3.9), dpi=200)
@@ -94,12 +39,12 @@ def _draw(run: Run, found: Sanity, table: pd.DataFrame, path: Path) -> list[Path
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=2.2, columnspacing=1.2)
         _examples(figure, [grid[1, k] for k in range(steps)], found)
     caption = (
-        f"{run.describe()}; {found.method}, {found.images} images, {found.rank.shape[1]} maps. {found.verdict} Below: "
-        f"the map of {style.pretty(found.example_of[0])} in {found.example_of[1].image_id}, red for, blue against, "
+        f"{found.run.describe()}; {found.method}, {found.images} images, {found.rank.shape[1]} maps. {found.verdict} "
+        f"Below: the map of {style.pretty(found.example_of[0])} in {found.example_of[1]}, red for, blue against, "
         "each on its own scale. Randomised from the head down, as in Adebayo et al. 2018."
     )
-    style.annotate(figure, "Do the maps depend on what was learnt?", caption, run.random)
-    return style.save(figure, path, table)
+    style.annotate(figure, "Do the maps depend on what was learnt?", caption, found.run.random)
+    return figure
 
 
 def _examples(figure: Figure, cells: Sequence[Any], found: Sanity) -> None:

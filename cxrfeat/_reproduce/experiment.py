@@ -175,11 +175,11 @@ def _compare(done: Reproduction) -> None:
 
 def _maps(done: Reproduction, result: Result, engine: str, progress: Callable[..., Any]) -> None:
     """Panels of the clearest true positives, or of the first test images where there is none."""
-    from cxrfeat._report import gallery
+    from cxrfeat._explain.maps import explain
 
-    try:
-        targets = gallery.choose_targets(result.run, show="tp", limit=PANELS)
-    except ExplainError:  # no true positive: some images are shown all the same
-        targets = gallery.choose_targets(result.run, whole=True)[:PANELS]
     with progress(f"explain {result.key}") as bar:
-        gallery.make(result.run, targets, done.maps_folder(result), engine=engine, progress=bar)
+        taken = {"engine": engine, "out": done.maps_folder(result), "progress": bar}
+        try:
+            explain(result.run, show="tp", limit=PANELS, **taken)
+        except ExplainError:  # no true positive: some images are shown all the same
+            explain(result.run, list(done.study.split("test").ids[:PANELS]), **taken)

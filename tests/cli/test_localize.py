@@ -37,7 +37,7 @@ def test_scores_beside_baselines_and_a_bad_box_told(trained, boxes, tmp_path):
 
 def test_without_a_list_the_sentence_says_what_to_name(trained):
     result = call("--run", trained.run.path)
-    assert result.exit_code == 2 and "name one with --boxes" in result.stderr
+    assert result.exit_code == 2 and "name one by --boxes" in result.stderr
 
 
 def test_a_label_that_is_not_in_the_head_is_told_and_the_others_are_scored(trained, tmp_path):

@@ -92,10 +92,11 @@ def test_it_is_documented(name):
 
 
 @pytest.fixture
-def project(sample_project, offline, tmp_path, monkeypatch):
-    """Work in a copy of the project."""
-    shutil.copytree(sample_project, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
+def project(sample_project, offline, tmp_path_factory, monkeypatch):
+    """Work in a copy of the project, beside it, since the paths of images in its runs are relative."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(sample_project, folder, dirs_exist_ok=True)
+    monkeypatch.chdir(folder)
     for name, value in offline.items():
         monkeypatch.setenv(name, value)
 

@@ -8,11 +8,19 @@ import pandas as pd
 import pytest
 
 from cxrfeat._explain import targets
-from cxrfeat._explain.explainer import Explainer, Failure, open_method
+from cxrfeat._explain.explainer import Explainer, Failure, open_method, what
 from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat._heads import load_head
+from cxrfeat._heads.keras_head import KerasHead, build
+from cxrfeat._report import panels
 from cxrfeat._run import Run
 from cxrfeat.errors import ExplainError, RecipeError
+
+
+def table(*rows):
+    """A box table as `boxes_of` gives it, drawn on 1024 x 1024."""
+    boxes = pd.DataFrame(rows, columns=["image_id", "label", "x", "y", "width", "height"])
+    return boxes.assign(patient_id="", frame_width=1024.0, frame_height=1024.0)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +89,7 @@ def test_boxes_of_a_square_original_are_not_laid_on_an_oblong_copy(trained, expl
     """Boxes in pixels of 1024 x 1024 say nothing about an image that was cropped or squashed since."""
     film = tmp_path / "film20.png"
     cv2.imwrite(str(film), np.random.default_rng(0).integers(0, 256, (100, 140), dtype=np.uint8))
-    boxes = pd.DataFrame(
-        [("film20.png", "Mass", 1.0, 1.0, 9.0, 9.0)], columns=["image_id", "label", "x", "y", "width", "height"]
-    )
+    boxes = table(("film20.png", "Mass", 1.0, 1.0, 9.0, 9.0))
     (bad,) = explainer.explain(targets.named(trained.run, [str(film)], boxes))
     assert isinstance(bad, Failure) and "140x100" in str(bad) and "1024x1024" in str(bad)
 
@@ -101,10 +107,37 @@ def test_smoothed_maps_stay_in_place(trained):
 
 def test_a_head_without_gradient_is_told_which_have_one(trained):
     class Forest:
-        linear = None
+        linear = network = None
 
     with pytest.raises(ExplainError, match="logistic"):
         open_method(trained.run, Forest())
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "hirescam", "paper"])
+def test_maps_of_a_softmax_head_do_not_depend_on_what_no_probability_depends_on(trained, method):
+    """One vector added to every label's weights changes no probability, and moved the highest cell of most maps."""
+    rng, labels, x = np.random.default_rng(0), trained.run.labels, trained.pixels[:4]
+    dim = load_head(trained.run).dim
+    kernel, bias, vector = rng.normal(size=(dim, 3)), rng.normal(size=3), rng.normal(size=(dim, 1))
+    found = []
+    for weights in ([kernel, bias], [kernel + vector, bias + 7]):
+        head = KerasHead(labels, build(dim, 3, (), 0.0, "softmax", 0))
+        head.model.get_layer("logits").set_weights(weights)
+        evidence = open_method(trained.run, head, method)([x])
+        found.append((head.from_logits(evidence.logits), evidence.parts[0]))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-5)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-3 * np.abs(found[0][1]).max())
+
+
+def test_panels_and_files_say_what_a_map_is_evidence_for(trained, explainer, tmp_path):
+    (found,) = explainer.explain(targets.named(trained.run, ["film20.png"]))
+    assert found.of == "logit"
+    softmax = KerasHead(trained.run.labels, build(4, 3, (), 0.0, "softmax", 0))
+    assert (what(softmax, "cam"), what(softmax, "paper")) == ("logit less the mean over labels", "probability")
+    assert what(load_head(trained.run), "paper") == "probability"
+    one = replace(found, of=what(softmax, "cam"))
+    assert Explanation.load(one.save(tmp_path / "a.npz")).of == one.of
+    assert "cam of the logit less the mean over labels" in panels._footer([one], "image")
 
 
 def test_methods_and_weights_are_checked(trained, tmp_path):
@@ -118,8 +151,7 @@ def test_methods_and_weights_are_checked(trained, tmp_path):
 
 
 def test_boxes_are_scaled_and_bad_ones_are_told(trained, explainer):
-    rows = [("film20.png", 256.0, 512.0, 128.0, 64.0), ("film21.png", 1000.0, 0.0, 200.0, 10.0)]
-    boxes = pd.DataFrame(rows, columns=["image_id", "x", "y", "width", "height"]).assign(label="Mass")
+    boxes = table(("film20.png", "Mass", 256.0, 512.0, 128.0, 64.0), ("film21.png", "Mass", 1000.0, 0.0, 200.0, 10.0))
     good, bad = explainer.explain(targets.named(trained.run, ["film20.png", "film21.png"], boxes))
     assert good.boxes == (("Mass", 30.0, 60.0, 15.0, 7.5),)
     assert isinstance(bad, Failure) and "outside" in str(bad)

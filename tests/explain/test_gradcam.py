@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxrfeat._explain.cam import class_maps
-from cxrfeat._explain.gradcam import FORMULAS, Gradients, dense, flat
+from cxrfeat._explain.gradcam import FORMULAS, Gradients, dense, flat, score_of
 from cxrfeat.errors import ExplainError
 
 
@@ -72,6 +72,29 @@ def test_every_method_against_finite_differences_and_its_formula(small, name):
             gradient = finite_differences(logits, features[i], label)
             expected = by_hand(name, features[i], gradient)
             np.testing.assert_allclose(found.parts[0][i, label], expected, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("what", ["probability", "logit less the mean over labels"])
+def test_what_is_differentiated_against_finite_differences(small, what, softmax):
+    """One label of three is not learnt: it is in no softmax and in no mean."""
+    graph, _, images = small
+    rng = np.random.default_rng(1)
+    coef, intercept = rng.normal(size=(3, 4)), rng.normal(size=3)
+    coef[1], intercept[1] = np.nan, np.nan
+    method = Gradients("hirescam", [graph], dense(coef, intercept), score_of(what, softmax, np.isfinite(intercept)))
+    found = method([images[:1]])
+    features = np.asarray(graph(images[:1, ..., None])[1], dtype=np.float64)[0]
+
+    def scores(at):
+        z = (at.mean(axis=(0, 1)) @ np.nan_to_num(coef).T + np.nan_to_num(intercept))[[0, 2]]
+        if what != "probability":
+            return z - z.mean()
+        return np.exp(z) / np.exp(z).sum() if softmax else 1 / (1 + np.exp(-z))
+
+    for at, label in enumerate((0, 2)):
+        expected = by_hand("hirescam", features, finite_differences(scores, features, at))
+        np.testing.assert_allclose(found.parts[0][0, label], expected, rtol=2e-4, atol=1e-6)
 
 
 def test_the_full_graph_holds_no_model_and_no_sigmoid(small, keras):

@@ -7,7 +7,6 @@ from scipy.stats import spearmanr
 from cxrfeat._explain import sanity
 from cxrfeat._explain.gradcam import Gradients, dense
 from cxrfeat._explain.gradcam_random import cascade, stages_of
-from cxrfeat._explain.targets import Target, of_study
 from cxrfeat.errors import ExplainError
 
 
@@ -30,8 +29,9 @@ def test_similarity_is_one_for_equals_and_blind_to_scale():
 @pytest.fixture(scope="module")
 def checked(trained):
     steps = []
+    images = trained.study.split("test").ids[:3]
     found = sanity.sanity_check(
-        trained.run, of_study(trained.run, "test")[:3], progress=lambda done, total, note: steps.append((done, total))
+        trained.run.path, list(images), progress=lambda done, total, note: steps.append((done, total))
     )
     return found, steps
 
@@ -79,24 +79,15 @@ def test_the_cascade_touches_a_stage_only_when_its_turn_comes(keras):
 
 def test_maps_that_never_change_are_called_out():
     same = np.ones((7, 4))
-    found = sanity.Sanity(
-        ("trained", *"abcdef"), same, same, np.zeros((7, 3, 3)), ("Mass", Target("x", None), np.zeros((2, 2))), 1, "cam"
-    )
+    found = sanity.Sanity(("trained", *"abcdef"), same, same, np.zeros((7, 3, 3)), ("Mass", "x"), 1, "cam", None)
     assert "hardly depend" in found.verdict
 
 
 def test_maps_turned_upside_down_have_not_changed_their_pattern():
     """Half of them inverted average to a correlation of 0, and every one still shows the same place."""
     flipped = np.concatenate([np.ones((1, 4)), np.tile([1.0, -1, 1, -1], (6, 1))])
-    found = sanity.Sanity(
-        ("trained", *"abcdef"),
-        flipped,
-        flipped,
-        np.zeros((7, 3, 3)),
-        ("Mass", Target("x", None), np.zeros((2, 2))),
-        1,
-        "",
-    )
+    steps = ("trained", *"abcdef")
+    found = sanity.Sanity(steps, flipped, flipped, np.zeros((7, 3, 3)), ("Mass", "x"), 1, "gradcam", None)
     assert "hardly depend" in found.verdict and "1.00 with all random" in found.verdict
 
 
@@ -111,4 +102,11 @@ def test_maps_of_several_backbones_are_compared_each_on_its_own_grid():
 
 def test_without_a_readable_image_there_is_a_sentence(trained, tmp_path):
     with pytest.raises(ExplainError, match="none of the images"):
-        sanity.sanity_check(trained.run, [Target("gone.png", tmp_path / "gone.png")])
+        sanity.sanity_check(trained.run, tmp_path / "gone.png")
+
+
+def test_a_check_prints_its_verdict_and_draws_itself(checked, tmp_path):
+    found, _ = checked
+    assert found.verdict in repr(found) and "conv1" in found._repr_html_()
+    figure, *_, data = found.save(tmp_path)
+    assert figure.stat().st_size > 10_000 and data.name == "gradcam-sanity.csv"

@@ -105,7 +105,7 @@ def test_headings_are_the_paper_s():
 
 
 def test_without_pixels_or_explanations_there_is_a_sentence(tmp_path):
-    with pytest.raises(ExplainError, match="no explanation"):
+    with pytest.raises(ExplainError, match="nothing to draw"):
         panels.draw([], tmp_path / "p.png")
     with pytest.raises(ExplainError, match="no pixels"):
         panels.draw([replace(explanation(planted(1.0)), grey=None)], tmp_path / "p.png")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxrfeat._explain.scale import scale
+from cxrfeat._report.heat import scale
 from cxrfeat.errors import ExplainError
 
 MAPS = np.array([[[4.0, -1.0]], [[1.0, 0.5]], [[-3.0, -2.0]]])
