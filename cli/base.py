@@ -147,6 +147,11 @@ def prepare_process() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111
+    if not (home.is_absolute() and os.access(home, os.W_OK)):  # matplotlib would say so at every start
+        os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"

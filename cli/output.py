@@ -40,7 +40,9 @@ def stopped(text: str) -> KeyboardInterrupt:
 
 def print_json(result: Any) -> None:
     """Print a result as JSON; NaN and infinity become null, since JSON has neither."""
-    click.echo(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
+    names_are_utf8 = not any("\udc80" <= letter <= "\udcff" for letter in text)
+    click.echo(text if names_are_utf8 else json.dumps(_plain(result), indent=2, allow_nan=False))
 
 
 def print_table(

@@ -39,7 +39,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
     """Write `data` (text as UTF-8) to `path` by way of `atomic_path`."""
     with atomic_path(path) as part:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        part.write_bytes(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
     return Path(path)
 
 

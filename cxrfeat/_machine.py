@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import tempfile
 from functools import lru_cache
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
@@ -31,11 +35,28 @@ def gpu_likely() -> bool:
 def cache_folder() -> Path:
     """Folder for what can be made again (exported networks); `CXRFEAT_CACHE` names another."""
     named = os.environ.get("CXRFEAT_CACHE")
-    if named:
-        return Path(named)
+    return Path(named) if named else _own_cache_folder()
+
+
+@lru_cache(maxsize=1)
+def _own_cache_folder() -> Path:
     from platformdirs import user_cache_path
 
-    return user_cache_path("cxrfeat", appauthor=False)
+    usual = user_cache_path("cxrfeat", appauthor=False)
+    try:
+        if not usual.is_absolute():  # there is no home
+            raise NotADirectoryError(str(usual))
+        usual.mkdir(parents=True, exist_ok=True)
+        return usual
+    except OSError:  # a container that runs as another user
+        spare = Path(tempfile.gettempdir()) / f"cxrfeat-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+        spare.mkdir(mode=0o700, exist_ok=True)
+        if hasattr(os, "getuid") and spare.stat().st_uid != os.getuid():  # what is kept is run: never another user's
+            spare = Path(tempfile.mkdtemp(prefix="cxrfeat-"))
+        _log.warning(
+            "%s cannot be written: exported networks are kept in %s. CXRFEAT_CACHE names another.", usual, spare
+        )
+        return spare
 
 
 def processor() -> str:

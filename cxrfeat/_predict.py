@@ -156,7 +156,8 @@ def _images(
     if not usable:
         raise ImageError(f"none of the {len(items)} images can be used.")
     table = pd.DataFrame(head.probabilities(np.stack([found[i] for i in usable])), columns=list(head.labels))
-    table.insert(0, "image", [str(items[i].path) for i in usable])
+    # As objects: a file's name need not be UTF-8.
+    table.insert(0, "image", pd.Series([str(items[i].path) for i in usable], dtype=object))
     table.attrs["failed"] = failed
     return table
 
