@@ -31,7 +31,7 @@ from cxrfeat import read_study
 study, out = read_study(sys.argv[1]), sys.argv[2]
 recipe = make_recipe("densenet121", weights="random:0")
 rng = np.random.default_rng(0)
-with Writer.open(out, recipe, 1024, {}, part_rows=16384) as writer:
+with Writer.open(out, recipe, 1024, {}, segment_rows=16384) as writer:
     for start in range(0, len(study), 4096):
         ids = study.ids[start : start + 4096]
         writer.append(ids, np.zeros((len(ids), 32), np.uint8), rng.random((1, len(ids), 1024), np.float32))

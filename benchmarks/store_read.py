@@ -18,7 +18,7 @@ from cxrfeat._store import Writer
 COMMON = """
 import json, sys, time
 import numpy as np
-from cxrfeat._store.reader import EmbeddingFile
+from cxrfeat._store import EmbeddingFile
 folder = sys.argv[1]
 ids = np.load(folder + "/ids.npy")
 order = np.load(folder + "/order.npy")
@@ -58,7 +58,7 @@ def make(folder: Path, images: int, dim: int) -> int:
     ids = np.array([f"{i // 7:08d}_{i % 7:03d}.png" for i in range(images)])
     recipe = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224)
     matrix = np.lib.format.open_memmap(folder / "x.npy", mode="w+", dtype=np.float32, shape=(images, dim))
-    with Writer.open(folder / "a.h5", recipe, dim, {}, part_rows=4096) as writer:
+    with Writer.open(folder / "a.h5", recipe, dim, {}, segment_rows=4096) as writer:
         for start in range(0, images, 4096):
             rows = slice(start, min(start + 4096, images))
             values = rng.standard_normal((1, rows.stop - start, dim), dtype=np.float32)

@@ -1,3 +1,4 @@
+from . import cache as cache
 from . import errors as errors
 from ._datasets import Dataset as Dataset
 from ._datasets import read_study as read_study

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxrfeat._store import names
 from cxrfeat.errors import CxrfeatError, NotFoundError
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ def embedding_path(
         return Path(given)
     name = getattr(study, "name", study)
     best: dict[int, list[Path]] = {}
-    for path in _newest_first(list(CACHE.glob("*.h5"))):
+    for path in _newest_first(names.embedding_files(CACHE)):
         rank = _rank(path, study, recipe)
         if rank is not None:
             best.setdefault(rank, []).append(path)
-    where = CACHE / (f"{name}-{recipe.backbone if recipe else '*'}-*.h5" if name else "*.h5")
+    pattern = f"{name}-{recipe.backbone if recipe else '*'}-*" if name else "*"
+    where = CACHE / (pattern + names.SUFFIX)
     return _first(best[min(best)] if best else [], "embedding file", where, "cxrfeat extract")
 
 
@@ -122,7 +124,7 @@ def _embedded() -> Iterator[Path]:
     """Study files of the embeddings under `cache/`, newest first."""
     from cxrfeat._store import EmbeddingFile  # not above: it brings h5py
 
-    for path in _newest_first(list(CACHE.glob("*.h5"))):
+    for path in _newest_first(names.embedding_files(CACHE)):
         try:
             with EmbeddingFile.open(path) as file:
                 name = _study_name(path, file.recipe)

@@ -28,7 +28,7 @@ from cxrfeat._extract.pipeline import Item, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, resolve
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
-from cxrfeat._store import Writer
+from cxrfeat._store import Writer, names
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError
 
@@ -207,8 +207,6 @@ def extract(
             if work.foreign and path != paths[-1]:
                 _log.info("%s has other images under the same ids: it is another study's and stays as it is.", path)
                 continue
-            for note in writer.notes:
-                _log.info("%s", note)
             result.path = path
             _complete(writer, study, now, work, open_engine, result, workers, progress)
             break
@@ -217,9 +215,9 @@ def extract(
 
 def _default_paths(cache: Path, study: Study, recipe: Recipe) -> Iterator[Path]:
     """The default file, and after each that exists the next: it may be another study's of the same name."""
-    name, number = f"{study.name}-{recipe.backbone}-{recipe.sha256[:8]}", 1
+    number = 1
     while True:
-        path = cache / (f"{name}.h5" if number == 1 else f"{name}-{number}.h5")
+        path = names.default(cache, study.name, recipe.backbone, recipe.sha256, number)
         yield path
         if not path.exists():
             return

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _files as files
+from cxrfeat._store import names
 from cxrfeat._study import Study
 
 MISSING = -1
@@ -103,15 +104,10 @@ def _decoders() -> str:
     return ", ".join(found)
 
 
-def sidecar(path: Path) -> Path:
-    """Where the manifest of an embedding file is kept."""
-    return path.with_name(path.name + ".seen")
-
-
 def read(path: Path) -> Manifest:
     """Read the manifest kept with an embedding file, of any version; an empty one if it is missing or damaged."""
     try:
-        with sidecar(path).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        with names.manifest(path).open("rb") as file, np.load(file, allow_pickle=False) as kept:
             ids, stamps = kept["image_ids"], np.asarray(kept["stamps"], np.int64)
             if stamps.shape == (len(ids), 2):  # the first version: size and time
                 stamps = np.column_stack([stamps, np.full((len(ids), 3), UNKNOWN)])
@@ -124,5 +120,5 @@ def read(path: Path) -> Manifest:
 
 def write(path: Path, found: Manifest) -> None:
     """Keep a manifest beside an embedding file."""
-    with files.atomic_path(sidecar(path)) as part, part.open("wb") as file:
+    with files.atomic_path(names.manifest(path)) as part, part.open("wb") as file:
         np.savez(file, image_ids=found.image_ids, stamps=found.stamps, decoders=np.array(found.decoders))

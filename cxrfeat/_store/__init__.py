@@ -1,6 +1,7 @@
-"""The embedding file: one study, one recipe, one HDF5 file.
+"""The embedding file: one study, one recipe, one file.
 
-h5py is imported when a file is opened for the first time, not when this package is.
+`protocols` says what a journal and a published file are; `journal` and `hdf5` are the ones there are. h5py is imported
+when a file is opened for the first time, not when this package is.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cxrfeat._store.reader import EmbeddingFile
+    from cxrfeat._store.embedding_file import EmbeddingFile
     from cxrfeat._store.writer import Writer
 
-_HOME = {"EmbeddingFile": "reader", "Writer": "writer"}
+_HOME = {"EmbeddingFile": "embedding_file", "Writer": "writer"}
 __all__ = ["EmbeddingFile", "Writer"]
 
 

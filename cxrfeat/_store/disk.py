@@ -204,3 +204,11 @@ def telling(path: Path, safe: str = "") -> Iterator[None]:
         raise EmbeddingFileError(
             f"cannot write {path}: {what}. {safe}{advice} and run the same command again."
         ) from error
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it, durably."""
+    if not folder.is_dir():
+        make_folders(folder.parent)
+        system.mkdir(folder)
+        system.sync_folder(folder.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,50 +17,24 @@ import numpy.typing as npt
 from cxrfeat import _files as files
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
-from cxrfeat._store.reader import EmbeddingFile
+from cxrfeat._store.embedding_file import EmbeddingFile
+from cxrfeat._store.verify import find_images
 from cxrfeat._store.writer import Writer
-from cxrfeat.errors import EmbeddingFileError, MissingExtraError, NotFoundError, RecipeError
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError, MissingExtraError, NotFoundError, RecipeError
 
 Format = Literal["npz", "parquet", "csv"]
 BATCH = 4096  # rows held at a time
+MAX_SMALL, MAX_RATIO = 64 << 20, 50  # an array to import may unpack to that many bytes, or times its stored size
 
 
 def export(
-    path: str | Path,
-    out: str | Path,
-    to: Format | None = None,
-    passes: Sequence[int] | None = None,
-    progress: Progress = silent,
+    path: Path, out: Path, to: Format | None = None, passes: Sequence[int] | None = None, progress: Progress = silent
 ) -> Path:
-    """Write a file's rows for another tool, a batch at a time.
-
-    `npz` holds `embeddings` float32 (passes, images, dim), `image_id` (text), `image_sha256` uint8 (images, 32),
-    `passes` and `recipe` (JSON); nothing is pickled. `parquet` and `csv` have one row per image and pass: `image_id`,
-    `pass`, and a fixed-size list `embedding` or columns `e0`, `e1`, ... with nine digits, which give back each float32.
-
-    Parameters
-    ----------
-    path, out : str or Path
-        The embedding file, and what to write.
-    to : {"npz", "parquet", "csv"}, optional
-        By default the ending of `out`.
-    passes : sequence of int, optional
-        By default all.
-    progress : Progress
-        Told of rows written.
-
-    Raises
-    ------
-    EmbeddingFileError
-        If the format or a pass is unknown, or the file is damaged.
-    MissingExtraError
-        If Parquet is asked for without pyarrow.
-    """
-    out = Path(out)
+    """Write a file's rows for another tool, a batch at a time; see `cxrfeat.cache.export`."""
     to = to or out.suffix.lstrip(".")  # type: ignore[assignment]
     write = {"npz": _to_npz, "parquet": _to_parquet, "csv": _to_csv}.get(str(to))
     if write is None:
-        raise EmbeddingFileError(f"{to!r} is not a format to export to; there are npz, parquet and csv.")
+        raise EmbeddingFileError(f"{to!r} is not a format to export to; choose npz, parquet or csv.")
     with EmbeddingFile.open(path) as file:
         chosen = list(range(file.passes)) if passes is None else list(passes)
         with files.atomic_path(out) as part:
@@ -68,82 +43,47 @@ def export(
 
 
 def import_(
-    source: str | Path,
-    out: str | Path,
+    source: Path | npt.NDArray[Any],
+    out: Path,
     recipe: Recipe | None = None,
     image_ids: Sequence[str] | None = None,
-    images: Mapping[str, Path] | None = None,
+    images: Path | None = None,
     array: str | None = None,
     progress: Progress = silent,
-) -> int:
-    """Make an embedding file of another tool's embeddings.
-
-    Parameters
-    ----------
-    source : str or Path
-        An `.npz`, or an `.npy` with `image_ids`: float32 or float64 (images, dim) or (passes, images, dim).
-    out : str or Path
-        The embedding file; it must not exist.
-    recipe : Recipe, optional
-        What made them; not needed where `source` has one (an export of ours).
-    image_ids : sequence of str, optional
-        Ids of the rows; by default the array `image_id` of `source`.
-    images : mapping of image id to path, optional
-        Hash these, so that an extraction knows the images again; without them the hashes are zero, which means unknown.
-    array : str, optional
-        Name of the embeddings in an `.npz`; by default `embeddings`, else the only array with two or three axes.
-    progress : Progress
-        Told of rows written.
-
-    Returns
-    -------
-    int
-        Number of rows.
-
-    Raises
-    ------
-    NotFoundError
-        If `source` is not there.
-    EmbeddingFileError
-        If arrays are missing, shapes do not fit, values are not finite, or `out` exists.
-    RecipeError
-        If no recipe is known, or its passes do not fit the array.
-    """
-    source, out = Path(source), Path(out)
+) -> None:
+    """Make an embedding file of another tool's embeddings; see `cxrfeat.cache.import_`."""
     if out.exists():
         raise EmbeddingFileError(f"{out} exists already; name a new file.")
-    values, ids, found = _load(source, array)
+    name = "the array" if isinstance(source, np.ndarray) else str(source)
+    values, ids, found = (source, None, None) if isinstance(source, np.ndarray) else _load(source, array)
+    if values.ndim not in (2, 3) or values.dtype.kind != "f" or 0 in values.shape:
+        raise EmbeddingFileError(
+            f"{name} has embeddings of shape {values.shape}, {values.dtype}; floats of (images, dim) or "
+            "(passes, images, dim) are needed."
+        )
     recipe = recipe or found
     if recipe is None:
-        raise RecipeError(f"{source} does not say what made it; give the backbone, weights and preprocessing.")
-    ids = list(image_ids) if image_ids is not None else ids
+        raise RecipeError(f"{name} does not say what made it; give the `backbone`, `weights` and `preprocessing`.")
+    ids = list(map(str, image_ids)) if image_ids is not None else ids
     if ids is None:
-        raise EmbeddingFileError(f"{source} has no array 'image_id'; give a list of ids.")
+        raise EmbeddingFileError(f"{name} has no array 'image_id'; give `ids`.")
     values = values[None] if values.ndim == 2 else values
     if len(ids) != values.shape[1]:
-        raise EmbeddingFileError(
-            f"{len(ids):,} ids for {values.shape[1]:,} embeddings in {source}; every row needs one."
-        )
+        raise EmbeddingFileError(f"{len(ids):,} ids for {values.shape[1]:,} embeddings in {name}; every row needs one.")
     if recipe.passes + 1 != len(values):
-        raise RecipeError(f"{source} has {len(values)} renderings, its recipe {recipe.passes} augmented and pass 0.")
-    with Writer.open(out, recipe, values.shape[2], {"imported": source.name}, part_rows=BATCH) as writer:
+        raise RecipeError(f"{name} has {len(values)} renderings, its recipe {recipe.passes} augmented and pass 0.")
+    paths = find_images(images, ids) if images else {}
+    made = {"imported": name if isinstance(source, np.ndarray) else source.name}
+    with Writer.open(out, recipe, values.shape[2], made, segment_rows=BATCH) as writer:
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
-            writer.append(some, _hashes(some, images), values[:, start : start + BATCH].astype(np.float32))
+            writer.append(some, _hashes(some, paths), values[:, start : start + BATCH].astype(np.float32))
             progress(min(start + BATCH, len(ids)), len(ids))
         writer.publish(ids)
-    return len(ids)
 
 
-def read_ids(path: str | Path) -> list[str]:
-    """Read a list of ids: a text file with one a line, or a CSV with a column `image_id`.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    """
-    path = Path(path)
+def read_ids(path: Path) -> list[str]:
+    """Read a list of ids: a text file with one a line, or a CSV with a column `image_id`."""
     if not path.is_file():
         raise NotFoundError(f"no list of ids at {path}.")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -153,58 +93,61 @@ def read_ids(path: str | Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def ids_of(source: str | Path) -> list[str]:
-    """Return the ids that a NumPy file brings along; none if it brings no array `image_id`."""
-    return _load(Path(source), None)[1] or []
-
-
 def _load(source: Path, array: str | None) -> tuple[npt.NDArray[Any], list[str] | None, Recipe | None]:
+    """Return embeddings, and ids and recipe if there are any, of a NumPy file."""
     if not source.is_file():
         raise NotFoundError(f"no embeddings at {source}.")
     try:
-        found = np.load(source, allow_pickle=False, mmap_mode="r" if source.suffix == ".npy" else None)
-    except (ValueError, OSError, EOFError) as error:
-        raise EmbeddingFileError(f"{source} is not a plain NumPy file: {error}.") from error
-    if isinstance(found, np.ndarray):
-        return _checked(found, source), None, None
-    with found:
-        try:
-            name = array or _only_matrix(found, source)
-            if name not in found.files:
-                raise EmbeddingFileError(f"{source} has no array {name!r}; it has {', '.join(found.files)}.")
-            ids = [str(i) for i in found["image_id"]] if "image_id" in found.files else None
-            recipe = Recipe.from_json(str(found["recipe"])) if "recipe" in found.files else None
-            return _checked(found[name], source), ids, recipe
-        except (ValueError, zipfile.BadZipFile) as error:
-            if isinstance(error, RecipeError):
-                raise
-            raise EmbeddingFileError(f"{source} cannot be read without unpickling, or is damaged: {error}.") from error
+        arrays = _headers(source) if zipfile.is_zipfile(source) else None
+        found = np.load(source, allow_pickle=False, mmap_mode=None if arrays else "r")
+        if arrays is None:
+            return found, None, None
+        name = array or _only_matrix(arrays, source)
+        if name not in arrays:
+            raise EmbeddingFileError(f"{source} has no array {name!r}; it has {', '.join(arrays)}.")
+        with found:
+            ids = [str(i) for i in found["image_id"]] if "image_id" in arrays else None
+            recipe = Recipe.from_json(str(found["recipe"])) if "recipe" in arrays else None
+            return found[name], ids, recipe
+    except CxrfeatError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+        raise EmbeddingFileError(
+            f"{source} is not a plain NumPy file (it is damaged, or needs unpickling): {error}."
+        ) from error
 
 
-def _only_matrix(found: Any, source: Path) -> str:
-    if "embeddings" in found.files:
+def _headers(source: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and type of each array of an .npz; what would take far more memory than the file has bytes is refused."""
+    found = {}
+    with zipfile.ZipFile(source) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as raw:
+                version = np.lib.format.read_magic(raw)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(raw)
+            size = max(entry.file_size, math.prod(shape) * dtype.itemsize)
+            if size > max(MAX_SMALL, MAX_RATIO * entry.compress_size):
+                raise EmbeddingFileError(
+                    f"{source}: {entry.filename} would take {size:,} bytes, and is stored in {entry.compress_size:,}."
+                )
+            found[entry.filename.removesuffix(".npy")] = shape, dtype
+    return found
+
+
+def _only_matrix(arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]], source: Path) -> str:
+    if "embeddings" in arrays:
         return "embeddings"
-    names = [name for name in found.files if found[name].ndim in (2, 3) and found[name].dtype.kind == "f"]
-    if len(names) != 1:
-        raise EmbeddingFileError(
-            f"{source} has no array 'embeddings'; name one of {', '.join(found.files)} with --array."
-        )
-    return str(names[0])
+    found = [name for name, (shape, dtype) in arrays.items() if len(shape) in (2, 3) and dtype.kind == "f"]
+    if len(found) != 1:
+        raise EmbeddingFileError(f"{source} has no array 'embeddings'; name one of {', '.join(arrays)} with `array`.")
+    return found[0]
 
 
-def _checked(values: npt.NDArray[Any], source: Path) -> npt.NDArray[Any]:
-    if values.ndim not in (2, 3) or values.dtype.kind != "f" or 0 in values.shape:
-        raise EmbeddingFileError(
-            f"{source} has embeddings of shape {values.shape}, {values.dtype}; floats of (images, dim) or "
-            "(passes, images, dim) are needed."
-        )
-    return values
-
-
-def _hashes(ids: Sequence[str], images: Mapping[str, Path] | None) -> npt.NDArray[np.uint8]:
+def _hashes(ids: Sequence[str], images: Mapping[str, Path]) -> npt.NDArray[np.uint8]:
     out = np.zeros((len(ids), 32), dtype=np.uint8)
     for row, image_id in enumerate(ids):
-        if images is not None and image_id in images:
+        if image_id in images:
             out[row] = np.frombuffer(bytes.fromhex(files.sha256(images[image_id])), dtype=np.uint8)
     return out
 

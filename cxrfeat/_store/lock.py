@@ -26,7 +26,7 @@ from pathlib import Path
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
-from cxrfeat._store import disk
+from cxrfeat._store import disk, names
 from cxrfeat.errors import LockedError
 
 BEAT, STALE = 10.0, 120.0  # seconds
@@ -52,7 +52,7 @@ class Lock:
     """The lock of one embedding file, held from `acquire` to `release`; `token` names this hold."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.path = file, file.with_name(file.name + ".lock")
+        self.file, self.path = file, names.lock(file)
         self.taken_over: Holder | None = None
         self.token = ""
         self._lease = SoftFileLease(self.path, lease_duration=STALE, heartbeat_interval=BEAT, thread_local=False)
@@ -67,6 +67,7 @@ class Lock:
     def acquire(self) -> None:
         """Take the lock, from a dead holder if need be; raise a LockedError if a living process holds it."""
         with disk.telling(self.path):
+            disk.make_folders(self.path.parent)
             for attempt in range(_TRIES):
                 before = _read(self.path)
                 with suppress(Timeout, LeaseSettingsMismatch):

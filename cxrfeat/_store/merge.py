@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from typing import Literal
 import numpy as np
 
 from cxrfeat._progress import Progress, silent
-from cxrfeat._store import assembly, layout
+from cxrfeat._store import assembly
+from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.lock import Lock
-from cxrfeat._store.reader import EmbeddingFile
+from cxrfeat._store.rows import Header, encode_ids, provenance, some
 from cxrfeat.errors import EmbeddingFileError, RecipeError
-
-OnClash = Literal["refuse", "first", "last"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,9 @@ class Merge:
     from_each : tuple of int
         Rows taken from each file, in the order given.
     same : int
-        Images that stood in several files with the same image hash: the first file's row was taken.
+        Images with the same hash in several files: the first file's row was taken.
     clashes : tuple of str
-        Images that stood in several files with different hashes.
+        Images with different hashes in several files.
     """
 
     path: Path
@@ -46,42 +44,61 @@ class Merge:
 
 
 def merge(
-    paths: Sequence[str | Path], out: str | Path, on_clash: OnClash = "refuse", progress: Progress = silent
+    files: Sequence[str | Path],
+    out: str | Path,
+    *,
+    prefer: Literal["first", "last"] | None = None,
+    progress: Progress = silent,
 ) -> Merge:
     """Write a new file with the rows of several, in their order; memory stays bounded whatever their size.
 
     Parameters
     ----------
-    paths : sequence of str or Path
-        Two files or more, of one recipe.
+    files : sequence of str or Path
+        Two or more, of one recipe.
     out : str or Path
-        The new file; it must not exist.
-    on_clash : {"refuse", "first", "last"}
-        Whose row to take if one image id has different image hashes.
+        The new file.
+    prefer : {"first", "last"}, optional
+        Whose row to take if an image has different hashes in several files; by default that is an error.
     progress : Progress
-        Told of rows written.
+        Called with rows written.
+
+    Returns
+    -------
+    Merge
+        What was taken from which file.
 
     Raises
     ------
     RecipeError
         If the recipes differ.
     EmbeddingFileError
-        If images clash and `on_clash` is "refuse", a row to be copied is damaged, or `out` exists.
+        If images clash without `prefer`, a row is damaged, or `out` exists.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> import numpy as np
+    >>> for name, ids in {"a": ["1", "2"], "b": ["2", "3"]}.items():
+    ...     cxr.cache.import_(np.ones((2, 4)), f"cache/{name}.h5", ids=ids, backbone="ours").close()
+    >>> merged = cxr.cache.merge(["cache/a.h5", "cache/b.h5"], "cache/ab.h5")
+    >>> merged.rows, merged.from_each, merged.same
+    (3, (2, 1), 1)
     """
     out = Path(out)
     if out.exists():
         raise EmbeddingFileError(f"{out} exists already; name a new file.")
-    if len(paths) < 2:
+    if len(files) < 2:
         raise EmbeddingFileError("a merge needs two embedding files or more.")
     with ExitStack() as stack:
-        found = [stack.enter_context(EmbeddingFile.open(path)) for path in paths]
+        found = [stack.enter_context(EmbeddingFile.open(path)) for path in files]
         for other in found[1:]:
             if other.recipe != found[0].recipe:
                 raise RecipeError(
                     f"{found[0].path} and {other.path} were made by different recipes "
-                    f"({found[0].recipe.difference(other.recipe)}); their rows cannot stand in one file."
+                    f"({found[0].recipe.difference(other.recipe)}); one file holds rows of one recipe."
                 )
-        where, same, clashes = _join(found, on_clash)
+        where, same, clashes = _join(found, prefer)
         places = np.array(list(where.values()), dtype=np.int64).reshape(-1, 2)
         with Lock(out) as lock, lock.writing():
             assembly.publish(out, _plan(found, where, places), lock, progress)
@@ -89,8 +106,8 @@ def merge(
     return Merge(out, len(places), tuple(taken), same, tuple(clashes))
 
 
-def _join(found: Sequence[EmbeddingFile], on_clash: OnClash) -> tuple[dict[str, tuple[int, int]], int, list[str]]:
-    """Return where to take each image from, how many stood twice alike, and which clash."""
+def _join(found: Sequence[EmbeddingFile], prefer: str | None) -> tuple[dict[str, tuple[int, int]], int, list[str]]:
+    """Return where to take each image from, how many are in several files alike, and which clash."""
     where: dict[str, tuple[int, int]] = {}
     clashes: dict[str, None] = {}
     same = 0
@@ -104,13 +121,12 @@ def _join(found: Sequence[EmbeddingFile], on_clash: OnClash) -> tuple[dict[str, 
                 same += 1
             else:
                 clashes[image_id] = None
-                if on_clash == "last":
+                if prefer == "last":
                     where[image_id] = (number, row)
-    if clashes and on_clash == "refuse":
-        some = ", ".join(list(clashes)[:5]) + (f" and {len(clashes) - 5} more" if len(clashes) > 5 else "")
+    if clashes and prefer is None:
         raise EmbeddingFileError(
-            f"{len(clashes)} images stand in several files with different image hashes: {some}. Take one file's with "
-            "--prefer first or --prefer last, or extract them again."
+            f"{len(clashes)} images have different hashes in several files: {some(clashes)}. Take one file's with "
+            "`prefer=first` or `prefer=last`, or extract them again."
         )
     return where, same, list(clashes)
 
@@ -121,13 +137,12 @@ def _plan(found: Sequence[EmbeddingFile], where: dict[str, tuple[int, int]], pla
         here = places[:, 0] == number
         hashes[here] = file.image_sha256()[places[here, 1]]
     failures = {row[0]: row for file in found for row in file.failed if row[0] not in where}
-    provenance = json.dumps({"merged": [file.provenance for file in found]}, sort_keys=True, ensure_ascii=True)
-    card = layout.Card(
-        recipe=found[0].recipe.to_json(),
-        provenance=provenance,
+    header = Header(
+        recipe=found[0].header.recipe,
+        provenance=provenance({"merged": [file.provenance for file in found]}),
         shape=(found[0].passes, len(places), found[0].dim),
-        ids=layout.encode_ids(list(where)),
+        ids=encode_ids(list(where)),
         image_sha256=hashes,
         failures=list(failures.values()),
     )
-    return assembly.Plan(card, found, places)
+    return assembly.Plan(header, found, places)

@@ -1,28 +1,30 @@
-"""Mending a damaged embedding file: every row that is still what was written is kept, and the others are named."""
+"""Repairing a damaged embedding file: every row that is still what was written is kept, and the others are named."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cxrfeat._progress import Progress, silent
-from cxrfeat._store import assembly, layout, salvage
+from cxrfeat._store import assembly
+from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
 from cxrfeat._store.lock import Lock
+from cxrfeat._store.protocols import store_of
+from cxrfeat._store.rows import Header, decode_texts, encode_ids, finite
 from cxrfeat._store.verify import damaged_rows
 from cxrfeat.errors import EmbeddingFileError
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What became of a damaged file.
+    """What a repair did.
 
     Attributes
     ----------
     path : pathlib.Path
-        The mended file.
+        The repaired file.
     changed : bool
         False if nothing was wrong and nothing was written.
     kept : int
@@ -43,7 +45,7 @@ class Repair:
     problems: tuple[str, ...]
 
 
-def repair(path: str | Path, out: str | Path | None = None, progress: Progress = silent) -> Repair:
+def repair(file: str | Path, out: str | Path | None = None, *, progress: Progress = silent) -> Repair:
     """Keep every sound row of a damaged file; `cxrfeat extract` then does only the others.
 
     A row is sound if its whole block of 256 matches its SHA-256 and it holds no NaN or infinity. Failures are dropped
@@ -51,12 +53,17 @@ def repair(path: str | Path, out: str | Path | None = None, progress: Progress =
 
     Parameters
     ----------
-    path : str or Path
+    file : str or Path
         The damaged file.
     out : str or Path, optional
         Where to write; by default in its place, atomically.
     progress : Progress
-        Told of rows written.
+        Called with rows written.
+
+    Returns
+    -------
+    Repair
+        What was kept and what was lost.
 
     Raises
     ------
@@ -66,59 +73,63 @@ def repair(path: str | Path, out: str | Path | None = None, progress: Progress =
         If no row can be saved, or the disk cannot be written; the damaged file is then as it was.
     LockedError
         If a living process is writing it.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> import numpy as np
+    >>> cxr.cache.import_(np.ones((2, 4)), "cache/a.h5", ids=["1", "2"], backbone="ours").close()
+    >>> cxr.cache.repair("cache/a.h5").changed
+    False
     """
-    path = Path(path)
+    path = Path(file)
     target = Path(out) if out is not None else path
-    with Lock(target) as lock, lock.writing():
-        wreck = salvage.open_damaged(path)
-        try:
-            places, lost, blocks_lost = _sort_rows(wreck)
-            index_broken = salvage.has_index(path) and salvage.read_index(path) is None
-            problems = (*wreck.problems, *(("its recovery index is damaged",) if index_broken else ()))
-            if not problems and not blocks_lost and not lost and out is None:
-                return Repair(path, False, len(wreck), 0, (), ())
-            if not len(places):
-                raise EmbeddingFileError(
-                    f"no row of {path} can be saved: {'; '.join(problems) or 'no block matches its SHA-256'}. "
-                    "Remove it and extract again."
-                )
-            plan = _plan(wreck, places, keep_failures=not wreck.problems)
-            assembly.publish(target, plan, lock, progress)
-        finally:
-            wreck.close()
-    return Repair(target, True, len(places), len(wreck) - len(places), tuple(lost), problems)
+    with Lock(target) as lock, lock.writing(), open_damaged(path, salvage=True) as wreck:
+        places, lost, blocks_lost = _sort_rows(wreck)
+        outside = store_of(path).damage_outside(path)
+        problems = (*wreck.problems, *([outside] if outside else ()))
+        if not problems and not blocks_lost and not lost and out is None:
+            return Repair(path, False, len(wreck), 0, (), ())
+        if not len(places):
+            raise EmbeddingFileError(
+                f"no row of {path} can be saved: {'; '.join(problems) or 'no block matches its SHA-256'}. "
+                "Remove it and extract again."
+            )
+        plan = _plan(wreck, places, keep_failures=not wreck.problems)
+        assembly.publish(target, plan, lock, progress)
+        return Repair(target, True, len(places), len(wreck) - len(places), tuple(lost), problems)
 
 
-def _sort_rows(wreck: salvage.Damaged) -> tuple[np.ndarray, list[str], int]:
+def _sort_rows(wreck: EmbeddingFile) -> tuple[np.ndarray, list[str], int]:
     """Return the rows to keep, (n, 2) as places of source 0, the ids of the others, and the number of bad blocks."""
     keep: list[int] = []
     lost: list[str] = []
     bad_blocks = 0
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     for rows, found in damaged_rows(wreck):
+        ids = wreck.image_ids[rows].tolist()
         if found is None:
             bad_blocks += 1
-            lost += [i.decode(errors="replace") for i in wreck.encoded_ids[rows].tolist()]
+            lost += ids
             continue
-        finite = layout.finite(found.embeddings).tolist()
-        for row, image_id, good in zip(range(rows.start, rows.stop), found.ids.tolist(), finite, strict=True):
-            if good and image_id not in seen:
+        good = finite(found.embeddings).tolist()
+        for row, image_id, sound in zip(range(rows.start, rows.stop), ids, good, strict=True):
+            if sound and image_id not in seen:
                 seen.add(image_id)
                 keep.append(row)
             else:
-                lost.append(image_id.decode(errors="replace"))
+                lost.append(image_id)
     return np.array([(0, row) for row in keep], dtype=np.int64).reshape(-1, 2), lost, bad_blocks
 
 
-def _plan(wreck: salvage.Damaged, places: np.ndarray, keep_failures: bool) -> assembly.Plan:
+def _plan(wreck: EmbeddingFile, places: np.ndarray, keep_failures: bool) -> assembly.Plan:
     rows = places[:, 1]
-    failures: Sequence[layout.Failure] = wreck.failed if keep_failures else ()
-    card = layout.Card(
-        recipe=wreck.recipe.to_json(),
-        provenance=wreck.provenance_text,
+    header = Header(
+        recipe=wreck.header.recipe,
+        provenance=wreck.header.provenance,
         shape=(wreck.passes, len(rows), wreck.dim),
-        ids=layout.encode_ids(layout.decode_texts(wreck.encoded_ids[rows])),
-        image_sha256=wreck.image_sha256()[rows],
-        failures=failures,
+        ids=encode_ids(decode_texts(wreck.header.ids[rows])),
+        image_sha256=wreck.header.image_sha256[rows],
+        failures=wreck.failed if keep_failures else (),
     )
-    return assembly.Plan(card, [wreck], places)
+    return assembly.Plan(header, [wreck], places)

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from cxrfeat import _files as files
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
-from cxrfeat._store import layout, parts, salvage
-from cxrfeat._store.reader import EmbeddingFile
+from cxrfeat._store import names, rows
+from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
+from cxrfeat._store.protocols import store_of
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
 
 # Recipe and image paths -> pass 0 embeddings, float32 (n, dim).
@@ -24,13 +25,13 @@ TOLERANCE = 1e-4  # of the largest value of a row: what engines agree within
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One thing that is wrong.
 
     Attributes
     ----------
     kind : str
         `file` (it cannot be read as a whole), `content` (a hash does not match), `values` (NaN or infinity),
-        `images` (an image changed or is gone) or `recomputed` (an embedding comes out differently today).
+        `images` (an image changed or is gone) or `recomputed` (an embedding is another one today).
     text : str
         A sentence.
     image_ids : tuple of str
@@ -43,8 +44,8 @@ class Finding:
 
 
 @dataclass
-class Report:
-    """What `verify` looked at and found.
+class Verification:
+    """What `verify` checked and found.
 
     Attributes
     ----------
@@ -72,49 +73,35 @@ class Report:
         """Whether nothing was found."""
         return not self.findings
 
+    def describe(self) -> str:
+        """The verdict, in a sentence."""
+        verdict = "sound" if self.ok else f"{len(self.findings)} findings; `cxrfeat cache repair` keeps the sound rows"
+        return f"{self.path}: {self.sound:,} of {self.rows:,} rows are sound; {verdict}."
+
+    def __str__(self) -> str:
+        lines = [f"{found.kind}: {found.text}" for found in self.findings]
+        return "\n".join([*lines, *self.notes, self.describe()])
+
 
 def verify(
-    path: str | Path,
+    path: Path,
     images: Mapping[str, Path] | None = None,
     recompute: Recompute | None = None,
     sample: int = 32,
     seed: int = 0,
     progress: Progress = silent,
-) -> Report:
-    """Check an embedding file: structure, version, shapes, unique ids, hashes and finiteness of every row.
+) -> Verification:
+    """Check structure, version, shapes, unique ids, hashes and finiteness of every row; see `cxrfeat.cache.verify`.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    images : mapping of image id to path, optional
-        Also compare the hashes of these image files with those in the file (see `find_images`).
-    recompute : callable, optional
-        Also recompute pass 0 of a random `sample` of `images`, drawn by `seed`, and compare within `TOLERANCE`.
-    sample, seed : int
-        See `recompute`.
-    progress : Progress
-        Told of blocks of rows, then of images.
-
-    Returns
-    -------
-    Report
-        With what was found; memory stays at one block of rows.
-
-    Raises
-    ------
-    NotFoundError
-        If the file is not there.
-    EmbeddingFileError
-        If `recompute` is given without `images`.
+    `images` maps ids to image files, whose hashes are compared; `recompute` gives embeddings for a random `sample` of
+    them. Memory stays at one block of rows.
     """
-    path = Path(path)
     if recompute is not None and images is None:
         raise EmbeddingFileError("recomputing embeddings needs the images; name their folder or study.")
-    report = Report(path)
+    report = Verification(path)
     report.looked_at += ["format and version", "shapes and types", "recipe"]
     try:
-        file = EmbeddingFile.open_damaged(path)
+        file = open_damaged(path)
     except NotFoundError:
         raise
     except EmbeddingFileError as error:
@@ -135,13 +122,7 @@ def verify(
 
 
 def find_images(folder: str | Path, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> dict[str, Path]:
-    """Find image files under a folder by their id: a file's name, or its name without ending.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such folder, or none of the images is in it.
-    """
+    """Find image files under a folder by their id: a file's name, or its name without ending."""
     folder = Path(folder)
     if not folder.is_dir():
         raise NotFoundError(f"no folder of images at {folder}.")
@@ -158,39 +139,39 @@ def find_images(folder: str | Path, image_ids: Sequence[str] | npt.NDArray[np.st
     return found
 
 
-def damaged_rows(file: salvage.Damaged) -> Iterator[tuple[slice, layout.Rows | None]]:
+def damaged_rows(file: EmbeddingFile) -> Iterator[tuple[slice, rows.Rows | None]]:
     """Go through a file's blocks: which rows, and the rows themselves, None where they are not what was written."""
-    for number, rows in layout.blocks(len(file)):
+    for number, part in rows.blocks(len(file)):
         try:
             found = file.block(number)
-            yield rows, found if file.sound(number, found) else None
-        except (EmbeddingFileError, ValueError, IndexError, TypeError, OSError):
-            yield rows, None
+            yield part, found if file.sound(number, found) else None
+        except (OSError, ValueError, IndexError, TypeError, OverflowError):
+            yield part, None
 
 
-def _check_ids(file: EmbeddingFile, report: Report) -> None:
+def _check_ids(file: EmbeddingFile, report: Verification) -> None:
     ids = file.image_ids.tolist()
     if len(set(ids)) != len(ids):
         doubled = tuple(i for i, count in Counter(ids).items() if count > 1)
-        report.findings.append(Finding("content", f"{len(doubled)} image ids stand in it twice.", doubled))
+        report.findings.append(Finding("content", f"{len(doubled)} image ids are duplicated.", doubled))
 
 
-def _check_rows(file: EmbeddingFile, report: Report, progress: Progress) -> None:
-    for rows, found in damaged_rows(file):
-        ids = file.image_ids[rows].tolist()
+def _check_rows(file: EmbeddingFile, report: Verification, progress: Progress) -> None:
+    for part, found in damaged_rows(file):
+        ids = file.image_ids[part].tolist()
         if found is None:
-            text = f"rows {rows.start} to {rows.stop - 1} do not match their checksum."
+            text = f"rows {part.start} to {part.stop - 1} do not match their checksum."
             report.findings.append(Finding("content", text, tuple(ids)))
         else:
-            bad = ~layout.finite(found.embeddings)
+            bad = ~rows.finite(found.embeddings)
             if bad.any():
                 names = tuple(np.asarray(ids)[bad].tolist())
                 report.findings.append(Finding("values", f"{len(names)} rows hold NaN or infinity.", names))
             report.sound += int((~bad).sum())
-        progress(rows.stop, len(file))
+        progress(part.stop, len(file))
 
 
-def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Report, progress: Progress) -> None:
+def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Verification, progress: Progress) -> None:
     changed, gone, unknown = [], [], 0
     for row, (image_id, hash_) in enumerate(zip(file.image_ids.tolist(), file.image_sha256(), strict=True)):
         path = images.get(image_id)
@@ -203,16 +184,16 @@ def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Repor
         progress(row + 1, len(file), "images")
     report.looked_at.append(f"{len(file) - len(gone):,} image files")
     if changed:
-        text = f"{len(changed)} images changed since; `cxrfeat extract` does them again."
+        text = f"{len(changed)} images changed since; `cxrfeat extract` embeds them again."
         report.findings.append(Finding("images", text, tuple(changed)))
     if gone:
-        report.findings.append(Finding("images", f"{len(gone)} images are not there.", tuple(gone)))
+        report.findings.append(Finding("images", f"{len(gone)} images are missing.", tuple(gone)))
     if unknown:
         report.notes.append(f"{unknown} rows have no image hash: they were imported without their images.")
 
 
 def _check_values(
-    file: EmbeddingFile, images: Mapping[str, Path], recompute: Recompute, sample: int, seed: int, report: Report
+    file: EmbeddingFile, images: Mapping[str, Path], recompute: Recompute, sample: int, seed: int, report: Verification
 ) -> None:
     bad = {i for finding in report.findings for i in finding.image_ids}
     pool = [i for i in file.image_ids.tolist() if i in images and i not in bad]
@@ -227,16 +208,16 @@ def _check_values(
     error = np.abs(today - stored).max(axis=1) / np.maximum(np.abs(stored).max(axis=1), np.finfo(np.float32).tiny)
     if (error > TOLERANCE).any():
         names = tuple(chosen[error > TOLERANCE].tolist())
-        text = f"{len(names)} of {len(chosen)} embeddings come out differently, by up to {error.max():.2g} relative."
+        text = f"{len(names)} of {len(chosen)} embeddings differ, by up to {error.max():.2g} relative."
         report.findings.append(Finding("recomputed", text, names))
     else:
         report.notes.append(f"recomputed embeddings differ by at most {error.max():.2g} relative.")
 
 
-def _check_surroundings(path: Path, report: Report) -> None:
+def _check_surroundings(path: Path, report: Verification) -> None:
     report.looked_at.append("recovery index")
-    if salvage.has_index(path) and salvage.read_index(path) is None:
-        report.findings.append(Finding("content", f"{path}: the recovery index at its end is damaged; no row is."))
-    where = parts.folder(path)
+    if outside := store_of(path).damage_outside(path):
+        report.findings.append(Finding("content", f"{path}: {outside}."))
+    where = names.journal(path)
     if where.is_dir():
-        report.notes.append(f"an unfinished extraction lies in {where}; `cxrfeat extract` goes on with it.")
+        report.notes.append(f"an unfinished extraction is in {where}; `cxrfeat extract` resumes it.")

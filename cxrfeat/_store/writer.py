@@ -1,14 +1,15 @@
-"""Writing an embedding file: part by part while extracting, and in one atomic step at the end.
+"""Writing an embedding file: segment by segment while extracting, and in one atomic step at the end.
 
-Nothing that was published is ever touched. Rows become durable as parts (`parts`); `publish` streams the published
-file's rows and the parts' into a new file beside it, checks every row that it copies and the new file as a whole, syncs
-it, gives it the published name in one step, and only then removes the parts. Killed anywhere, what was published is
-still there and the next extraction goes on from the parts. What the finished file holds depends on the rows and the
-order asked alone, never on how often the work was interrupted.
+What was published is never touched. Rows become durable as segments of a journal; `publish` streams the published
+file's rows and the segments' into a new file beside it, checks every row that it copies and the new file as a whole,
+syncs it, gives it the published name in one step, and only then removes the segments. Killed anywhere, what was
+published is still there and the next extraction resumes from the segments. What the finished file holds depends on the
+rows and their order alone, never on how often the work was interrupted.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,50 +18,46 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._recipe import Recipe
-from cxrfeat._store import assembly, disk, layout, parts, sessions
-from cxrfeat._store.layout import Failure, Rows
-from cxrfeat._store.ledger import Ledger
+from cxrfeat._store import assembly, disk, names, rows
+from cxrfeat._store.embedding_file import EmbeddingFile
+from cxrfeat._store.journal import NpzJournal
 from cxrfeat._store.lock import Lock
-from cxrfeat._store.reader import EmbeddingFile
+from cxrfeat._store.protocols import Journal, Segment
+from cxrfeat._store.row_index import RowIndex
+from cxrfeat._store.rows import Failure, Header, Rows
 from cxrfeat.errors import EmbeddingFileError, RecipeError
+
+_log = logging.getLogger(__name__)
 
 
 class Writer:
-    """One extraction into one file; a context manager, which keeps what was appended and gives up the lock.
-
-    Parameters
-    ----------
-    path, recipe, dim, provenance, part_rows
-        As `Writer.open` has them, which also takes the lock.
+    """One extraction into one file; a context manager, which keeps what was appended and releases the lock.
 
     Attributes
     ----------
-    done : Ledger
+    done : RowIndex
         SHA-256 of the image, 32 bytes, for each image id that has a row already.
-    notes : list of str
-        What was found and mended when opening, as sentences for the user.
     provenance : dict
         Of this session, to be added to (the engine) until `publish`; in the file, earlier ones are under `earlier`.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], part_rows: int) -> None:
+    def __init__(self, path: Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], segment_rows: int) -> None:
         self.path, self.recipe, self.dim = path, recipe, dim
-        self.done = Ledger()
-        self.notes: list[str] = []
+        self.done = RowIndex()
         self.provenance = dict(provenance)
         self._earlier: list[dict[str, Any]] = []
-        self._part_rows = part_rows
+        self._segment_rows = segment_rows
         self._failures: dict[str, Failure] = {}
         self._new_failures: dict[str, Failure] = {}
         self._pending: list[Rows] = []
-        self._parts: list[parts.Part] = []
+        self._journal: Journal = NpzJournal(path)
+        self._segments: list[Segment] = []
         self._published: EmbeddingFile | None = None
-        self._number = 1
         self._lock = Lock(path)
 
     @classmethod
     def open(
-        cls, path: str | Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], part_rows: int = 256
+        cls, path: str | Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], segment_rows: int = 256
     ) -> Writer:
         """Take the lock, and find what is there already.
 
@@ -74,7 +71,7 @@ class Writer:
             Length of an embedding.
         provenance : mapping
             Package versions, engine, device, time: anything JSON. Not part of the content.
-        part_rows : int
+        segment_rows : int
             Rows after which what was appended becomes durable.
 
         Raises
@@ -87,12 +84,10 @@ class Writer:
             If the file is damaged, or its folder cannot be written.
         """
         path = Path(path)
-        writer = cls(path, recipe, dim, provenance, part_rows)
-        with disk.telling(path):
-            _make_folders(path.parent)
+        writer = cls(path, recipe, dim, provenance, segment_rows)
         writer._lock.acquire()
         try:
-            with disk.telling(path):
+            with writer._lock.writing():
                 writer._recover()
         except BaseException:
             writer._leave()
@@ -116,19 +111,13 @@ class Writer:
             self._leave()
 
     def close(self) -> None:
-        """Make durable what was appended, and give up the lock."""
+        """Make durable what was appended, and release the lock."""
         self.__exit__(None, None, None)
 
     def drop(self, image_ids: Iterable[str]) -> None:
-        """Forget the rows of these images: they changed.
-
-        Parameters
-        ----------
-        image_ids : iterable of str
-            Which.
-        """
+        """Forget the rows of these images: they changed."""
         gone = set(image_ids)
-        if gone & {i for rows in self._pending for i in layout.decode_texts(rows.ids).tolist()}:
+        if gone & {i for pending in self._pending for i in rows.decode_texts(pending.ids).tolist()}:
             self.flush()
         self.done.drop(gone)
 
@@ -138,7 +127,7 @@ class Writer:
         image_sha256: npt.NDArray[np.uint8],
         embeddings: npt.NDArray[np.float32],
     ) -> None:
-        """Add rows; they are durable once `part_rows` have come together, after `flush`, and on leaving.
+        """Add rows; they are durable once `segment_rows` have come together, after `flush`, and on leaving.
 
         Parameters
         ----------
@@ -165,63 +154,48 @@ class Writer:
             )
         if np.shape(image_sha256) != (len(ids), 32):
             raise EmbeddingFileError(f"image hashes of shape {np.shape(image_sha256)}; {(len(ids), 32)} was expected.")
-        layout.check_finite(ids, embeddings)
+        rows.check_finite(ids, embeddings)
         twice = [i for i in ids if i in self.done]
         if twice or len(set(ids)) != len(ids):
             raise EmbeddingFileError(f"image {(twice or ids)[0]!r} has a row in {self.path} already; drop it first.")
-        rows = Rows(layout.encode_ids(ids), np.array(image_sha256, dtype=np.uint8), embeddings.copy())
-        self._pending.append(rows)
-        self.done.pend(ids, rows.image_sha256)
-        if sum(map(len, self._pending)) >= self._part_rows:
+        added = Rows(rows.encode_ids(ids), np.array(image_sha256, dtype=np.uint8), embeddings.copy())
+        self._pending.append(added)
+        self.done.pend(ids, added.image_sha256)
+        if sum(map(len, self._pending)) >= self._segment_rows:
             self.flush()
 
     def fail(self, image_id: str, path: str | Path, reason: str) -> None:
-        """Record an image that could not be used; a row that comes later takes its place.
-
-        Parameters
-        ----------
-        image_id, path, reason : str
-            Which image, its path in the study, and what is wrong with it.
-        """
-        failure = (image_id, layout.clip(str(path), layout.MAX_PATH), layout.clip(reason, layout.MAX_REASON))
-        layout.encode_ids([image_id])
+        """Record an image that could not be used; a row that comes later takes its place."""
+        failure = (image_id, rows.clip(str(path), rows.MAX_PATH), rows.clip(reason, rows.MAX_REASON))
+        rows.encode_ids([image_id])
         if self._failures.get(image_id) != failure:
             self._failures[image_id] = self._new_failures[image_id] = failure
 
     def flush(self) -> None:
-        """Make durable what was appended, as one more part."""
+        """Make durable what was appended, as one more segment."""
         if not self._pending and not self._new_failures:
             return
-        rows = parts.join(self._pending, self.recipe.passes + 1, self.dim)
+        joined = _join(self._pending, self.recipe.passes + 1, self.dim)
+        failures = tuple(self._new_failures.values())
         with self._lock.writing(self._safe()):
-            part = parts.write(
-                self.path,
-                self._lock,
-                self._number,
-                self.recipe,
-                sessions.text(self.provenance, ()),
-                rows,
-                tuple(self._new_failures.values()),
-            )
-        self._number += 1
+            text = rows.provenance(self.provenance)
+            segment = self._journal.write(self._lock, self.recipe, text, joined, failures)
         self._pending, self._new_failures = [], {}
-        self._take(part)
+        self._take(segment)
 
     def publish(self, order: Sequence[str] | npt.NDArray[np.str_]) -> None:
-        """Put everything into the embedding file, in one step.
-
-        Where nothing was added, changed or dropped, the file is left as it is.
+        """Put everything into the embedding file, in one step; where nothing changed, the file is left as it is.
 
         Parameters
         ----------
         order : sequence of str
-            The rows stand in this order; ids without a row are passed over, rows without an id here come after.
+            The order of the rows; ids without a row are passed over, rows without an id here come after.
 
         Raises
         ------
         EmbeddingFileError
             If the disk cannot be written, or a row that is to be copied is damaged. What was published is untouched
-            and the parts stay.
+            and the segments stay.
         """
         self.flush()
         failures = self._final_failures(order)
@@ -231,90 +205,87 @@ class Writer:
         with self._lock.writing(self._safe()):
             assembly.publish(self.path, plan, self._lock)
             self._lock.check()
-            parts.remove(self.path, [part.path for part in self._parts])
+            self._journal.remove([segment.path for segment in self._segments])
             self._read_published()
 
     def _recover(self) -> None:
-        if self._lock.taken_over is not None:
-            self.notes.append(
-                f"{self._lock.taken_over.describe()} had {self.path} and is gone; what it left has been checked."
-            )
-        for draft in assembly.drafts(self.path):
+        if (dead := self._lock.taken_over) is not None:
+            _log.info("%s had %s and is gone; its journal has been checked.", dead.describe(), self.path)
+        for draft in names.drafts(self.path):
             disk.remove(draft)
-        found, broken = parts.find(self.path, self.recipe, self.dim)
+        found, broken = self._journal.find(self.recipe, self.dim)
         if broken:
-            self.notes.append(f"{len(broken)} unfinished or damaged parts were removed; their images come again.")
-            parts.remove(self.path, broken)
-        self._number = parts.next_number(self.path)
+            _log.info("%d unfinished or damaged segments were removed; their images are embedded again.", len(broken))
+            self._journal.remove(broken)
         self._read_published()
-        left_over = [part for part in found if self._is_published(part)]
-        parts.remove(self.path, [part.path for part in left_over])
-        for part in found:
-            if part not in left_over:
-                self._take(part)
-        published = [self._published.provenance_text] if self._published is not None else []
-        self._earlier = sessions.before([*published, *(part.provenance for part in self._parts)])
-        if self._parts:
-            rows = sum(len(part.rows) for part in self._parts)
-            self.notes.append(f"{rows:,} rows of an interrupted extraction are kept.")
+        left_over = [segment for segment in found if self._is_published(segment)]
+        self._journal.remove([segment.path for segment in left_over])
+        for segment in found:
+            if segment not in left_over:
+                self._take(segment)
+        published = [self._published.header.provenance] if self._published is not None else []
+        self._earlier = rows.sessions([*published, *(segment.provenance for segment in self._segments)])
+        if self._segments:
+            kept = sum(len(segment.rows) for segment in self._segments)
+            _log.info("%s rows of an interrupted extraction are kept.", f"{kept:,}")
 
     def _read_published(self) -> None:
         if self._published is not None:
             self._published.close()
-        self._published, self._parts = None, []
-        self.done, self._failures = Ledger(), {}
+        self._published, self._segments = None, []
+        self.done, self._failures = RowIndex(), {}
         if not self.path.exists():
-            self.done.add([], np.empty((0, 32), np.uint8))  # source 0 is the published file, k the k-th part
+            self.done.add([], np.empty((0, 32), np.uint8))  # source 0 is the published file, k the k-th segment
             return
         self._published = file = EmbeddingFile.open(self.path)
         if file.recipe != self.recipe:
             raise RecipeError(
                 f"{self.path} was made by another recipe ({file.recipe.difference(self.recipe)}). Name another file "
-                "with -o, or use the recipe of the file."
+                "with `out`, or use the recipe of the file."
             )
         if file.dim != self.dim:
             raise EmbeddingFileError(f"{self.path} has embeddings of length {file.dim}, not {self.dim}.")
         self.done.add(file.image_ids.tolist(), file.image_sha256())
         self._failures = {row[0]: row for row in file.failed}
 
-    def _take(self, part: parts.Part) -> None:
-        """Count a part's rows among those there are."""
-        self._parts.append(part)
-        self._failures.update({row[0]: row for row in part.failures})
-        self.done.add(layout.decode_texts(part.rows.ids).tolist(), part.rows.image_sha256)
+    def _take(self, segment: Segment) -> None:
+        """Count a segment's rows among those there are."""
+        self._segments.append(segment)
+        self._failures.update({row[0]: row for row in segment.failures})
+        self.done.add(rows.decode_texts(segment.rows.ids).tolist(), segment.rows.image_sha256)
 
-    def _is_published(self, part: parts.Part) -> bool:
-        """Whether the published file holds all that a part holds: the process died before removing it."""
+    def _is_published(self, segment: Segment) -> bool:
+        """Whether the published file holds all that a segment holds: the process died before removing it."""
         file = self._published
         if file is None:
             return False
-        ids = layout.decode_texts(part.rows.ids)
-        for image_id, hash_ in zip(ids.tolist(), part.rows.image_sha256, strict=True):
+        ids = rows.decode_texts(segment.rows.ids)
+        for image_id, hash_ in zip(ids.tolist(), segment.rows.image_sha256, strict=True):
             if self.done.get(image_id) != bytes(hash_):
                 return False
-        if any(row[0] not in self.done and self._failures.get(row[0]) != row for row in part.failures):
+        if any(row[0] not in self.done and self._failures.get(row[0]) != row for row in segment.failures):
             return False
         there = file.read(ids, range(file.passes))
-        return there.tobytes() == parts.load(part).embeddings.tobytes()
+        return there.tobytes() == segment.load().embeddings.tobytes()
 
     def _unchanged(self, failures: Sequence[Failure]) -> bool:
         file = self._published
         if file is None:
             return False
-        return not self._parts and self.done.durable == len(file) and set(failures) == set(file.failed)
+        return not self._segments and self.done.durable == len(file) and set(failures) == set(file.failed)
 
     def _plan(self, order: Iterable[str], failures: Sequence[Failure]) -> assembly.Plan:
         wanted = self.done.order(order)
         places = self.done.places(wanted)
-        card = layout.Card(
+        header = Header(
             recipe=self.recipe.to_json(),
-            provenance=sessions.text(self.provenance, self._earlier),
+            provenance=rows.provenance(self.provenance, self._earlier),
             shape=(self.recipe.passes + 1, len(wanted), self.dim),
-            ids=layout.encode_ids(wanted),
+            ids=rows.encode_ids(wanted),
             image_sha256=self.done.hashes(places),
             failures=failures,
         )
-        return assembly.Plan(card, [self._published, *self._parts], places)
+        return assembly.Plan(header, [self._published, *self._segments], places)
 
     def _final_failures(self, order: Iterable[str]) -> list[Failure]:
         """Return the failures of images without a row: in the study's order, then any others by id."""
@@ -325,8 +296,8 @@ class Writer:
         return first + [left[i] for i in sorted(left)]
 
     def _safe(self) -> str:
-        rows = self.done.durable
-        return f"{rows:,} finished rows are safe. " if rows else ""
+        durable = self.done.durable
+        return f"{durable:,} finished rows are safe. " if durable else ""
 
     def _leave(self) -> None:
         if self._published is not None:
@@ -335,8 +306,12 @@ class Writer:
         self._lock.release()
 
 
-def _make_folders(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folders(folder.parent)
-        disk.system.mkdir(folder)
-        disk.system.sync_folder(folder.parent)
+def _join(pending: Sequence[Rows], passes: int, dim: int) -> Rows:
+    """Put batches of rows together; without any, rows of that shape and none of them."""
+    if not pending:
+        return Rows(np.empty(0, "S1"), np.empty((0, 32), np.uint8), np.empty((passes, 0, dim), np.float32))
+    return Rows(
+        np.concatenate([batch.ids for batch in pending]),
+        np.concatenate([batch.image_sha256 for batch in pending]),
+        np.concatenate([batch.embeddings for batch in pending], axis=1),
+    )

@@ -67,9 +67,9 @@ def test_verify_and_repair(file):
     damaged = run("verify", file, code=1)
     assert "44 of 300 rows are sound" in damaged.stdout
     assert "rows 0 to 255" in damaged.stdout
-    mended = json.loads(run("repair", file, "--json").stdout)
-    assert (mended["kept"], mended["lost"], mended["lost_ids"][:2]) == (44, 256, ["0.png", "1.png"])
-    assert "nothing to mend" in run("repair", file).stdout
+    repaired = json.loads(run("repair", file, "--json").stdout)
+    assert (repaired["kept"], repaired["lost"], repaired["lost_ids"][:2]) == (44, 256, ["0.png", "1.png"])
+    assert "nothing to repair" in run("repair", file).stdout
     run("verify", file)
 
 
@@ -88,13 +88,13 @@ def test_verify_with_images(folder, make_study):
     result = run("verify", folder / "tiny.h5", "--images", images, "--json", code=1)
     findings = {tuple(f["image_ids"]): f["text"] for f in json.loads(result.stdout)["findings"]}
     assert "changed" in findings[("img001",)]
-    assert "not there" in findings[("img004",)]
+    assert "missing" in findings[("img004",)]
 
 
 def test_merge(folder, file):
     other = make(folder / "b.h5", ["x.png", "5.png"], seed=1)
     clash = run("merge", file, other, "-o", folder / "c.h5", code=2)
-    assert "1 images stand in several files with different image hashes: 5.png" in clash.stderr
+    assert "1 images have different hashes in several files: 5.png" in clash.stderr
     assert not (folder / "c.h5").exists()
     found = json.loads(run("merge", file, other, "-o", folder / "c.h5", "--prefer", "last", "--json").stdout)
     assert (found["rows"], found["from_each"], found["clashes"]) == (301, [299, 2], ["5.png"])
@@ -113,22 +113,28 @@ def test_export_and_import(folder, file):
     np.save(folder / "theirs.npy", np.ones((2, 8)))
     (folder / "ids.txt").write_text("one\ntwo\n")
     arguments = ("import", folder / "theirs.npy", "--ids", folder / "ids.txt", "-o", folder / "t.h5")
-    assert "give the backbone" in run(*arguments, code=2).stderr
+    assert "give the --backbone, --weights" in run(*arguments, code=2).stderr
     run(*arguments, "--backbone", "theirs")
     assert json.loads(run("info", folder / "t.h5", "--json").stdout)["images"] == 2
 
 
-def test_prune_shows_before_it_removes(folder, file, make_study):
+def test_prune_lists_then_moves_aside_then_deletes(folder, file, make_study):
     study = make_study(4)
     study.save(folder.parent / "studies" / "tiny.csv")
     make(folder / "needed.h5", list(study.ids))
     found = json.loads(run("prune", "--json").stdout)
     assert [row["path"] for row in found["unneeded"]] == ["cache/a.h5"]
     assert file.exists()
-    assert "--yes removes" in run("prune").stderr
+    assert "--yes moves" in run("prune").stderr
+    listed = run("prune").stdout
+    assert "random:0" in listed  # the recipe
+    content = file.read_bytes()
     run("prune", "--yes")
-    assert sorted(p.name for p in folder.iterdir()) == ["needed.h5"]
+    assert sorted(p.name for p in folder.iterdir()) == [".pruned", "needed.h5"]
+    assert (folder / ".pruned" / "a.h5").read_bytes() == content
     assert "nothing in cache is unneeded" in run("prune").stdout
+    run("prune", "--delete")
+    assert sorted(p.name for p in folder.iterdir()) == ["needed.h5"]
 
 
 @pytest.mark.parametrize("command", ["ls", "info", "verify", "repair", "merge", "export", "import", "prune"])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cxrfeat import _sample as sample
-from cxrfeat._extract import embed, make_recipe, manifest, pipeline
+from cxrfeat._extract import embed, make_recipe, pipeline
 from cxrfeat._extract import extraction as module
 from cxrfeat._images import augment, decode
-from cxrfeat._store import EmbeddingFile
+from cxrfeat._store import EmbeddingFile, names
 from cxrfeat.errors import ImageError, RecipeError, WeightsError
 
 SIZE = 32
@@ -143,7 +143,7 @@ def test_only_changed_images_are_extracted_again_and_named(make_study, run):
 def test_without_the_manifest_files_are_hashed_and_nothing_is_repeated(make_study, run, monkeypatch):
     study = make_study(4)
     path = run(study).path
-    manifest.sidecar(path).write_bytes(b"damaged")
+    names.manifest(path).write_bytes(b"damaged")
     monkeypatch.setattr(module.engines, "open_engine", lambda *a, **k: pytest.fail("an engine was opened"))
     assert run(study).extracted == 0
     assert run(study).kept == 4

@@ -1,4 +1,4 @@
-"""The parts of the fault harness, and the rule that its long forms run only when asked for (`pytest -m soak`)."""
+"""The pieces of the fault harness, and the rule that its long forms run only when asked for (`pytest -m soak`)."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ def rows(path):
         return dict(zip(file.image_ids.tolist(), np.moveaxis(file.read(passes=(0, 1)), 1, 0), strict=True))
 
 
-def flip_bits(count, sound, tmp_path, told, mend):
+def flip_bits(count, sound, tmp_path, told, fix):
     data, wanted, all_rows = sound.read_bytes(), values(sound), rows(sound)
     rng = np.random.default_rng(0)
     path = tmp_path / "flipped.h5"
-    detected = harmless = mended = saved = 0
+    detected = harmless = repaired = saved = 0
     for number, bit in enumerate(rng.choice(8 * len(data), count, replace=False).tolist()):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -51,28 +51,28 @@ def flip_bits(count, sound, tmp_path, told, mend):
             harmless += 1
             continue
         detected += 1
-        if number % mend == 0:
+        if number % fix == 0:
             found = repair(path)
             assert verify(path).ok
             kept = rows(path)
             assert all((kept[i] == all_rows[i]).all() for i in kept)
             assert found.kept + found.lost == len(all_rows)
             assert found.lost <= 256  # one block at most
-            mended, saved = mended + 1, saved + found.kept
-    share = saved / max(1, mended * len(all_rows))
+            repaired, saved = repaired + 1, saved + found.kept
+    share = saved / max(1, repaired * len(all_rows))
     told(
         f"{count} single-bit flips over {len(data):,} bytes: {detected} detected, {harmless} harmless (what is read "
-        f"was the same), 0 silent; {mended} of the damaged files repaired, {share:.1%} of their rows kept"
+        f"was the same), 0 silent; {repaired} of the damaged files repaired, {share:.1%} of their rows kept"
     )
 
 
 def test_some_bits_flipped(sound, tmp_path, told):
-    flip_bits(120, sound, tmp_path, told, mend=10)
+    flip_bits(120, sound, tmp_path, told, fix=10)
 
 
 @pytest.mark.soak
 def test_a_thousand_bits_flipped(sound, tmp_path, told):
-    flip_bits(1000, sound, tmp_path, told, mend=1)
+    flip_bits(1000, sound, tmp_path, told, fix=1)
 
 
 def cut(percents, sound, tmp_path, told):

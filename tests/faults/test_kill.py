@@ -24,7 +24,7 @@ def start(path, study):
 
 
 def rows_there(path):
-    """Rows that the next extraction finds, as (id, image hash): published ones and those in whole parts."""
+    """Rows that the next extraction finds, as (id, image hash): published ones and those in whole segments."""
     found = set()
     if path.exists():
         with EmbeddingFile.open(path) as file:
@@ -66,7 +66,7 @@ def kill(kills, tmp_path, references, everything, told):
         if published:
             finished += 1
             study, stage = ("longer", ["long", "longer"]) if study == "long" else ("long", [None, "long"])
-            if study == "long":  # anew: without the parts too, which a kill just after publishing leaves behind
+            if study == "long":  # anew: without the journal too, which a kill just after publishing leaves behind
                 path.unlink()
                 shutil.rmtree(path.with_name("a.h5.parts"), ignore_errors=True)
     for name in ("long", "longer"):
@@ -124,7 +124,7 @@ def test_many_kills_of_the_real_command(tmp_path, make_study, everything, told):
     assert everything(path) == wanted
     assert lost == 0
     told(
-        f"{done} kills of `cxrfeat extract` at random instants, {amid} of them with parts on the disk; {finished} "
+        f"{done} kills of `cxrfeat extract` at random instants, {amid} of them with segments on the disk; {finished} "
         f"extractions had been finished; rows lost {lost}; the last one equals an uninterrupted one"
     )
 

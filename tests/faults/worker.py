@@ -27,7 +27,7 @@ class Study:
     n: int
     changed: int = 0
     every: int = 97
-    part_rows: int = 64
+    segment_rows: int = 64
 
     @property
     def order(self) -> list[str]:
@@ -54,7 +54,7 @@ STUDIES = {"small": SMALL, "grown": GROWN, "long": Study(2500), "longer": Study(
 
 def extract(path: Path, study: Study, durable: set[str] | None = None) -> None:
     """Bring the file at `path` up to `study`; ids whose rows were promised to be durable are put into `durable`."""
-    with Writer.open(path, RECIPE, DIM, {"engine": "none"}, part_rows=study.part_rows) as writer:
+    with Writer.open(path, RECIPE, DIM, {"engine": "none"}, segment_rows=study.segment_rows) as writer:
         readable = [i for i in study.order if not study.unreadable(i)]
         hashes = dict(zip(readable, map(bytes, study.hashes(readable)), strict=True))
         writer.drop([i for i in readable if i in writer.done and writer.done[i] != hashes[i]])

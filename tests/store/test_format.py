@@ -99,3 +99,33 @@ def test_the_recovery_index_is_as_the_page_says():
 def test_h5dump_reads_it():
     done = subprocess.run(["h5dump", "-d", "/image_id", str(FROZEN)], capture_output=True, text=True, check=True)
     assert "00000000_000.png" in done.stdout
+
+
+UNFINISHED = Path(__file__).parents[1] / "data" / "unfinished-v1"
+THEIR_IDS = [f"{i:08d}_000.png" for i in range(10)] + ["Übung/胸部.dcm"]
+THEIR_EMBEDDINGS = np.arange(2 * 11 * 4, dtype=np.float32).reshape(2, 11, 4) / 8 - 5
+
+
+def test_a_frozen_file_that_grew_names_its_sessions():
+    assert verify(UNFINISHED / "a.h5").ok
+    with EmbeddingFile.open(UNFINISHED / "a.h5") as file:
+        assert file.image_ids.tolist() == THEIR_IDS[:6]
+        assert (file.read(passes=(0, 1)) == THEIR_EMBEDDINGS[:, :6]).all()
+        assert file.provenance["engine"] == "one" and file.provenance["earlier"][0]["engine"] == "none"
+
+
+def test_a_frozen_unfinished_extraction_is_resumed(tmp_path):
+    """Of 24 November 2026: a file of six images, segments of four more, and drafts of a killed process."""
+    shutil.copytree(UNFINISHED, tmp_path / "cache")
+    path = tmp_path / "cache" / "a.h5"
+    with EmbeddingFile.open(path) as file:
+        recipe = file.recipe
+    with Writer.open(path, recipe, 4, {"engine": "three"}) as writer:
+        assert set(writer.done) == set(THEIR_IDS[:10])
+        assert writer.failed == {"dark.png": "not an image"}
+        writer.append(THEIR_IDS[10:], np.zeros((1, 32), np.uint8), THEIR_EMBEDDINGS[:, 10:])
+        writer.publish(THEIR_IDS)
+    with EmbeddingFile.open(path) as file:
+        assert (file.read(THEIR_IDS, (0, 1)) == THEIR_EMBEDDINGS).all()
+        assert [session["engine"] for session in file.provenance["earlier"]] == ["none", "one", "two"]
+    assert [p.name for p in path.parent.iterdir()] == ["a.h5"]

@@ -33,12 +33,12 @@ def test_the_same_image_twice_and_clashes(make_file, tmp_path, rows):
         writer.append([a.ids[1]], hashes, embeddings)  # another image under this id
         writer.append(["unreadable"], hashes, embeddings)
         writer.publish(b.ids)
-    with pytest.raises(EmbeddingFileError, match=f"1 images stand in several files .*: {a.ids[1]}"):
+    with pytest.raises(EmbeddingFileError, match=f"1 images have different hashes in several files: {a.ids[1]}"):
         merge([a.path, b.path], tmp_path / "c.h5")
     assert not (tmp_path / "c.h5").exists()
     for prefer, wanted in (("first", a.embeddings[:, 1:2]), ("last", embeddings)):
         out = tmp_path / f"{prefer}.h5"
-        found = merge([a.path, b.path], out, prefer)
+        found = merge([a.path, b.path], out, prefer=prefer)
         assert (found.rows, found.same, found.clashes) == (21, 1, (a.ids[1],))
         with EmbeddingFile.open(out) as file:
             assert (file.read([a.ids[1]], (0, 1)) == wanted).all()

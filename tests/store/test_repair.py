@@ -24,7 +24,7 @@ def damage(path, at):
     path.write_bytes(data)
 
 
-def test_damaged_then_mended_then_extracted_equals_the_original(made):
+def test_damaged_then_repaired_then_extracted_equals_the_original(made):
     with EmbeddingFile.open(made.path) as file:
         content = file.content_sha256
     data = made.path.read_bytes()

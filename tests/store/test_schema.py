@@ -189,7 +189,7 @@ def test_hostile_files_in_bounded_memory(path):
     replace(path, "embeddings", shape=(2, 1 << 33, 8), dtype="<f4", chunks=(1, 1 << 26, 8), fletcher32=True)
     code = f"""
 import resource
-from cxrfeat._store.reader import EmbeddingFile
+from cxrfeat._store import EmbeddingFile
 import h5py, numpy
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
 from cxrfeat._recipe import Recipe
-from cxrfeat._store import EmbeddingFile, Writer, sessions
+from cxrfeat._store import EmbeddingFile, Writer, rows
 
 RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224)
 
@@ -65,13 +65,13 @@ def test_an_engine_that_is_named_late_belongs_to_its_own_session(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[1]", "{}", '{"earlier": [1]}'])
 def test_what_cannot_be_read_is_passed_over(text):
-    assert sessions.before([text, '{"created": 0}']) == [{"created": 0}]
+    assert rows.sessions([text, '{"created": 0}']) == [{"created": 0}]
 
 
 def test_the_list_stays_short_enough_for_a_text():
-    many = [{"created": k, "packages": "x" * 400} for k in range(sessions.MOST + 50)]
-    found = json.loads(sessions.text({"created": "now"}, many))
-    assert len(found["earlier"]) == sessions.MOST and found["earlier"][-1] == many[-1]
+    many = [{"created": k, "packages": "x" * 400} for k in range(rows.MOST_EARLIER + 50)]
+    found = json.loads(rows.provenance({"created": "now"}, many))
+    assert len(found["earlier"]) == rows.MOST_EARLIER and found["earlier"][-1] == many[-1]
 
 
 def test_the_command_shows_them(tmp_path):
@@ -80,4 +80,4 @@ def test_the_command_shows_them(tmp_path):
     session(path, {"created": "2026-03-04", "engine": "two"}, ["a", "b"])
     result = CliRunner().invoke(cli, ["cache", "info", str(path)])
     assert result.exit_code == 0, result.output
-    assert "sessions before that one" in result.stdout and "2026-01-02" in result.stdout
+    assert "earlier sessions" in result.stdout and "2026-01-02" in result.stdout

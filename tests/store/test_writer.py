@@ -28,20 +28,21 @@ def test_what_is_written_is_read(make_file):
             {"image_id": "unreadable", "path": "images/unreadable.png", "reason": "not an image"}
         ]
         assert file.provenance == {"engine": "none"}
-    assert sorted(p.name for p in made.path.parent.iterdir()) == ["a.h5"]  # no parts, no lock, no draft
+    assert sorted(p.name for p in made.path.parent.iterdir()) == ["a.h5"]  # no journal, no lock, no draft
 
 
-@pytest.mark.parametrize("part_rows", [1, 7, 256, 10_000])
-def test_interrupted_at_any_batch_equals_uninterrupted(tmp_path, make_file, part_rows):
+@pytest.mark.parametrize("segment_rows", [1, 7, 256, 10_000])
+def test_interrupted_at_any_batch_equals_uninterrupted(tmp_path, make_file, segment_rows, caplog):
+    caplog.set_level("INFO", "cxrfeat")
     made = make_file(n=60)
     for stop in range(0, 60, 20):
-        with Writer.open(tmp_path / "b.h5", made.recipe, 8, {"other": "machine"}, part_rows=part_rows) as writer:
+        with Writer.open(tmp_path / "b.h5", made.recipe, 8, {"other": "machine"}, segment_rows=segment_rows) as writer:
             todo = [i for i in made.ids if i not in writer.done][: stop or 15]
             for image_id in todo:
                 row = made.ids.index(image_id)
                 writer.append([image_id], made.image_sha256[[row]], made.embeddings[:, [row]])
-    with Writer.open(tmp_path / "b.h5", made.recipe, 8, {"other": "machine"}, part_rows=part_rows) as writer:
-        assert any("rows of an interrupted extraction are kept" in note for note in writer.notes)
+    with Writer.open(tmp_path / "b.h5", made.recipe, 8, {"other": "machine"}, segment_rows=segment_rows) as writer:
+        assert "rows of an interrupted extraction are kept" in caplog.text
         todo = [row for row, i in enumerate(made.ids) if i not in writer.done]
         # The rest comes in another order: parallel workers finish as they please.
         for row in reversed(todo):
@@ -137,10 +138,11 @@ def test_another_recipe_is_refused_by_name(tmp_path, make_file, recipe, rows):
     assert not (tmp_path / "b.h5.lock").exists()
 
 
-def test_a_damaged_part_is_extracted_again(tmp_path, recipe, rows):
+def test_a_damaged_segment_is_extracted_again(tmp_path, recipe, rows, caplog):
+    caplog.set_level("INFO", "cxrfeat")
     ids, hashes, embeddings = rows(30)
     path = tmp_path / "a.h5"
-    with Writer.open(path, recipe(), 8, {}, part_rows=10) as writer:
+    with Writer.open(path, recipe(), 8, {}, segment_rows=10) as writer:
         for start in range(0, 30, 10):
             part = slice(start, start + 10)
             writer.append(ids[part], hashes[part], embeddings[:, part])
@@ -150,7 +152,7 @@ def test_a_damaged_part_is_extracted_again(tmp_path, recipe, rows):
     damaged.write_bytes(data)
     with Writer.open(path, recipe(), 8, {}) as writer:
         assert set(writer.done) == set(ids[:10] + ids[20:])
-        assert "1 unfinished or damaged parts were removed; their images come again." in writer.notes
+        assert "1 unfinished or damaged segments were removed; their images are embedded again." in caplog.messages
         writer.append(ids[10:20], hashes[10:20], embeddings[:, 10:20])
         writer.publish(ids)
     with EmbeddingFile.open(path) as file:
@@ -159,7 +161,7 @@ def test_a_damaged_part_is_extracted_again(tmp_path, recipe, rows):
 
 def test_of_two_rows_the_later_part_counts(tmp_path, recipe, rows):
     _, hashes, embeddings = rows(12)
-    for start in range(12):  # twelve parts of one image, so that their order is not that of their hashes
+    for start in range(12):  # twelve segments of one image, so that their order is not that of their hashes
         with Writer.open(tmp_path / "a.h5", recipe(), 8, {}) as writer:
             writer.drop(["x"])
             writer.append(["x"], hashes[[start]], embeddings[:, [start]])

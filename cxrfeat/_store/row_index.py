@@ -1,7 +1,7 @@
-"""Which images have a row, where it stands, and the hash of the image's file: a writer's account, kept small.
+"""Which images have a row, where it is, and the hash of the image's file.
 
 A place is one number, source * 2**32 + row. A dict of tuples, or a hash as bytes for each id, would take twice the
-memory, and an extraction's memory is to depend on its images as little as can be.
+memory, and an extraction's memory should depend on the number of its images as little as possible.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 _ROW_BITS = 32
 
 
-class Ledger(Mapping[str, bytes]):
+class RowIndex(Mapping[str, bytes]):
     """SHA-256 of the image, 32 bytes, for each image id that has a row, durable or pending."""
 
     def __init__(self) -> None:
@@ -46,12 +46,7 @@ class Ledger(Mapping[str, bytes]):
     def add(self, ids: Sequence[str], hashes: npt.NDArray[np.uint8]) -> None:
         """Enter the rows of the next source, which are durable; where an id has a row already, the new one counts.
 
-        Parameters
-        ----------
-        ids : sequence of str, (n,)
-            The source's ids, in its order.
-        hashes : uint8 (n, 32)
-            Of the image files; kept, not copied.
+        `hashes`, uint8 (n, 32), are kept and not copied.
         """
         first = len(self._hashes) << _ROW_BITS
         self._hashes.append(hashes)

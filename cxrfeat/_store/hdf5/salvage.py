@@ -1,6 +1,6 @@
 """Getting at the rows of a file that HDF5 itself can no longer open.
 
-Two things help. A file that was cut short is read as if zeros followed, so that what stands before the cut can still be
+Two things help. A file that was cut short is read as if zeros followed, so that what lies before the cut can still be
 found. And every file ends, after the last byte that HDF5 knows of, in an index of where each chunk lies: with it the
 rows are found even if HDF5's own tree is damaged. Nothing is believed: a block counts only if its SHA-256 matches.
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import math
 import os
 import struct
 from pathlib import Path
@@ -19,67 +21,69 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._recipe import Recipe
-from cxrfeat._store import layout, schema
-from cxrfeat._store.reader import EmbeddingFile
-from cxrfeat.errors import EmbeddingFileError, RecipeError
+from cxrfeat._store.hdf5 import schema
+from cxrfeat._store.hdf5.table import HDF5Table
+from cxrfeat._store.protocols import Table
+from cxrfeat._store.rows import BLOCK, Header, text_sha256
+from cxrfeat.errors import EmbeddingFileError
 
 MAGIC = b"CXRFINDX"
-_END = struct.Struct("<Q8s")  # length of the JSON, MAGIC; the SHA-256 of the JSON stands before
+_END = struct.Struct("<Q8s")  # length of the JSON, MAGIC; the SHA-256 of the JSON lies before
 _MAX_INDEX = 1 << 28
 
 
 class Wreck:
-    """A damaged file read by its index: the same rows as `EmbeddingFile` gives, without HDF5.
-
-    Attributes
-    ----------
-    path, recipe, provenance_text, failed : as of EmbeddingFile
-    problems : list of str
-        Why it is read in this way.
-    """
+    """A `Table` of a damaged file read by its recovery index: the same rows, without HDF5."""
 
     def __init__(self, path: Path, index: dict[str, Any], problem: str) -> None:
         self.path, self.problems = path, [problem]
-        self.recipe = Recipe.from_json(index["recipe"])
-        self.provenance_text = str(index["provenance"])
-        self.failed: list[layout.Failure] = [(str(i), str(p), str(r)) for i, p, r in index["failures"]]
-        self._index = index["datasets"]
-        self._size = path.stat().st_size
-        self.passes, self._n, self.dim = (int(axis) for axis in self._index["embeddings"]["shape"])
-        self.encoded_ids = self._whole("image_id")
-        self._hashes = self._whole("image_sha256")
-        self._table = self._whole("block_sha256")
+        self.sha256: dict[str, str] = {}
+        self._index, self._size = index["datasets"], path.stat().st_size
+        passes, n, dim = self._check_shapes()
+        self.block_sha256 = self._whole("block_sha256")
+        self.header = Header(
+            recipe=str(index["recipe"]),
+            provenance=str(index["provenance"]),
+            shape=(passes, n, dim),
+            ids=self._whole("image_id"),
+            image_sha256=self._whole("image_sha256"),
+            failures=[(str(i), str(p), str(r)) for i, p, r in index["failures"]],
+        )
 
-    def __len__(self) -> int:
-        return self._n
+    def read(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
+        """Read one pass of one block to `out`."""
+        count = -(-self.header.shape[1] // BLOCK)
+        out[...] = self._chunk("embeddings", pass_ * count + block)[0, : len(out)]
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def image_sha256(self) -> npt.NDArray[np.uint8]:
-        """Hashes of the image files' bytes, uint8 (n, 32)."""
-        return self._hashes
-
-    def block(self, number: int) -> layout.Rows:
-        """Return one block of rows, all passes."""
-        rows = slice(number * layout.BLOCK, min((number + 1) * layout.BLOCK, self._n))
-        count = -(-self._n // layout.BLOCK)
-        stacked = [self._chunk("embeddings", pass_ * count + number)[0] for pass_ in range(self.passes)]
-        return layout.Rows(self.encoded_ids[rows], self._hashes[rows], np.stack(stacked)[:, : rows.stop - rows.start])
-
-    def sound(self, number: int, rows: layout.Rows) -> bool:
-        """Whether what `block` returned is what was written, by SHA-256."""
-        return layout.sound(self._table[:, number], rows)
+    def _check_shapes(self) -> tuple[int, int, int]:
+        """Return (passes, images, dim); an index that fits no file of this size is refused before it is followed."""
+        passes, n, dim = (int(axis) for axis in self._index["embeddings"]["shape"])
+        count, many = -(-n // BLOCK), min(n, 16 * BLOCK)
+        wanted = {
+            "embeddings": ("f", (passes, n, dim), (1, min(n, BLOCK), dim)),
+            "image_id": ("S", (n,), (many,)),
+            "image_sha256": ("u", (n, 32), (many, 32)),
+            "block_sha256": ("u", (passes + 1, count, 32), (1, min(count, 4096), 32)),
+        }
+        for name, (kind, shape, chunks) in wanted.items():
+            about = self._index[name]
+            dtype = np.dtype(str(about["dtype"]))
+            number = math.prod(-(-axis // max(chunk, 1)) for axis, chunk in zip(shape, chunks, strict=True))
+            fits = n > 0 and dim > 0 and 0 < dtype.itemsize * math.prod(shape) <= self._size
+            same = [*shape] == about["shape"] and [*chunks] == about["chunks"] and dtype.kind == kind
+            if not fits or not same or len(about["offsets"]) != number:
+                raise EmbeddingFileError(f"{self.path} is damaged: its recovery index does not fit the file.")
+        return passes, n, dim
 
     def _whole(self, name: str) -> npt.NDArray[Any]:
         about = self._index[name]
         shape, chunks = about["shape"], about["chunks"]
-        if int(np.prod(shape, dtype=object)) > self._size:
-            raise EmbeddingFileError(f"{self.path} is damaged: the index has a /{name} larger than the file.")
         out = np.zeros(shape, dtype=about["dtype"])
-        grid = [range(0, axis, chunk) for axis, chunk in zip(shape, chunks, strict=True)]
-        for number, corner in enumerate(np.array(np.meshgrid(*grid, indexing="ij")).reshape(len(shape), -1).T):
+        grid = itertools.product(*(range(0, axis, chunk) for axis, chunk in zip(shape, chunks, strict=True)))
+        for number, corner in enumerate(grid):
             there = tuple(slice(c, min(c + k, a)) for c, k, a in zip(corner, chunks, shape, strict=True))
             out[there] = self._chunk(name, number)[tuple(slice(0, s.stop - s.start) for s in there)]
         return out
@@ -88,19 +92,14 @@ class Wreck:
         """Return one chunk; zeros where the file ends before it, so that its block does not match."""
         about = self._index[name]
         dtype = np.dtype(about["dtype"])
-        size = dtype.itemsize * int(np.prod(about["chunks"], dtype=object))
-        if size > self._size:
-            raise EmbeddingFileError(f"{self.path} is damaged: the index has a chunk larger than the file.")
+        size = dtype.itemsize * math.prod(about["chunks"])
         with self.path.open("rb") as file:
             file.seek(int(about["offsets"][number]))
             data = file.read(size).ljust(size, b"\0")
         return np.frombuffer(data, dtype=dtype).reshape(about["chunks"])
 
 
-Damaged = EmbeddingFile | Wreck
-
-
-def index(path: Path, card: layout.Card) -> bytes:
+def index(path: Path, header: Header) -> bytes:
     """Return the bytes to put after the end of a finished HDF5 file: where its chunks lie, and what it says."""
     found: dict[str, Any] = {}
     with h5py.File(path, "r", locking=False) as file:
@@ -117,9 +116,9 @@ def index(path: Path, card: layout.Card) -> bytes:
             }
     text = {
         "datasets": found,
-        "recipe": card.recipe,
-        "provenance": card.provenance,
-        "failures": [list(row) for row in card.failures],
+        "recipe": header.recipe,
+        "provenance": header.provenance,
+        "failures": [list(row) for row in header.failures],
     }
     data = json.dumps(text, separators=(",", ":"), ensure_ascii=True).encode()
     return data + hashlib.sha256(data).digest() + _END.pack(len(data), MAGIC)
@@ -148,22 +147,21 @@ def read_index(path: Path) -> dict[str, Any] | None:
         data = file.read(length)
         if hashlib.sha256(data).digest() != file.read(32):
             return None
-    found = json.loads(data)
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
     return found if isinstance(found, dict) else None
 
 
-def open_damaged(path: Path) -> Damaged:
-    """Open a file by whatever way still leads to its rows.
-
-    Raises
-    ------
-    NotFoundError
-        If it is not there.
-    EmbeddingFileError
-        If nothing leads to its rows.
-    """
+def open_damaged(path: Path) -> Table:
+    """Open a file by whatever way still leads to its rows, or raise an EmbeddingFileError."""
     try:
-        return EmbeddingFile.open_damaged(path)
+        table = HDF5Table(path)
+        if text_sha256(table.header.recipe) == table.sha256["recipe"]:
+            return table
+        table.close()
+        problem = f"{path} is damaged: its recipe does not match its hash."
     except EmbeddingFileError as error:
         problem = str(error)
         if not path.is_file() or (not schema.is_hdf5(path) and read_index(path) is None):
@@ -171,10 +169,10 @@ def open_damaged(path: Path) -> Damaged:
     if (found := read_index(path)) is not None:
         try:
             return Wreck(path, found, problem)
-        except (EmbeddingFileError, RecipeError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise EmbeddingFileError(f"{problem} Its index is of no use either: {error}") from error
     raw = Padded(path)
-    file = EmbeddingFile.open_damaged(path, raw, raw.seek(0, os.SEEK_END))
+    file = HDF5Table(path, raw, raw.seek(0, os.SEEK_END))
     file.problems.insert(0, problem)
     return file
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cxrfeat._store import Writer, shelf
-from cxrfeat._store.shelf import Need
+from cxrfeat._store import Writer, catalog
+from cxrfeat._store.catalog import Need
 from cxrfeat.errors import NotFoundError
 
 
@@ -18,26 +18,39 @@ def test_needs(make_file, tmp_path):
     study = Need("study", frozenset([a.ids[3], "other"]))
     run = Need("run", frozenset(b.ids), frozenset([b.recipe.sha256]))
     other = Need("other", frozenset(b.ids), frozenset(["another recipe"]))
-    assert names(shelf.unneeded(tmp_path, [])) == ["a.h5", "b.h5"]
-    assert names(shelf.unneeded(tmp_path, [study])) == ["b.h5"]
-    assert names(shelf.unneeded(tmp_path, [study, other])) == ["b.h5"]
-    assert names(shelf.unneeded(tmp_path, [study, run])) == []
+    assert names(catalog.unneeded(tmp_path, [])) == ["a.h5", "b.h5"]
+    assert names(catalog.unneeded(tmp_path, [study])) == ["b.h5"]
+    assert names(catalog.unneeded(tmp_path, [study, other])) == ["b.h5"]
+    assert names(catalog.unneeded(tmp_path, [study, run])) == []
     with pytest.raises(NotFoundError):
-        shelf.unneeded(tmp_path / "none", [])
+        catalog.unneeded(tmp_path / "none", [])
 
 
 def test_what_cannot_be_opened_or_is_being_written_stays(make_file, tmp_path, rows):
     a, b, c = (make_file(n=10, name=f"{name}.h5", seed=seed) for seed, name in enumerate("abc"))
     b.path.write_bytes(b"damaged")
     with Writer.open(a.path, a.recipe, 8, {}):
-        assert names(shelf.unneeded(tmp_path, [])) == ["c.h5"]
+        assert names(catalog.unneeded(tmp_path, [])) == ["c.h5"]
     with Writer.open(c.path, c.recipe, 8, {}) as writer:
         writer.append(*rows(3, seed=9))
     (tmp_path / "d.h5.part").write_bytes(b"left")
-    found = shelf.unneeded(tmp_path, [Need("a", frozenset(a.ids))])
+    found = catalog.unneeded(tmp_path, [Need("a", frozenset(a.ids))])
     assert names(found) == ["c.h5", "c.h5.parts", "d.h5.part"]
-    assert names(shelf.remove(found)) == names(found)
+    inside = c.path.read_bytes()
+    moved = catalog.set_aside(found)
+    assert sorted(p.name for p in moved) == names(found)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".pruned", "a.h5", "b.h5"]
+    assert (tmp_path / ".pruned" / "c.h5").read_bytes() == inside
+    assert catalog.unneeded(tmp_path, [Need("a", frozenset(a.ids))]) == []
+    assert sorted(catalog.delete_aside(tmp_path)) == sorted(moved)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "b.h5"]
+
+
+def test_what_is_moved_aside_replaces_nothing(make_file, tmp_path):
+    for _ in range(3):
+        make_file(n=10)
+        catalog.set_aside(catalog.unneeded(tmp_path, []))
+    assert sorted(p.name for p in (tmp_path / ".pruned").iterdir()) == ["a.h5", "a.h5.2", "a.h5.3"]
 
 
 def test_ls_and_info(make_file, tmp_path, rows):
@@ -45,9 +58,9 @@ def test_ls_and_info(make_file, tmp_path, rows):
     with Writer.open(tmp_path / "b.h5", made.recipe, 8, {}) as writer:
         writer.append(*rows(3))
     (tmp_path / "c.h5").write_bytes(b"no")
-    found = {row["file"]: row for row in shelf.ls(tmp_path)}
+    found = {row["file"]: row for row in catalog.entries(tmp_path)}
     assert (found["a.h5"]["images"], found["a.h5"]["passes"], found["a.h5"]["failures"]) == (10, 2, 1)
     assert "unfinished" in found["b.h5"]["recipe"]
     assert "cannot be used" in found["c.h5"]["recipe"]
-    assert shelf.info(made.path)["recipe"]["size"] == 224
-    assert shelf.ls(tmp_path / "none") == []
+    assert catalog.info(made.path)["recipe"]["size"] == 224
+    assert catalog.entries(tmp_path / "none") == []

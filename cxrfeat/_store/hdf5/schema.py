@@ -16,13 +16,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cxrfeat._store import layout
+from cxrfeat._store import rows
 from cxrfeat.errors import CxrfeatError, EmbeddingFileError
 
 # What h5py raises on a damaged file, by the call and the damage.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
 NAMES = ("embeddings", "image_id", "image_sha256", "block_sha256", "failures")
-_FIELDS = (("image_id", layout.MAX_ID), ("path", layout.MAX_PATH), ("reason", layout.MAX_REASON))
+MAX_TEXT = 1 << 20  # bytes of a recipe, a provenance
+_FIELDS = (("image_id", rows.MAX_ID), ("path", rows.MAX_PATH), ("reason", rows.MAX_REASON))
 
 
 def open_file(path: Path, raw: io.RawIOBase | None = None) -> h5py.File:
@@ -76,9 +77,9 @@ def text(file: h5py.File, name: str, path: Path) -> str:
     kind = attribute.get_type()
     if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str() or attribute.shape != ():
         raise EmbeddingFileError(f"{path}: its attribute {name!r} is not one fixed-length text.")
-    if kind.get_size() > layout.MAX_TEXT:
+    if kind.get_size() > MAX_TEXT:
         raise EmbeddingFileError(
-            f"{path}: its attribute {name!r} is {kind.get_size():,} bytes; at most {layout.MAX_TEXT:,} are read."
+            f"{path}: its attribute {name!r} is {kind.get_size():,} bytes; at most {MAX_TEXT:,} are read."
         )
     value = np.empty((), dtype=attribute.dtype)
     attribute.read(value)
@@ -107,7 +108,7 @@ def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]
     if len(extent) != 3:
         raise EmbeddingFileError(f"{path}: /embeddings has {len(extent)} axes, not (passes, images, dim).")
     passes, n, dim = (int(axis) for axis in extent)
-    blocks = -(-n // layout.BLOCK)
+    blocks = -(-n // rows.BLOCK)
     shapes = {"image_id": (n,), "image_sha256": (n, 32), "block_sha256": (passes + 1, blocks, 32)}
     for name, shape in shapes.items():
         if found[name].shape != shape:
@@ -117,26 +118,26 @@ def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]
     if not (1 <= passes <= 1 << 16 and 1 <= dim <= 1 << 20):
         raise EmbeddingFileError(f"{path}: /embeddings of shape {(passes, n, dim)} is no embedding file's.")
     _check_types(found, path)
-    wanted = {"embeddings": (1, min(n, layout.BLOCK), dim)}
+    wanted = {"embeddings": (1, min(n, rows.BLOCK), dim)}
     for name, dataset in found.items():
         _check_storage(dataset, name, path, limit, wanted.get(name))
     return found
 
 
 def _check_format(file: h5py.File, path: Path) -> None:
-    if "format" not in file.attrs or text(file, "format", path) != layout.FORMAT:
+    if "format" not in file.attrs or text(file, "format", path) != rows.FORMAT:
         raise EmbeddingFileError(
             f"{path} is HDF5, but not an embedding file of cxrfeat: its attribute 'format' is not "
-            f"{layout.FORMAT!r}. `cxrfeat cache import` takes embeddings of other tools."
+            f"{rows.FORMAT!r}. `cxrfeat cache import` takes embeddings of other tools."
         )
     attribute = h5py.h5a.open(file.id, b"format_version") if "format_version" in file.attrs else None
     if attribute is None or attribute.shape != () or attribute.dtype.kind not in "iu":
         raise EmbeddingFileError(f"{path}: its attribute 'format_version' is missing or is no number.")
     value = np.empty((), dtype=attribute.dtype)
     attribute.read(value)
-    if int(value) != layout.FORMAT_VERSION:
+    if int(value) != rows.FORMAT_VERSION:
         raise EmbeddingFileError(
-            f"{path} has format version {int(value)}; this cxrfeat reads version {layout.FORMAT_VERSION}. "
+            f"{path} has format version {int(value)}; this cxrfeat reads version {rows.FORMAT_VERSION}. "
             "Upgrade cxrfeat, or extract again."
         )
 
@@ -162,8 +163,8 @@ def _check_types(found: dict[str, h5py.Dataset], path: Path) -> None:
     for name, dtype in {"embeddings": "<f4", "image_sha256": "u1", "block_sha256": "u1"}.items():
         if types[name] != np.dtype(dtype):
             raise EmbeddingFileError(f"{path}: /{name} is {types[name]}, not {np.dtype(dtype).name}.")
-    if types["image_id"].kind != "S" or types["image_id"].itemsize > layout.MAX_ID:
-        raise EmbeddingFileError(f"{path}: /image_id is not fixed-length text of at most {layout.MAX_ID} bytes.")
+    if types["image_id"].kind != "S" or types["image_id"].itemsize > rows.MAX_ID:
+        raise EmbeddingFileError(f"{path}: /image_id is not fixed-length text of at most {rows.MAX_ID} bytes.")
     fields = types["failures"].fields or {}
     if tuple(types["failures"].names or ()) != tuple(name for name, _ in _FIELDS) or any(
         fields[name][0].kind != "S" or fields[name][0].itemsize > size for name, size in _FIELDS

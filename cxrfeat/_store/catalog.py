@@ -1,0 +1,181 @@
+"""The folder where embedding files lie: what is there, and what no study or run needs any more."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxrfeat._store import disk, names
+from cxrfeat._store.embedding_file import EmbeddingFile
+from cxrfeat._store.lock import Lock
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError, LockedError, NotFoundError
+
+ASIDE = ".pruned"  # folder, beside the embedding files, to which `set_aside` moves
+
+
+@dataclass(frozen=True)
+class Need:
+    """A study or a run for which embedding files are kept.
+
+    `recipes` has the SHA-256 of those it was made with; None if any recipe will do, as for a study.
+    """
+
+    name: str
+    image_ids: frozenset[str]
+    recipes: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Unneeded:
+    """Something that no study or run needs.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        A file, or the folder of a journal.
+    size : int
+        Bytes.
+    reason : str
+        Why it is not needed.
+    recipe, created : str
+        What made it, and when, as far as it says.
+    """
+
+    path: Path
+    size: int
+    reason: str
+    recipe: str = ""
+    created: str = ""
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """Say of each embedding file in a folder, newest first, what it is; of one that cannot be opened, why."""
+    rows = []
+    for path in sorted(names.embedding_files(folder), key=lambda p: p.stat().st_mtime, reverse=True):
+        row: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
+        try:
+            with EmbeddingFile.open(path) as file:
+                row |= {
+                    "images": len(file),
+                    "dim": file.dim,
+                    "passes": file.passes,
+                    "failures": len(file.failed),
+                    "recipe": file.recipe.describe(),
+                }
+        except EmbeddingFileError as error:
+            row["recipe"] = f"cannot be used: {error}"
+        if names.journal(path).is_dir():
+            row["recipe"] += "; an extraction is unfinished"
+        rows.append(row)
+    listed = {row["file"] for row in rows}
+    for where in names.unfinished(folder)[1]:
+        name = names.owner(where).name
+        if name not in listed:
+            rows.append({"file": name, "bytes": _size(where), "recipe": "unfinished extraction, not published yet"})
+    return rows
+
+
+def info(path: Path) -> dict[str, Any]:
+    """Return all that an embedding file says of itself."""
+    with EmbeddingFile.open(path) as file:
+        return {
+            "file": str(file.path),
+            "bytes": file.path.stat().st_size,
+            "images": len(file),
+            "dim": file.dim,
+            "passes": file.passes,
+            "failures": [dict(zip(("image_id", "path", "reason"), row, strict=True)) for row in file.failed],
+            "description": file.recipe.describe(),
+            "recipe": {name: getattr(file.recipe, name) for name in file.recipe.__dataclass_fields__},
+            "recipe_sha256": file.recipe.sha256,
+            "content_sha256": file.content_sha256,
+            "provenance": file.provenance,
+            "unfinished": names.journal(file.path).is_dir(),
+        }
+
+
+def unneeded(folder: Path, needs: Sequence[Need]) -> list[Unneeded]:
+    """List files none of whose images a study or run has, and what dead processes left.
+
+    A file that cannot be opened is not listed, since nothing says whose it is, nor one that is being written.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"No folder of embedding files at {folder}.")
+    found = []
+    for path in names.embedding_files(folder):
+        try:
+            with EmbeddingFile.open(path) as file:
+                recipe, ids, made = file.recipe, frozenset(file.image_ids.tolist()), file.provenance.get("created", "")
+        except EmbeddingFileError:
+            continue
+        if not any(n.image_ids & ids and (n.recipes is None or recipe.sha256 in n.recipes) for n in needs):
+            reason = f"no study or run here has any of its {len(ids):,} images"
+            found.append(Unneeded(path, path.stat().st_size, reason, recipe.describe(), str(made)))
+    drafts, journals = names.unfinished(folder)
+    found += [Unneeded(p, p.stat().st_size, "left by an extraction that was killed while publishing") for p in drafts]
+    gone = {row.path for row in found}
+    for where in journals:
+        if names.owner(where) in gone:
+            found.append(Unneeded(where, _size(where), "unfinished extraction of a file that is not needed"))
+    return [row for row in found if not _is_being_written(row.path)]
+
+
+def set_aside(rows: Iterable[Unneeded]) -> list[Path]:
+    """Move what `unneeded` found to a folder beside it, each under its file's lock, and return the new places.
+
+    Nothing says whether a study that lies elsewhere needs these files, so they are not removed at once.
+    """
+    moved = []
+    for row in rows:
+        aside = row.path.parent / ASIDE
+        with disk.telling(aside):
+            try:
+                with Lock(names.owner(row.path)):
+                    disk.make_folders(aside)
+                    target = _free(aside / row.path.name)
+                    disk.system.replace(row.path, target)
+                    disk.remove(names.manifest(row.path))  # sizes and times of its images, which are read anew
+            except LockedError:
+                continue
+            disk.system.sync_folder(aside)
+            disk.system.sync_folder(row.path.parent)
+        moved.append(target)
+    return moved
+
+
+def delete_aside(folder: Path) -> list[Path]:
+    """Remove what `set_aside` moved, and return it."""
+    aside = folder / ASIDE
+    found = sorted(aside.iterdir()) if aside.is_dir() else []
+    with disk.telling(aside):
+        for path in found:
+            for part in sorted(path.iterdir()) if path.is_dir() else [path]:
+                disk.remove(part)
+            if path.is_dir():
+                disk.system.rmdir(path)
+        if aside.is_dir():
+            disk.system.rmdir(aside)
+    return found
+
+
+def _free(path: Path) -> Path:
+    """Return a name that is not taken."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return path if not path.exists() else next(other for other in numbered if not other.exists())
+
+
+def _is_being_written(path: Path) -> bool:
+    try:
+        with Lock(names.owner(path)):
+            return False
+    except LockedError:
+        return True
+    except (CxrfeatError, OSError):  # a folder that cannot be written: nothing there can be moved either
+        return True
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

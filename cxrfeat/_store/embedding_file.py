@@ -1,0 +1,408 @@
+"""Reading an embedding file, whatever its format: rows are joined by id, and each block read is checked.
+
+A read that touches one row of a block reads the whole block (256 rows), since that is what a checksum covers. Reading
+in the file's own order, or any order, costs each block once; reading single rows costs a block each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._html import page
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import rows
+from cxrfeat._store.protocols import Table, store_of
+from cxrfeat._store.rows import BLOCK, EARLIER, Failure, Rows
+from cxrfeat.errors import EmbeddingFileError, NotFoundError, RecipeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ids = Sequence[str] | npt.NDArray[np.str_]
+
+
+class EmbeddingFile:
+    """A published embedding file, open for reading; a context manager.
+
+    Opening checks all but the embeddings against the SHA-256s in the file. The first read of each block of 256 rows
+    checks that block, so a damaged or non-finite value is an error and never a result.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    recipe : Recipe
+        What made it.
+    provenance : dict
+        With which packages, engine and device, and when; `earlier` lists the sessions before the last one.
+    image_ids : ndarray of str, (n,)
+        In the order of the rows.
+    dim, passes : int
+        Length of an embedding, and number of renderings: `recipe.passes` + 1.
+    content_sha256 : str
+        Hash of everything but the provenance: files with the same one hold the same rows in the same order.
+
+    Raises
+    ------
+    NotFoundError
+        If the file is not there.
+    EmbeddingFileError
+        If it is damaged, not an embedding file, or of a newer version.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> import numpy as np
+    >>> cxr.cache.import_(np.ones((2, 4)), "cache/a.h5", ids=["1", "2"], backbone="ours").close()
+    >>> with cxr.EmbeddingFile("cache/a.h5") as file:
+    ...     x = file.to_numpy(["2"])
+    >>> x
+    array([[1., 1., 1., 1.]], dtype=float32)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
+        self._take(store_of(path).open(path))
+        if not self.problems and len(set(self.image_ids.tolist())) != len(self):
+            self.problems.append("an image_id is duplicated")
+        if self.problems:
+            self.close()
+            raise EmbeddingFileError(
+                f"{path} is damaged: {self.problems[0]}. `cxrfeat cache repair {path}` keeps what is sound."
+            )
+
+    @classmethod
+    def open(cls, path: str | Path) -> EmbeddingFile:
+        """Open a file: the same as `EmbeddingFile(path)`.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        """
+        return cls(path)
+
+    @classmethod
+    def _of(cls, table: Table) -> EmbeddingFile:
+        """Wrap an open table, whatever is wrong with it: that is in `problems`, for verify and repair."""
+        file = cls.__new__(cls)
+        file._take(table)
+        return file
+
+    def _take(self, table: Table) -> None:
+        self._table, self.header, self.path = table, table.header, table.path
+        self.passes, self._n, self.dim = self.header.shape
+        self._checked = np.zeros((self.passes, -(-self._n // BLOCK)), bool)
+        try:
+            self.recipe = self._read_recipe()
+            self.problems = [*table.problems, *self._mismatches()]
+            try:
+                self.image_ids = rows.decode_texts(self.header.ids)
+            except UnicodeDecodeError:
+                self.image_ids = np.char.decode(self.header.ids, "utf-8", "replace")
+                self.problems.append("its image ids are not UTF-8")
+        except BaseException:
+            table.close()
+            raise
+
+    def __enter__(self) -> EmbeddingFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self.positions
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed):,} failures" if self.failed else ""
+        return (
+            f"<EmbeddingFile {self.path.name}: {len(self):,} images, {self.passes} passes, dim {self.dim}{failed}; "
+            f"{self.recipe.describe()}>"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {"recipe": self.recipe.describe(), "images": len(self), "passes": self.passes, "dim": self.dim}
+        made = {key: self.provenance[key] for key in ("engine", "created") if key in self.provenance}
+        failed = [dict(zip(("image_id", "path", "reason"), row, strict=True)) for row in self.failed]
+        return page(str(self.path), facts | {"failures": len(failed)} | made, failed[:10])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._table.close()
+
+    def read(self, image_ids: Ids | None = None, passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:
+        """Read rows, joined by id, in the order asked.
+
+        Parameters
+        ----------
+        image_ids : sequence of str, optional
+            By default all, in the file's order.
+        passes : sequence of int
+            Which renderings: 0 is never augmented.
+
+        Returns
+        -------
+        float32 (len(passes), len(image_ids), dim)
+            The embeddings; no other array of that size is made.
+
+        Raises
+        ------
+        EmbeddingFileError
+            If an id or a pass is not in the file, or a block that is read does not match its SHA-256 or holds NaN.
+        """
+        wanted = self._rows(image_ids)
+        self._check_passes(passes)
+        out = np.empty((len(passes), len(wanted), self.dim), dtype=np.float32)
+        order = None if (wanted[1:] >= wanted[:-1]).all() else np.argsort(wanted, kind="stable")
+        in_order = wanted if order is None else wanted[order]
+        buffer = np.empty((min(len(self), BLOCK), self.dim), dtype=np.float32)
+        for k, pass_ in enumerate(passes):
+            for block, here in _by_block(in_order):
+                within = in_order[here] - block * BLOCK
+                size = min(BLOCK, len(self) - block * BLOCK)
+                straight = order is None and len(within) == size and bool((within == np.arange(size)).all())
+                values = out[k, here] if straight else buffer[:size]
+                self._read_block(pass_, block, values)
+                if not straight:
+                    out[k, here if order is None else order[here]] = values[within]
+        return out
+
+    def batches(
+        self, image_ids: Ids | None = None, passes: Sequence[int] = (0,), rows: int = 4096
+    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Read `rows` at a time, never holding more than one batch and one block.
+
+        Cheapest in the file's order; in a random one every batch reads every block that it touches.
+
+        Parameters
+        ----------
+        image_ids : sequence of str, optional
+            Which rows, in order; by default all, as they are stored.
+        passes : sequence of int
+            Which renderings.
+        rows : int
+            Rows at a time.
+
+        Yields
+        ------
+        slice, float32 (len(passes), <= rows, dim)
+            Positions in `image_ids`, and their embeddings.
+        """
+        wanted = self.image_ids if image_ids is None else image_ids
+        for start in range(0, len(wanted), rows):
+            part = slice(start, min(start + rows, len(wanted)))
+            yield part, self.read(wanted[part], passes)
+
+    def to_numpy(self, image_ids: Ids | None = None, pass_: int = 0) -> npt.NDArray[np.float32]:
+        """Read one rendering as a matrix.
+
+        Parameters
+        ----------
+        image_ids : sequence of str, optional
+            By default all, in the file's order.
+        pass_ : int
+            Which rendering: 0 is never augmented.
+
+        Returns
+        -------
+        float32 (len(image_ids), dim)
+        """
+        return self.read(image_ids, (pass_,))[0]
+
+    def to_frame(self, image_ids: Ids | None = None, pass_: int = 0) -> pd.DataFrame:
+        """Read one rendering as a table indexed by `image_id`, with columns 0 to dim - 1.
+
+        Parameters
+        ----------
+        image_ids, pass_
+            See `to_numpy`.
+        """
+        import pandas as pd
+
+        wanted = self.image_ids if image_ids is None else image_ids
+        return pd.DataFrame(self.to_numpy(wanted, pass_), index=pd.Index(wanted, name="image_id", dtype=str))
+
+    def failures(self) -> pd.DataFrame:
+        """Images that could not be used: columns `image_id`, `path`, `reason`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.failed, columns=["image_id", "path", "reason"], dtype=str)
+
+    def image_sha256(self, image_ids: Ids | None = None) -> npt.NDArray[np.uint8]:
+        """Hashes of the image files from which rows were made.
+
+        Parameters
+        ----------
+        image_ids : sequence of str, optional
+            Whose, in this order; by default all, in the file's order.
+
+        Returns
+        -------
+        uint8 (len(image_ids), 32)
+            SHA-256 of the files' bytes; zeros where it is unknown (imported embeddings).
+
+        Raises
+        ------
+        EmbeddingFileError
+            If an id is not in the file.
+        """
+        hashes = self.header.image_sha256
+        return hashes if image_ids is None else hashes[self._rows(image_ids)]
+
+    @property
+    def study_sha256(self) -> tuple[str, ...]:
+        """Content hashes of the studies from which the rows came, latest first, as far as the provenance has them."""
+        sessions = (self.provenance, *reversed(self.provenance.get(EARLIER, [])))
+        found = [session.get("study_sha256") for session in sessions if isinstance(session, dict)]
+        return tuple(dict.fromkeys(text for text in found if isinstance(text, str)))
+
+    @property
+    def failed(self) -> Sequence[Failure]:
+        """The failures as (image_id, path, reason)."""
+        return self.header.failures
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Row of each image id."""
+        return dict(zip(self.image_ids.tolist(), range(len(self)), strict=True))
+
+    @property
+    def content_sha256(self) -> str:
+        """The hash that stands for everything but the provenance."""
+        return self._table.sha256.get("content") or self.header.content_sha256(self._table.block_sha256)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """With which packages, engine and device, and when."""
+        try:
+            found = json.loads(self.header.provenance)
+        except (ValueError, RecursionError) as error:
+            raise EmbeddingFileError(f"{self.path} is damaged: its provenance is no JSON.") from error
+        return found if isinstance(found, dict) else {"provenance": found}
+
+    def block(self, number: int) -> Rows:
+        """Return one block of rows, all passes, unchecked; `sound` says whether they are what was written.
+
+        Parameters
+        ----------
+        number : int
+            Of the block, from 0.
+        """
+        part = slice(number * BLOCK, min((number + 1) * BLOCK, len(self)))
+        embeddings = np.empty((self.passes, part.stop - part.start, self.dim), np.float32)
+        for pass_, out in enumerate(embeddings):
+            self._table.read(pass_, number, out)
+        return Rows(self.header.ids[part], self.header.image_sha256[part], embeddings)
+
+    def sound(self, number: int, found: Rows) -> bool:
+        """Whether what `block` returned is what was written, by SHA-256.
+
+        Parameters
+        ----------
+        number : int
+            Of the block.
+        found : Rows
+            What `block` returned.
+        """
+        now = [rows.digest(found.ids, found.image_sha256), *map(rows.digest, found.embeddings)]
+        return bool((np.stack(now) == self._table.block_sha256[:, number]).all())
+
+    def _read_block(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
+        """Read one pass of a block to `out`; the first time, check it."""
+        self._table.read(pass_, block, out)
+        if self._checked[pass_, block]:
+            return
+        where = f"rows {block * BLOCK} to {block * BLOCK + len(out) - 1} of pass {pass_}"
+        if (rows.digest(out) != self._table.block_sha256[1 + pass_, block]).any():
+            raise EmbeddingFileError(
+                f"{self.path} is damaged, {where}: they do not match their SHA-256. `cxrfeat cache repair {self.path}` "
+                "keeps what is sound."
+            )
+        if not np.isfinite(out).all():
+            raise EmbeddingFileError(
+                f"{self.path}, {where}: a value is NaN or infinite. `cxrfeat cache repair {self.path}` drops such rows."
+            )
+        self._checked[pass_, block] = True
+
+    def _rows(self, image_ids: Ids | None) -> npt.NDArray[np.int64]:
+        if image_ids is None or image_ids is self.image_ids:
+            return np.arange(len(self))
+        wanted = np.asarray(image_ids, dtype=np.str_).tolist()
+        found = np.fromiter((self.positions.get(i, -1) for i in wanted), dtype=np.int64, count=len(wanted))
+        if (found < 0).any():
+            missing = (found < 0).nonzero()[0]
+            raise EmbeddingFileError(
+                f"{len(missing)} of {len(found)} images are not in {self.path}, the first is "
+                f"{wanted[missing[0]]!r}. Run `cxrfeat extract` for this study, or name its own embedding file."
+            )
+        return found
+
+    def _check_passes(self, passes: Sequence[int]) -> None:
+        for pass_ in passes:
+            if not 0 <= pass_ < self.passes:
+                raise EmbeddingFileError(
+                    f"pass {pass_} is not in {self.path}: it has pass 0 and {self.passes - 1} augmented."
+                )
+
+    def _read_recipe(self) -> Recipe:
+        text = self.header.recipe
+        if self._table.sha256.get("recipe", rows.text_sha256(text)) != rows.text_sha256(text):
+            raise EmbeddingFileError(f"{self.path} is damaged: its recipe does not match its recipe_sha256.")
+        try:
+            recipe = Recipe.from_json(text)
+        except RecipeError as error:
+            raise EmbeddingFileError(f"{self.path}: {error}") from error
+        except RecursionError as error:
+            raise EmbeddingFileError(f"{self.path}: its recipe is nested too deeply.") from error
+        if recipe.passes + 1 != self.passes:
+            raise EmbeddingFileError(
+                f"{self.path}: its recipe has {recipe.passes} augmented passes, /embeddings {self.passes - 1}."
+            )
+        return recipe
+
+    def _mismatches(self) -> list[str]:
+        """What does not match its SHA-256, but for the embeddings."""
+        found, stated, header, table = [], self._table.sha256, self.header, self._table.block_sha256
+        if stated and rows.text_sha256(header.provenance) != stated["provenance"]:
+            found.append("its provenance does not match its hash")
+        for number, part in rows.blocks(len(self)):
+            if (rows.digest(header.ids[part], header.image_sha256[part]) != table[0, number]).any():
+                found.append(f"the ids or image hashes of rows {part.start} to {part.stop - 1} do not match their hash")
+        if stated and header.content_sha256(table) != stated["content"]:
+            found.append("its content_sha256 does not match its recipe, failures and block_sha256")
+        return found
+
+
+def open_damaged(path: Path, salvage: bool = False) -> EmbeddingFile:
+    """Open a file with what is wrong in `problems`, not as an error; `salvage` tries every way to its rows."""
+    if not path.is_file():
+        raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
+    store = store_of(path)
+    return EmbeddingFile._of(store.salvage(path) if salvage else store.open(path))
+
+
+def _by_block(wanted: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Number of each block that sorted rows touch, and which of them lie in it."""
+    blocks = wanted // BLOCK
+    edges = [*np.flatnonzero(np.diff(blocks, prepend=-1)).tolist(), len(wanted)]
+    for begin, end in pairwise(edges):
+        yield int(blocks[begin]), slice(begin, end)

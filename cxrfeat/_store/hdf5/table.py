@@ -1,0 +1,57 @@
+"""An HDF5 file open for reading: its header, and one pass of one block at a time."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._store.hdf5 import schema
+from cxrfeat._store.rows import BLOCK, Header, decode_texts
+
+
+class HDF5Table:
+    """A `Table` of HDF5; `raw` gives the bytes instead of the file's, `limit` of them, where it was cut short."""
+
+    def __init__(self, path: Path, raw: io.RawIOBase | None = None, limit: int | None = None) -> None:
+        self.path, self.problems = path, list[str]()
+        self._file = schema.open_file(path, raw)
+        with schema.closing_on_error(self._file, path):
+            self._data = schema.datasets(self._file, path, path.stat().st_size if limit is None else limit)
+            self.block_sha256 = self._whole("block_sha256")
+            self.sha256 = {name: self._text(f"{name}_sha256") for name in ("recipe", "provenance", "content")}
+            failures = self._whole("failures")
+            columns = (decode_texts(failures[name]).tolist() for name in ("image_id", "path", "reason"))
+            self.header = Header(
+                recipe=self._text("recipe"),
+                provenance=self._text("provenance"),
+                shape=self._data["embeddings"].shape,
+                ids=self._whole("image_id"),
+                image_sha256=self._whole("image_sha256"),
+                failures=list(zip(*columns, strict=True)),
+            )
+
+    def read(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
+        """Read one pass of one block to `out`; HDF5 checks its own checksum."""
+        start, stop = block * BLOCK, block * BLOCK + len(out)
+        try:
+            self._data["embeddings"].read_direct(out, np.s_[pass_, start:stop], np.s_[:])
+        except schema.HDF5_ERRORS as error:
+            where = f"rows {start} to {stop - 1} of pass {pass_}"
+            raise schema.damaged(self.path, error, where) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _whole(self, name: str) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(self._data[name][...])
+        except schema.HDF5_ERRORS as error:
+            raise schema.damaged(self.path, error, f"/{name}") from error
+
+    def _text(self, name: str) -> str:
+        return schema.text(self._file, name, self.path)

@@ -1,0 +1,115 @@
+"""Writing an HDF5 file: first all that lies beside the embeddings, then these from the first row to the last.
+
+What a file says of itself lies before its embeddings, so that one which was cut short can still be repaired. HDF5's own
+checksums (Fletcher-32 on data, its metadata's own in this file version) stand beside the blocks' SHA-256.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._store import disk
+from cxrfeat._store.hdf5 import salvage
+from cxrfeat._store.hdf5.schema import MAX_TEXT
+from cxrfeat._store.rows import BLOCK, FORMAT, FORMAT_VERSION, Failure, Header, blocks, digest, text_sha256
+from cxrfeat.errors import EmbeddingFileError
+
+LIBVER = ("v110", "v110")  # the oldest HDF5 whose whole metadata is checksummed, and that every HDF5 since 2016 reads
+
+
+def write(path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32]]) -> None:
+    """Write a new file with its recovery index, and bring it to the disk."""
+    with disk.DiskFile(path) as raw:
+        # No chunk cache: chunks are written whole and once, and lie on the disk in the order of writing.
+        with h5py.File(raw, "w", libver=LIBVER, rdcc_nbytes=0) as file:
+            writer = HDF5Writer(file, header)
+            for embeddings in stretches:
+                writer.write(embeddings)
+                raw.check()
+            writer.finish()
+        raw.check()
+        raw.seek(0, os.SEEK_END)
+        raw.write(salvage.index(path, header))
+        raw.sync()
+
+
+class HDF5Writer:
+    """An empty HDF5 file, filled with a header and then with embeddings."""
+
+    def __init__(self, file: h5py.File, header: Header) -> None:
+        self._file, self._header, self._at = file, header, 0
+        passes, n, dim = header.shape
+        count = -(-n // BLOCK)
+        many = min(n, 16 * BLOCK)
+        self._table = np.zeros((passes + 1, count, 32), dtype=np.uint8)
+        self._set("format", FORMAT)
+        file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
+        self._set("recipe", header.recipe)
+        self._set("recipe_sha256", text_sha256(header.recipe))
+        self._set("provenance", header.provenance)
+        self._set("provenance_sha256", text_sha256(header.provenance))
+        self._set("content_sha256", "0" * 64)
+        text = h5py.string_dtype("utf-8", max(header.ids.dtype.itemsize, 1))
+        _dataset(file, "image_id", (n,), text, (many,))[...] = header.ids.astype(text)
+        _dataset(file, "image_sha256", (n, 32), "u1", (many, 32))[...] = header.image_sha256
+        self._stored = _dataset(file, "block_sha256", self._table.shape, "u1", (1, min(count, 4096), 32))
+        self._stored[...] = self._table
+        _write_failures(file, header.failures)
+        self._embeddings = _dataset(file, "embeddings", header.shape, "<f4", (1, min(n, BLOCK), dim))
+        file.flush()
+
+    def write(self, embeddings: npt.NDArray[np.float32]) -> None:
+        """Add embeddings (passes, rows, dim) after those there are: whole blocks, but for the last."""
+        embeddings = embeddings.astype("<f4", copy=False)
+        first, start = self._at // BLOCK, self._at
+        # All passes of a block lie together on the disk: what lies before a cut is whole rows.
+        for block, part in blocks(embeddings.shape[1]):
+            for pass_, rendering in enumerate(embeddings):
+                self._embeddings[pass_, start + part.start : start + part.stop] = rendering[part]
+                self._table[1 + pass_, first + block] = digest(rendering[part])
+        self._at += embeddings.shape[1]
+
+    def finish(self) -> None:
+        """Write the hashes, in the places kept for them."""
+        header = self._header
+        if self._at != header.shape[1]:
+            raise EmbeddingFileError(f"{self._at} rows were written where {header.shape[1]} were announced.")
+        for block, part in blocks(self._at):
+            self._table[0, block] = digest(header.ids[part], header.image_sha256[part])
+        self._stored[...] = self._table
+        self._file.attrs.modify("content_sha256", _fixed(header.content_sha256(self._table)))
+
+    def _set(self, name: str, text: str) -> None:
+        if len(text.encode()) > MAX_TEXT:
+            raise EmbeddingFileError(f"the {name} is {len(text):,} characters; a file holds at most {MAX_TEXT:,}.")
+        self._file.attrs.create(name, _fixed(text))
+
+
+def _fixed(text: str) -> npt.NDArray[Any]:
+    """Return a text as an attribute's value of fixed length, so that a reader knows its size before it reads it."""
+    data = text.encode()
+    return np.array(data, dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
+
+
+def _dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]) -> h5py.Dataset:
+    if 0 in shape:  # nothing to store, and HDF5 has no empty chunk
+        return file.create_dataset(name, shape, dtype)
+    return file.create_dataset(name, shape, dtype, chunks=chunks, fletcher32=True)
+
+
+def _write_failures(file: h5py.File, failures: Sequence[Failure]) -> None:
+    rows = [tuple(text.encode() for text in row) for row in failures]
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    lengths = [max(map(len, column), default=1) or 1 for column in columns]
+    fields = zip(("image_id", "path", "reason"), lengths, strict=True)
+    dtype = np.dtype([(name, h5py.string_dtype("utf-8", length)) for name, length in fields])
+    dataset = _dataset(file, "failures", (len(failures),), dtype, (min(len(failures), BLOCK),))
+    if failures:
+        dataset[...] = np.array(rows, dtype=dtype)

@@ -1,0 +1,157 @@
+"""The journal of an extraction: segments, each a small file that is whole or not there, and says so itself.
+
+A segment is a NumPy archive (`.npz`, nothing compressed, nothing pickled) named `<number>-<SHA-256 of its bytes>.npz`:
+one whose name and bytes disagree was cut or damaged, and is not used. Segments lie beside the embedding file until the
+file that holds their rows is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import disk, names
+from cxrfeat._store.lock import Lock
+from cxrfeat._store.rows import Failure, Rows
+from cxrfeat.errors import EmbeddingFileError, RecipeError
+
+_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.(npz|(?:[0-9a-f]+\.)?tmp)")
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class NpzSegment:
+    """A sound segment: `rows` has ids and image hashes, and no embeddings until `load` reads them."""
+
+    path: Path
+    rows: Rows
+    failures: Sequence[Failure]
+    provenance: str
+
+    def load(self) -> Rows:
+        """Return the rows with their embeddings; the hash is checked again."""
+        return _read(self.path)[1]
+
+
+class NpzJournal:
+    """The journal of one embedding file."""
+
+    def __init__(self, file: Path) -> None:
+        self.folder = names.journal(file)
+
+    def find(self, recipe: Recipe, dim: int) -> tuple[list[NpzSegment], list[Path]]:
+        """Return the sound segments, oldest first, and the files that are damaged or unfinished.
+
+        Raises
+        ------
+        RecipeError
+            If a sound segment was made by another recipe.
+        """
+        sound, broken = [], []
+        for path in self._files():
+            try:
+                head, rows = _read(path)
+            except EmbeddingFileError:
+                broken.append(path)
+                continue
+            made_by = Recipe.from_json(head["recipe"])
+            if made_by != recipe:
+                raise RecipeError(
+                    f"{self.folder} holds an unfinished extraction by another recipe ({made_by.difference(recipe)}). "
+                    "Finish that one, remove the folder, or name another file with `out`."
+                )
+            if rows.embeddings.shape[2] != dim:
+                broken.append(path)
+                continue
+            failures = tuple((str(i), str(p), str(r)) for i, p, r in head["failures"])
+            sound.append(NpzSegment(path, _without_embeddings(rows), failures, str(head.get("provenance", ""))))
+        return sound, broken
+
+    def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> NpzSegment:
+        """Write a segment: complete under a temporary name, on the disk, and only then under its own."""
+        passes, _, dim = rows.embeddings.shape
+        head = {
+            "format_version": FORMAT_VERSION,
+            "recipe": recipe.to_json(),
+            "provenance": provenance,
+            "shape": [passes, len(rows), dim],
+            "failures": [list(row) for row in failures],
+        }
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            allow_pickle=False,
+            head=np.frombuffer(json.dumps(head).encode(), dtype=np.uint8),
+            image_id=rows.ids,
+            image_sha256=rows.image_sha256,
+            embeddings=rows.embeddings,
+        )
+        # Not getbuffer(): where writing fails, its view is left in a cycle with the traceback, and CPython 3.12.1
+        # crashes when it collects such a view (python/cpython#111211).
+        data = buffer.getvalue()
+        if not self.folder.is_dir():
+            disk.system.mkdir(self.folder)
+            disk.system.sync_folder(self.folder.parent)
+        number = 1 + max((_number(path) for path in self._files()), default=0)
+        path = self.folder / f"{number:06d}-{hashlib.sha256(data).hexdigest()}.npz"
+        draft = path.with_suffix(f".{lock.token}.tmp")
+        disk.remove(draft)
+        disk.create(draft, data)
+        lock.publish(draft, path)
+        disk.system.sync_folder(self.folder)
+        return NpzSegment(path, _without_embeddings(rows), tuple(failures), provenance)
+
+    def remove(self, paths: Sequence[Path]) -> None:
+        """Remove segments, and the folder when it is empty."""
+        for path in paths:
+            disk.remove(path)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            disk.system.rmdir(self.folder)
+            disk.system.sync_folder(self.folder.parent)
+
+    def _files(self) -> list[Path]:
+        paths = [p for p in self.folder.iterdir() if _NAME.fullmatch(p.name)] if self.folder.is_dir() else []
+        return sorted(paths, key=lambda path: (_number(path), path.name))
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[0])
+
+
+def _without_embeddings(rows: Rows) -> Rows:
+    return Rows(rows.ids, rows.image_sha256, rows.embeddings[:, :0].copy())
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Rows]:
+    """Return what a segment says of itself and its rows; nothing is taken from one whose name is not its hash."""
+    match = _NAME.fullmatch(path.name)
+    if match is None or match[3] != "npz":
+        raise EmbeddingFileError(f"{path} is unfinished.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EmbeddingFileError(f"cannot read {path}: {error.strerror or error}.") from error
+    if hashlib.sha256(data).hexdigest() != match[2]:
+        raise EmbeddingFileError(f"{path} is damaged: its name is not the SHA-256 of its bytes.")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise EmbeddingFileError(f"{path} is not a journal segment of cxrfeat: it is compressed.")
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            head = json.loads(found["head"].tobytes())
+            rows = Rows(found["image_id"], found["image_sha256"], found["embeddings"])
+        if head["format_version"] != FORMAT_VERSION or list(rows.embeddings.shape) != head["shape"]:
+            raise EmbeddingFileError(f"{path} is a journal segment of another version of cxrfeat.")
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise EmbeddingFileError(f"{path} is damaged: {error}.") from error
+    return head, rows

@@ -1,0 +1,64 @@
+"""Names of embedding files and of what lies beside them: nothing else spells them."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+SUFFIX = ".h5"
+_JOURNAL, _MANIFEST, _LOCK, _DRAFT = ".parts", ".seen", ".lock", ".part"
+_BESIDE = re.compile(rf"(.+?)(?:\.[0-9a-f]{{32}})?(?:{re.escape(_DRAFT)}|{re.escape(_JOURNAL)})")
+
+
+def default(folder: Path, study: str, backbone: str, recipe_sha256: str, number: int = 1) -> Path:
+    """Where the embedding file of a study and a recipe lies, unless another name is given; `number` if it is taken."""
+    return folder / f"{study}-{backbone}-{recipe_sha256[:8]}{'' if number == 1 else f'-{number}'}{SUFFIX}"
+
+
+def embedding_files(folder: str | Path, study: str | None = None) -> list[Path]:
+    """List the embedding files in a folder, by name; those of one study if it is named."""
+    pattern = f"{glob.escape(study)}-*{SUFFIX}" if study else f"*{SUFFIX}"
+    return sorted(path for path in Path(folder).glob(pattern) if path.is_file() and path.name[0] != ".")
+
+
+def journal(file: Path) -> Path:
+    """Folder of an embedding file's journal segments."""
+    return file.with_name(file.name + _JOURNAL)
+
+
+def manifest(file: Path) -> Path:
+    """File with size and time of the images, as they were when they were embedded."""
+    return file.with_name(file.name + _MANIFEST)
+
+
+def lock(file: Path) -> Path:
+    """File that says who is writing."""
+    return file.with_name(file.name + _LOCK)
+
+
+def draft(file: Path, token: str) -> Path:
+    """Where a file is put together by the holder of the lock with this token."""
+    return file.with_name(f"{file.name}.{token}{_DRAFT}")
+
+
+def drafts(file: Path) -> list[Path]:
+    """List every draft of a file, whoever wrote it."""
+    return [path for path in file.parent.glob(f"{glob.escape(file.name)}.*") if _is(path, _DRAFT, file)]
+
+
+def unfinished(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the drafts and the journals in a folder."""
+    drafts = [path for path in folder.glob(f"*{_DRAFT}") if _is(path, _DRAFT)]
+    return sorted(drafts), sorted(path for path in folder.glob(f"*{_JOURNAL}") if path.is_dir())
+
+
+def owner(path: Path) -> Path:
+    """Return the embedding file to which a draft or a journal belongs; a file itself is its own."""
+    match = _BESIDE.fullmatch(path.name)
+    return path.with_name(match[1]) if match else path
+
+
+def _is(path: Path, suffix: str, file: Path | None = None) -> bool:
+    found = owner(path)
+    return path.suffix == suffix and found != path and (found == file if file else found.suffix == SUFFIX)

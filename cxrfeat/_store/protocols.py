@@ -1,0 +1,116 @@
+"""The two sides of the store: a journal that keeps rows as they come, and a published file that holds them all.
+
+`Writer`, `EmbeddingFile`, merge, repair and verify know these protocols and no format. Another format is a module with
+a `Store`, and its line in `_STORES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import names
+from cxrfeat._store.lock import Lock
+from cxrfeat._store.rows import Failure, Header, Rows
+
+_STORES = {names.SUFFIX: "cxrfeat._store.hdf5"}  # module by the file's ending
+
+
+class Table(Protocol):
+    """A published file, open for reading.
+
+    `sha256` has the hashes of `recipe`, `provenance` and `content` that the file states, as far as it does;
+    `block_sha256` those of the blocks, uint8 (1 + passes, blocks, 32); `problems` what is wrong beside the rows.
+    """
+
+    path: Path
+    header: Header
+    sha256: dict[str, str]
+    block_sha256: npt.NDArray[np.uint8]
+    problems: list[str]
+
+    def read(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
+        """Read one pass of one block to `out`, float32 (rows of the block, dim)."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+class Store(Protocol):
+    """A format of published files."""
+
+    def open(self, path: Path) -> Table:
+        """Open a file that is there, or raise an EmbeddingFileError that says what is wrong with it."""
+        ...
+
+    def salvage(self, path: Path) -> Table:
+        """Open a damaged file by whatever way still leads to its rows."""
+        ...
+
+    def write(self, path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32]]) -> None:
+        """Write a new file, durably, of embeddings (passes, rows, dim) in whole blocks but for the last."""
+        ...
+
+    def damage_outside(self, path: Path) -> str:
+        """Say what is damaged beside what `open` reads; empty if nothing is."""
+        ...
+
+
+class Segment(Protocol):
+    """Rows of a journal, without their embeddings until `load` reads them."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or what stands for one."""
+        ...
+
+    @property
+    def rows(self) -> Rows:
+        """Ids and image hashes, without embeddings."""
+        ...
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Images that could not be used."""
+        ...
+
+    @property
+    def provenance(self) -> str:
+        """JSON of the session that wrote it."""
+        ...
+
+    def load(self) -> Rows:
+        """Return the rows with their embeddings, checked; an EmbeddingFileError if they are damaged."""
+        ...
+
+
+class Journal(Protocol):
+    """What keeps the rows of an extraction until they are published; of two rows with one id, the later counts."""
+
+    folder: Path
+
+    def find(self, recipe: Recipe, dim: int) -> tuple[Sequence[Segment], list[Path]]:
+        """Return the sound segments, oldest first, and the files that are damaged or unfinished."""
+        ...
+
+    def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> Segment:
+        """Keep rows durably, if the lock is still held."""
+        ...
+
+    def remove(self, paths: Sequence[Path]) -> None:
+        """Remove segments or what is left of them."""
+        ...
+
+
+def store_of(path: Path) -> Store:
+    """Return the store of a file, by its ending; without a known one, the first there is."""
+    module = import_module(_STORES.get(path.suffix, next(iter(_STORES.values()))))
+    return module.store()
