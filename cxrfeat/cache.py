@@ -366,7 +366,7 @@ def _needs(studies: Path, runs: Path) -> list[catalog.Need]:
     from cxrfeat._datasets import read_study
     from cxrfeat._run import Run
 
-    tables = [read_study(source) for source in ("sample", *sorted(studies.glob("*.csv")))]
+    tables = [read_study("sample"), *map(read_study, sorted(studies.glob("*.csv")))]
     found = [catalog.Need(table.name, frozenset(table.ids.tolist())) for table in tables]
     for path in sorted(runs.glob("*/head.json")):
         run = Run.open(path.parent)
