@@ -26,11 +26,9 @@ CHECKS = {"GL08", "PR01", "PR02", "PR07"}
 # To be emptied: public objects that have no example yet.
 WITHOUT = {
     "Run",
-    "Study",
     "compare",
     "fit_head",
     "localize",
-    "read_study",
 }
 
 
