@@ -9,12 +9,13 @@ are absolute, so that a study and its images can move together.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,9 @@ class Study:
         Short name, used in file names.
     root : pathlib.Path
         The folder that relative paths start from.
+    provenance : mapping
+        How it was made: `dataset`, `source` (a file name), and `splits` (origin, version of the method, shares, seed).
+        Empty if that is not known.
 
     Examples
     --------
@@ -67,6 +71,7 @@ class Study:
     labels: tuple[str, ...]
     name: str
     root: Path = field(default_factory=Path.cwd)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(self.table, self.labels, self.name)
@@ -153,7 +158,7 @@ class Study:
         """
         rows = np.asarray(rows)
         positions = rows.nonzero()[0] if rows.dtype == bool else rows
-        return Study(self.table.iloc[positions].reset_index(drop=True), self.labels, self.name, self.root)
+        return replace(self, table=self.table.iloc[positions].reset_index(drop=True))
 
     def with_labels(self, wanted: Iterable[str]) -> Study:
         """Return the study with these labels only, in this order; the other label columns are dropped.
@@ -165,7 +170,28 @@ class Study:
         """
         chosen = choose(wanted, self.labels)
         rest = [c for c in self.table.columns if c not in self.labels]
-        return Study(self.table[[*rest, *chosen]], chosen, self.name, self.root)
+        return replace(self, table=self.table[[*rest, *chosen]], labels=chosen)
+
+    def with_splits(self, splits: npt.ArrayLike, **how: Any) -> Study:
+        """Return the study with other splits.
+
+        Parameters
+        ----------
+        splits : array-like of str (n,)
+            The split of each image; empty for none.
+        **how
+            Where they come from, for `provenance`.
+
+        Raises
+        ------
+        LeakageError
+            If a patient is in two splits.
+        """
+        return replace(
+            self,
+            table=self.table.assign(split=np.asarray(splits, dtype=str)),
+            provenance={**self.provenance, "splits": how},
+        )
 
     def join(self, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> Study:
         """Return the rows of these ids, in their order.
@@ -196,7 +222,7 @@ class Study:
         return summarise(self)
 
     def save(self, path: str | Path | None = None, *, overwrite: bool = False) -> Path:
-        """Write the study as CSV, atomically; relative paths are rewritten to hold from the new place.
+        """Write the study as CSV, and its provenance beside it as JSON; relative paths are rewritten for the new place.
 
         Parameters
         ----------
@@ -219,7 +245,10 @@ class Study:
                 raise StudyError(f"{path} exists and is not a study; name another file.")
             if not overwrite:
                 raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
-        return files.write_atomically(path, data)
+        files.write_atomically(path, data)
+        about = {"format": "cxrfeat-study", "format_version": 1, "sha256": hashlib.sha256(data).hexdigest()}
+        files.write_atomically(_beside(path), json.dumps({**about, **self.provenance}, indent=2) + "\n")
+        return path
 
 
 def is_study_file(path: str | Path) -> bool:
@@ -249,8 +278,23 @@ def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name:
     order = [c for c in NIH_LABELS if c in found] + [c for c in found if c not in NIH_LABELS]
     for column in {*found, "age", "follow_up"} & set(table.columns):
         table[column] = numbers(table[column])
-    study = Study(table, tuple(order), name or path.stem, path.parent.resolve())
+    study = Study(table, tuple(order), name or path.stem, path.parent.resolve(), _provenance(path))
     return study.with_labels(labels) if labels is not None else study
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.provenance.json")
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    """What is beside a study file on how it was made; nothing if the CSV was edited since, or comes from elsewhere."""
+    try:
+        about = json.loads(_beside(path).read_text(encoding="utf-8"))
+        if about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path):
+            return {key: value for key, value in about.items() if key != "format_version"}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        pass
+    return {}
 
 
 def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:

@@ -39,6 +39,8 @@ class Summary:
         (and `all`) -> value.
     unlike : tuple of str
         Sentences on splits that differ from the whole by more than random patients would.
+    origin : str
+        Where the splits come from; empty if that is not known.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Summary:
     no_finding: Mapping[str, int]
     balance: Mapping[str, Mapping[str, float]]
     unlike: tuple[str, ...] = ()
+    origin: str = ""
 
     def __repr__(self) -> str:
         lines = [f"study {self.name}"]
@@ -74,9 +77,10 @@ class Summary:
         return f"leakage check: passed, no patient is in two of the splits {', '.join(self.splits)}"
 
     def notes(self) -> list[str]:
-        """What the counts do not show: labels unknown for some images, splits that differ, and the leakage check."""
+        """What the counts do not show: unknown labels, where splits come from and differ, and the leakage check."""
         unknown = [f"{label}: unknown for {n:,} images" for label, n in self.unknown.items()]
-        return [*unknown, *self.unlike, self.leakage()]
+        origin = [f"splits: {self.origin}"] if self.origin else []
+        return [*unknown, *origin, *self.unlike, self.leakage()]
 
     def split_rows(self) -> list[dict[str, Any]]:
         """One row per split, and one for all: images and patients."""
@@ -108,7 +112,7 @@ def summarise(study: Study) -> Summary:
     unknown = np.isnan(y).sum(axis=0)
     values = _covariates(study) | {"images per patient": np.ones(len(study))}
     balance: dict[str, dict[str, float]] = {}
-    unlike = []
+    unlike, how = [], dict(study.provenance.get("splits", {}))
     for what, value in reversed(values.items()):
         known = ~np.isnan(value)
         # A mean over images, but for the images themselves, which are counted per patient.
@@ -137,6 +141,7 @@ def summarise(study: Study) -> Summary:
         no_finding={s: int((y[m] == 0).all(axis=1).sum()) for s, m in masks.items()},
         balance=balance,
         unlike=tuple(unlike),
+        origin=", ".join([how.pop("origin", ""), *(f"{key} {value}" for key, value in how.items())]),
     )
 
 

@@ -107,6 +107,20 @@ def test_saved_and_read_it_is_the_same_study_and_its_images_are_found(make_study
     assert not any(Path(p).is_absolute() for p in again.table["path"]), "a study can move together with its images"
 
 
+def test_how_a_study_was_made_stays_with_it_until_its_table_is_edited(make_study, tmp_path):
+    tiny = make_study(12).with_splits(["train"] * 8 + ["test"] * 4, origin="by hand", version=7)
+    saved = tiny.save(tmp_path / "tiny.csv")
+    again = read_study(saved)
+    assert again.provenance == tiny.provenance == {"splits": {"origin": "by hand", "version": 7}}
+    assert again.split("test").with_labels(["Mass"]).provenance == tiny.provenance
+    saved.write_text(saved.read_text().replace("train", "val"))
+    assert read_study(saved).provenance == {}
+    (tmp_path / "tiny.provenance.json").write_text("[1]")
+    assert read_study(saved).provenance == {}
+    with pytest.raises(LeakageError):
+        tiny.with_splits(["train", "test"] * 6)
+
+
 def test_saving_keeps_absolute_and_nested_paths_right(tmp_path):
     table = frame(path=[str(tmp_path / "far" / "a.png"), "b.png", "sub/c.png", "../d.png"])
     four = Study(table, ("Mass", "Edema"), "four", tmp_path / "root")

@@ -17,7 +17,7 @@ from cxrfeat import _sample as sample
 from cxrfeat._datasets.dataset import DATASETS, Dataset
 from cxrfeat._labels import choose
 from cxrfeat._project import study_path
-from cxrfeat._split import assign
+from cxrfeat._split import VERSION, assign
 from cxrfeat._study import RESERVED, Study, holds_labels, is_study_file, numbers, read_study_file
 from cxrfeat.errors import NotFoundError, StudyError
 
@@ -145,15 +145,17 @@ def read_study(
         found = choose(labels, found)
     root = (place if place.is_dir() else place.parent).resolve()
     table = _present(_kept(table, found, (*kind.metadata, *keep), place), images or root, root, missing)
-    table["split"] = assign(
-        table[list(found)].to_numpy(dtype=float),
-        table["patient_id"].to_numpy(dtype=str),
-        table["split"].to_numpy(dtype=str) if "split" in table and not resplit else None,
-        val=val, test=test, seed=seed,
-    )  # fmt: skip
+    listed = table["split"].to_numpy(dtype=str) if "split" in table and not resplit else None
+    y, patients = table[list(found)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)
+    table["split"] = assign(y, patients, listed, val=val, test=test, seed=seed)
+    made: dict[str, Any] = {"origin": "stratified by patient" if listed is None else "as published"}
+    if listed is None or (table["split"].to_numpy() != listed).any():
+        made["origin"] += "" if listed is None else ", val carved from train by patient"
+        made |= {"version": VERSION, "val": val, "test": test, "seed": seed}
+    about = {"dataset": kind.title, "source": place.name, "splits": made}
     order = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]
     usual = place.stem if kind.generic and place.is_file() else root.name
-    return Study(table[order], tuple(map(str, found)), name or usual, root)
+    return Study(table[order], tuple(map(str, found)), name or usual, root, about)
 
 
 def _recognise(source: Path, named: str | None, given: dict[str, Any]) -> Dataset:

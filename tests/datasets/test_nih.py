@@ -15,6 +15,7 @@ import pytest
 from cxrfeat import _sample as sample
 from cxrfeat._datasets import nih, read_study
 from cxrfeat._labels import NIH_LABELS
+from cxrfeat._split import VERSION
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
@@ -82,6 +83,16 @@ def test_without_lists_the_split_is_by_patient_and_depends_on_the_seed(release):
     first, again, other = read_study(folder), read_study(folder), read_study(folder, seed=1)
     assert first.splits == ("train", "val", "test")
     assert first.sha256 == again.sha256 != other.sha256
+
+
+def test_where_the_splits_come_from_is_recorded():
+    splits = read_study(sample.folder()).provenance["splits"]
+    assert splits["origin"] == "as published, val carved from train by patient"
+    assert splits["version"] == VERSION
+    assert read_study(sample.folder(), val=0).provenance["splits"] == {"origin": "as published"}
+    anew = read_study(sample.folder(), resplit=True, seed=5)
+    assert anew.provenance["splits"]["seed"] == 5
+    assert "splits: stratified by patient, version 2, val 0.1, test 0.2, seed 5" in anew.describe().notes()
 
 
 def test_resplit_leaves_the_lists_aside():
