@@ -107,14 +107,7 @@ def requirements() -> Iterator[tuple[Requirement, str | None]]:
     for text in metadata.requires("cxrfeat") or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield requirement, _version(requirement.name)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+            yield requirement, machine.versions([requirement.name]).get(requirement.name)
 
 
 def _packages() -> Iterator[Check]:
@@ -132,7 +125,7 @@ def _packages() -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     uses = {"dicom": ("pydicom", "reads DICOM files"), "parquet": ("pyarrow", "exports Parquet tables")}
     for extra, (package, use) in uses.items():
-        version = _version(package)
+        version = machine.versions([package]).get(package)
         if version:
             yield Check(f"extra {extra}", "ok", f"{package} {version}, {use}")
         else:

@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import tempfile
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -68,6 +69,19 @@ def instructions() -> str:
     """The processor's vector instructions, of which a virtual machine's name for it says nothing; empty if unknown."""
     wide = ("avx", "amx", "fma", "sve", "asimd", "i8mm")
     return " ".join(sorted(flag for flag in _cpuinfo("flags", "Features").split() if flag.startswith(wide)))
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those of the packages that are installed."""
+    from importlib import metadata
+
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 @lru_cache(maxsize=4)

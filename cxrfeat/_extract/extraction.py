@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
 from cxrfeat import __version__, _html
+from cxrfeat import _machine as machine
 from cxrfeat import _project as project
 from cxrfeat._backbones import engine as engines
 from cxrfeat._backbones import registry
@@ -25,7 +25,7 @@ from cxrfeat._datasets import read_study
 from cxrfeat._extract import manifest, pipeline, plan
 from cxrfeat._extract.manifest import Manifest
 from cxrfeat._extract.pipeline import Item, Seconds
-from cxrfeat._extract.recipes import RecipeOptions, resolve
+from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import Writer, names
@@ -47,34 +47,9 @@ PACKAGES = ("numpy", "opencv-python-headless", "openvino", "tensorflow", "keras"
 class Extraction:
     """What an extraction did.
 
-    Attributes
-    ----------
-    path : pathlib.Path
-        The embedding file.
-    recipe : Recipe
-        What it was made by.
-    images : int
-        Images in the study.
-    extracted : int
-        Embedded now.
-    kept : int
-        Embedded before.
-    changed : list of str
-        Of the images embedded now, those whose files had changed.
-    gone : int
-        Kept although their files are no longer on disk.
-    failed : dict of str
-        Reason by image id, of all images of the study that have no embedding.
-    max_failures : int
-        How many of those were allowed.
-    engine : str
-        What ran; empty if nothing had to.
-    wall : float
-        Seconds from the first image to the last.
-    seconds : Seconds
-        Where the workers' time went.
-    workers : int
-        How many there were.
+    Of the study's `images`, `extracted` were embedded now, among them the `changed` ones, whose files had changed;
+    `kept` were embedded before, `gone` of these are no longer on disk; `failed` has the reason of those that could not
+    be used. `engine` is empty if nothing had to run.
     """
 
     path: Path
@@ -87,8 +62,8 @@ class Extraction:
     failed: dict[str, str] = field(default_factory=dict)
     max_failures: int = 0
     engine: str = ""
-    wall: float = 0.0
-    seconds: Seconds = field(default_factory=Seconds)
+    wall: float = 0.0  # seconds from the first image to the last
+    seconds: Seconds = field(default_factory=Seconds)  # where the workers' time went
     workers: int = 0
 
     @property
@@ -191,7 +166,7 @@ def extract(
     0
     """
     study = read_study(study)
-    recipe, weights = resolve(recipe, study, **options)
+    recipe = recipe_of(recipe, options, study)
     paths = [Path(out)] if out else list(_default_paths(Path(cache), study, recipe))
     now = manifest.look(study)
     result = Extraction(paths[0], recipe, len(study))
@@ -200,7 +175,10 @@ def extract(
         if (work := plan.nothing_to_do(path, recipe, study, now, retry)) is not None:
             result.path, result.kept, result.gone, result.failed = path, work.kept, work.gone, work.failed
             return result
-    open_engine = partial(engines.open_engine, recipe, weights, engine, precision=precision)
+
+    def open_engine() -> Engine:
+        return engines.open_engine(recipe, weights_of(recipe, options), engine, precision=precision)
+
     for path in paths:
         with Writer.open(path, recipe, registry.get(recipe.backbone).dim, _session()) as writer:
             work = plan.make(writer, study, now, retry, progress)
@@ -300,19 +278,11 @@ def _refuse_hopeless(study: Study, now: Manifest, todo: plan.Items, allowed: int
 
 def _session() -> dict[str, Any]:
     """What an embedding file keeps of each session that computed some of it; no place on the machine is named."""
-    from importlib.metadata import PackageNotFoundError, version  # not above: with nothing to do it is not needed
-
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
         "cxrfeat": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "packages": versions,
+        "packages": machine.versions(PACKAGES),
         "cores": os.cpu_count(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -15,7 +15,7 @@ from cxrfeat._backbones import registry
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._extract import pipeline
 from cxrfeat._extract.pipeline import Item
-from cxrfeat._extract.recipes import RecipeOptions, resolve
+from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
 from cxrfeat._images import decode
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
@@ -67,9 +67,8 @@ def embed(
     >>> x.shape, x.dtype
     ((2, 1024), dtype('float32'))
     """
-    recipe, weights = resolve(recipe, None, **options)
-    items = as_items(images)
-    found, failures = embed_items(items, recipe, weights, engine, precision, workers, progress)
+    recipe, items = recipe_of(recipe, options), as_items(images)
+    found, failures = embed_items(items, recipe, weights_of(recipe, options), engine, precision, workers, progress)
     if failures:
         raise ImageError("{} {}".format(*next(iter(failures.values()))))
     return found

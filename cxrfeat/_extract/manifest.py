@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _files as files
+from cxrfeat import _machine as machine
 from cxrfeat._store import names
 from cxrfeat._study import Study
 
@@ -84,7 +84,8 @@ def look(study: Study) -> Manifest:
             flat += (MISSING, MISSING, place, MISSING, MISSING)
         else:
             flat += (found.st_size, found.st_mtime_ns, place, found.st_ino & 0x7FFFFFFFFFFFFFFF, found.st_mode)
-    return Manifest(study.ids, np.array(flat, np.int64).reshape(-1, 5), _decoders())
+    decoders = ", ".join(f"{name} {version}" for name, version in machine.versions(DECODERS).items())
+    return Manifest(study.ids, np.array(flat, np.int64).reshape(-1, 5), decoders)
 
 
 def _absolute(root: Path, paths: list[str]) -> list[str]:
@@ -92,16 +93,6 @@ def _absolute(root: Path, paths: list[str]) -> list[str]:
     if os.name == "posix":  # where the first letter says it, five times as fast as joining
         return [path if path[:1] == "/" else base + path for path in paths]
     return [os.path.join(base, path) for path in paths]  # noqa: PTH118
-
-
-def _decoders() -> str:
-    found = []
-    for package in DECODERS:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
 
 
 def read(path: Path) -> Manifest:

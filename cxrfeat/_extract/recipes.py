@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from cxrfeat import _sample as sample
 from cxrfeat._backbones import registry
@@ -66,7 +66,7 @@ def make_recipe(
     seed : int
         Seed of the augmentation draws.
     study : Study, optional
-        What the recipe is for; `weights="auto"` looks whether it is the embedded sample.
+        What the recipe is for: random weights are chosen for the embedded sample alone.
 
     Returns
     -------
@@ -85,55 +85,45 @@ def make_recipe(
     >>> cxr.make_recipe("densenet121", weights="random:0", passes=2)
     <Recipe ...: densenet121, RANDOM weights (random:0), 224 px, pass 0 + 2 augmented>
     """
-    return resolve(
-        None,
-        study,
-        backbone=backbone,
-        weights=weights,
-        size=size,
-        preprocessing=preprocessing,
-        interpolation=interpolation,
-        policy=policy,
-        passes=passes,
-        seed=seed,
-    )[0]
-
-
-def resolve(recipe: Recipe | None, study: Study | None = None, **options: Any) -> tuple[Recipe, Weights]:
-    """Return the recipe, given or made from the options of `make_recipe`, and its weights on this machine.
-
-    With a recipe, `weights` alone may be given: where the weights file is now.
-    """
-    if recipe is not None:
-        if other := sorted(set(options) - {"weights"}):
-            raise RecipeError(f"give a recipe or its options, not both: `{other[0]}` is part of the recipe.")
-        return recipe, weights_module.weights_for(recipe, options.get("weights"))
-    options = DEFAULTS | options
-    spec = registry.get(options["backbone"])
-    size, preprocessing = options.get("size") or DEFAULTS["size"], options.get("preprocessing") or spec.preprocessing
+    spec = registry.get(backbone)
+    size, preprocessing = size or DEFAULTS["size"], preprocessing or spec.preprocessing
     if size < registry.MIN_SIZE:
         raise RecipeError(f"size {size} is too small: {spec.name} needs {registry.MIN_SIZE} pixels or more.")
     for what, value, known in (
-        ("interpolation", options["interpolation"], prepare.INTERPOLATIONS),
+        ("interpolation", interpolation, prepare.INTERPOLATIONS),
         ("preprocessing", preprocessing, prepare.NORMALISATION),
     ):
         if value not in known:
             raise RecipeError(f"unknown {what} {value!r}; choose one of {', '.join(known)}.")
-    augmentation = augment.policy_of(options["policy"]).to_dict() if options["passes"] else None
-    weights = _find_weights(spec, options["weights"], study)
-    made = Recipe(
+    augmentation = augment.policy_of(policy).to_dict() if passes else None
+    found = _find_weights(spec, weights, study)
+    return Recipe(
         backbone=spec.name,
-        weights=weights.name,
-        weights_sha256=weights_module.weights_sha256(spec.name, weights),
+        weights=found.name,
+        weights_sha256=weights_module.weights_sha256(spec.name, found),
         layer=spec.cam_layer,
         preprocessing=preprocessing,
         size=size,
-        interpolation=options["interpolation"],
+        interpolation=interpolation,
         augmentation=augmentation,
-        seed=options["seed"],
-        passes=options["passes"],
+        seed=seed,
+        passes=passes,
     )
-    return made, weights
+
+
+def recipe_of(recipe: Recipe | None, options: RecipeOptions, study: Study | None = None) -> Recipe:
+    """Return the recipe given, or one made from options; `weights` says of a given one where its file is now."""
+    if recipe is None:
+        return make_recipe(**options, study=study)
+    if other := sorted(set(options) - {"weights"}):
+        raise RecipeError(f"give a recipe or its options, not both: `{other[0]}` is part of the recipe.")
+    return recipe
+
+
+def weights_of(recipe: Recipe, options: RecipeOptions) -> Weights:
+    """Return the weights of a recipe on this machine, from the file that the options name, if they do."""
+    named = options.get("weights", "auto")
+    return weights_module.weights_for(recipe, None if named == "auto" else named)
 
 
 def _find_weights(spec: registry.Backbone, wanted: str, study: Study | None) -> Weights:
