@@ -9,6 +9,7 @@ import pytest
 
 from cxrfeat._extract import manifest
 from cxrfeat._extract.manifest import MISSING, Manifest
+from cxrfeat._store import names
 
 
 def look(root, paths):
@@ -60,7 +61,7 @@ def test_mode_and_decoders_count_for_failures_alone(tmp_path):
 def test_a_manifest_of_the_first_version_is_read(tmp_path):
     (tmp_path / "x.png").write_bytes(b"x")
     now, path = look(tmp_path, ["x.png"]), tmp_path / "e.h5"
-    with manifest.sidecar(path).open("wb") as file:
+    with names.manifest(path).open("wb") as file:
         np.savez(file, image_ids=now.image_ids, stamps=now.stamps[:, :2])
     assert now.same_as(manifest.read(path)).all()
     manifest.write(path, now)
@@ -73,9 +74,9 @@ def test_a_manifest_of_the_first_version_is_read(tmp_path):
 def test_a_damaged_manifest_counts_as_none(tmp_path, seed):
     path, rng = tmp_path / "e.h5", np.random.default_rng(seed)
     manifest.write(path, Manifest(np.array(["a", "b"]), np.arange(10).reshape(2, 5)))
-    data = bytearray(manifest.sidecar(path).read_bytes())
+    data = bytearray(names.manifest(path).read_bytes())
     for at in rng.integers(0, len(data), 1 + seed):
         data[at] = rng.integers(0, 256)
-    manifest.sidecar(path).write_bytes(bytes(data[: rng.integers(1, len(data) + 1)] if seed % 2 else data))
+    names.manifest(path).write_bytes(bytes(data[: rng.integers(1, len(data) + 1)] if seed % 2 else data))
     found = manifest.read(path)
     assert found.stamps.shape == (len(found.image_ids), 5)
