@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrfeat._heads.rows import MatrixRows
-from cxrfeat._heads.solver import path, solve
+from cxrfeat._heads.solver.path import path, solve
+from cxrfeat._heads.solver.rows import MatrixRows
 from cxrfeat._heads.weighting import weigh
 from cxrfeat._labels import NIH_LABELS
 

@@ -14,10 +14,10 @@ from cxrfeat import _project as project
 from cxrfeat._backbones import weights_for
 from cxrfeat._datasets import read_study
 from cxrfeat._extract.images import Image, as_items, embed_items
-from cxrfeat._heads.files import load_head, write_predictions
+from cxrfeat._heads.prediction import load_head, write_predictions
 from cxrfeat._heads.prediction import predict as predict_embeddings
 from cxrfeat._progress import Progress, silent
-from cxrfeat._run import Run
+from cxrfeat._run import Run, load_run
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError, NotFoundError, WeightsError
 
@@ -99,7 +99,7 @@ def predict(
     >>> cxr.predict("sample-densenet121-logistic", films, long=True).columns.tolist()
     ['image', 'label', 'probability', 'threshold', 'called']
     """
-    run = run if isinstance(run, Run) else Run.open(project.run_path(run))
+    run = load_run(run)
     study = _as_study(run, what)
     if study is None:
         table = _images(run, what, weights, engine, progress)  # type: ignore[arg-type]
@@ -109,13 +109,14 @@ def predict(
         table = predict_embeddings(run, paths, study, tta=tta, memory=memory)
         table.attrs["failed"] = {}
         if save and not out:
-            own = study.name == run.info["study"]["name"]
+            own = study.name == run.study_name
             out = run.path / ("predictions.csv" if own else f"predictions-{study.name}.csv")
     if run.random:
         _log.warning("RANDOM backbone weights: no number here is a result.")
     table = _long(table, run) if long else table
     if out:
         table.attrs["path"] = write_predictions(Path(out), table)
+        run.record(Path(out))
     return table
 
 

@@ -1,47 +1,157 @@
-"""A run folder, read: what a head was trained on and what it predicted. No head is loaded here.
+"""A run folder: what a head was trained on and how, and what it predicted. No head is loaded here.
 
-A run holds `head.json` (what follows), the head itself, `study.csv` (the study as it was), `predictions.csv`
-(`image_id`, `split`, one probability column per label) and, where they were made, `history.csv`, `metrics.json` and
-`figures/`. Nothing in it names a place on the machine that made it, but for the paths of the images in `study.csv`.
+A run holds `head.json` (the fields of `Run`), the head's own files, `study.csv` (the study with the splits used),
+`predictions.csv` (`image_id`, `split`, one probability column per label) and, if they were made, `history.csv`,
+`metrics.json` and `figures/`. Only this module knows the layout of `head.json`. A run can be moved: the only paths in
+it are those of the images in `study.csv`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cxrfeat._files import read_csv
+from cxrfeat._files import read_csv, sha256, sync_folder, write_atomically
+from cxrfeat._html import page
+from cxrfeat._project import run_path
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import Study, read_study_file
 from cxrfeat.errors import HeadError, NotFoundError
 
-FORMAT, FORMAT_VERSION = "cxrfeat-run", 1
+FILE, FORMAT, VERSION = "head.json", "cxrfeat-run", 2
+_TABLES = ("study.csv", "predictions.csv", "history.csv")
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a fit was asked for; the defaults are those of `fit_head`, which documents them."""
+
+    heads: tuple[str, ...] = ("logistic",)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    ensemble: str = ""
+    search: bool = False
+    grid: Mapping[str, Any] = field(default_factory=dict)
+    weighting: str = "none"
+    passes: str = "all"
+    tta: bool = False
+    calibration: str = "platt"
+    threshold: str = "youden"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Decision thresholds: the rule, the split they were chosen on, their values, and why a label has none."""
+
+    rule: str = ""
+    split: str = ""
+    thresholds: Mapping[str, float | None] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FittedOn:
+    """What a head learned from."""
+
+    splits: tuple[str, ...] = ()
+    passes: tuple[int, ...] = ()
+    rows: int = 0
+    images: int = 0
+    patients: int = 0
+
+
+@dataclass(frozen=True, repr=False)
 class Run:
-    """One run folder.
+    """One run: a fitted head, what it was trained on, and its predictions.
+
+    `fit_head` makes runs and `load_run` opens them.
 
     Attributes
     ----------
     path : pathlib.Path
         The folder.
-    info : mapping
-        The content of `head.json`.
+    kind : str
+        Kind of head: `logistic`, `keras`, ...
+    labels : tuple of str
+        The labels, in the order of the head's outputs.
+    recipes : tuple of Recipe
+        Recipes of the embeddings it was trained on; several if files were joined.
+    study_name, study_sha256 : str
+        The study it was trained on, and the hash of its content.
+    dims : tuple of int
+        Length of the embeddings of each file.
+    state : mapping
+        What the kind of head keeps beside its files, such as the members of an ensemble.
+    unfitted : tuple of str
+        Labels with one class only in training; they are predicted as NaN.
+    calibration : mapping
+        Calibration of the logits, one step per label.
+    options : Options
+        What the fit was asked for.
+    validation : str
+        Where the validation images come from, in words.
+    class_weights : tuple of mapping
+        Counts and class weights of each label.
+    decision : Decision
+        Rule, split and values of the thresholds.
+    fitted_on : FittedOn
+        Splits, passes, rows, images and patients in training.
+    notes : mapping
+        What the kind of head reports of its fit: settings, tolerance, epochs, the search's table.
+    converged : bool
+        False if the optimiser stopped before its tolerance.
+    files : mapping of str to str
+        SHA-256 of the run's files.
+    versions : mapping of str to str
+        Versions of the packages that made it.
+    created : str
+        When, ISO 8601, UTC.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> embeddings = cxr.extract(cxr.read_study("sample"), weights="random:0", size=64)
+    >>> run = cxr.fit_head("sample", embeddings, weighting="paper")
+    >>> run.kind, len(run.labels), run.random
+    ('logistic', 14, True)
+    >>> sorted(run.study().splits), run.predictions("test").shape[1]
+    (['test', 'train', 'val'], 14)
     """
 
     path: Path
-    info: Mapping[str, Any]
+    kind: str
+    labels: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    study_name: str
+    study_sha256: str
+    dims: tuple[int, ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+    unfitted: tuple[str, ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
+    validation: str = ""
+    class_weights: tuple[Mapping[str, Any], ...] = ()
+    decision: Decision = field(default_factory=Decision)
+    fitted_on: FittedOn = field(default_factory=FittedOn)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    converged: bool = True
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Open a run folder.
+        """Open a run folder, of this or an earlier format version.
 
         Parameters
         ----------
@@ -56,21 +166,43 @@ class Run:
             If `head.json` is damaged, foreign, or of a newer version.
         """
         path = Path(path)
-        file = path / "head.json"
+        if not path.exists() and path.name and _aside(path).exists():
+            _aside(path).rename(path)
+        file = path / FILE
         if not file.is_file():
-            raise NotFoundError(f"{path} is not a run: it has no head.json. `cxrfeat fit-head` makes runs.")
+            raise NotFoundError(f"{path} is not a run: it has no {FILE}. `cxrfeat fit-head` makes runs.")
         try:
-            info = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise HeadError(f"{file} is damaged: {error}.") from error
-        if not isinstance(info, dict) or info.get("format") != FORMAT:
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise HeadError(f"{file} was not written by cxrfeat: its format is not {FORMAT!r}.")
-        if info.get("format_version") != FORMAT_VERSION:
+        version = found.get("format_version")
+        if version not in _READERS:
             raise HeadError(
-                f"{file} has format version {info.get('format_version')}; this cxrfeat reads version {FORMAT_VERSION}. "
-                "Upgrade cxrfeat, or fit the head again."
+                f"{file} has format version {version}; this cxrfeat reads versions up to {VERSION}. Upgrade cxrfeat, "
+                "or fit the head again."
             )
-        return cls(path, info)
+        try:
+            return _typed(cls, {"path": path, **_READERS[version](found)}, "")
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise HeadError(f"{file} is damaged: {reason}. Fit the head again.") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `head.json`, its own hash aside."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "path"}
+        content["recipes"] = [json.loads(recipe.to_json()) for recipe in self.recipes]
+        content |= {key: asdict(getattr(self, key)) for key in ("options", "decision", "fitted_on")}
+        # To JSON and back: what is written is what will be read, tuples as lists among others.
+        found = json.dumps({"format": FORMAT, "format_version": VERSION, **content}, allow_nan=False)
+        return typing.cast(dict[str, Any], json.loads(found))
+
+    def save(self) -> None:
+        """Write `head.json`, atomically."""
+        found = self.to_dict()
+        found["sha256"] = _own_hash(found)
+        write_atomically(self.path / FILE, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def earlier(
@@ -87,21 +219,20 @@ class Run:
         study : Study
             With the labels and splits it would be fitted on.
         options : mapping, optional
-            Those of `fit_head` that it must have had.
+            Options of `fit_head` that it must have had.
 
         Returns
         -------
         Run or None
-            None where there is no finished run, or it is of another recipe, study or options.
+            None if there is no finished run, or it is of another recipe, study or options.
         """
-        if not (Path(path) / "head.json").is_file():
+        if not (Path(path) / FILE).is_file():
             return None
         run = cls.open(path)
         with EmbeddingFile.open(embeddings) as file:
             same = run.recipes == (file.recipe,)
-        before = run.info.get("options", {})
-        same = same and all(before.get(key) == value for key, value in (options or {}).items())
-        return run if same and run.info["study"]["sha256"] == study.sha256 else None
+        same = same and all(getattr(run.options, key) == value for key, value in (options or {}).items())
+        return run if same and run.study_sha256 == study.sha256 else None
 
     @property
     def name(self) -> str:
@@ -109,25 +240,10 @@ class Run:
         return self.path.resolve().name
 
     @property
-    def kind(self) -> str:
-        """The kind of head: `logistic`, `keras`, ..."""
-        return str(self.info["kind"])
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels, in the order of the head's outputs."""
-        return tuple(self.info["labels"])
-
-    @property
-    def recipes(self) -> tuple[Recipe, ...]:
-        """The recipes of the embeddings it was trained on; several when files were joined."""
-        return tuple(Recipe.from_json(json.dumps(recipe)) for recipe in self.info["recipes"])
-
-    @property
     def thresholds(self) -> dict[str, float]:
-        """Decision threshold of each label; NaN where none could be chosen."""
-        values = self.info.get("thresholds", {}).get("values", {})
-        return {label: float("nan") if values.get(label) is None else float(values[label]) for label in self.labels}
+        """Decision threshold of each label; NaN if none could be chosen."""
+        values = {label: self.decision.thresholds.get(label) for label in self.labels}
+        return {label: float("nan") if value is None else value for label, value in values.items()}
 
     @property
     def random(self) -> bool:
@@ -135,17 +251,58 @@ class Run:
         return any(recipe.random for recipe in self.recipes)
 
     def describe(self) -> str:
-        """A few words for titles and tables."""
+        """The head and its embeddings in one line, for titles and tables."""
         # A head that was trained on pass 0 has nothing of the augmented passes that its file may hold.
-        plain = self.info.get("options", {}).get("passes") == "0"
-        return f"{self.kind} head on " + " + ".join((r.pass0 if plain else r).describe() for r in self.recipes)
+        recipes = [recipe.pass0 if self.options.passes == "0" else recipe for recipe in self.recipes]
+        return f"{self.kind} head on " + " + ".join(recipe.describe() for recipe in recipes)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name}: {self.describe()}; study {self.study_name}, {len(self.labels)} labels>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "head": self.describe(),
+            "study": self.study_name,
+            "trained on": f"{self.fitted_on.images:,} images of {self.fitted_on.patients:,} patients",
+            "validation": self.validation,
+            "class weights": self.options.weighting,
+            "thresholds": f"{self.decision.rule}, on {self.decision.split or 'no split'}",
+            "converged": self.converged,
+            **({"RANDOM backbone weights": "no number of this run is a result"} if self.random else {}),
+        }
+        counts = {str(row.get("label")): row.get("positives") for row in self.class_weights}
+        rows = [
+            {"label": label, "positives in training": counts.get(label), "threshold": threshold}
+            for label, threshold in self.thresholds.items()
+        ]
+        return page(f"Run {self.name}", facts, rows)
+
+    def record(self, file: Path) -> None:
+        """Keep the hash of a file of this run that was written again; of any other file nothing is kept."""
+        if file.resolve().parent == self.path.resolve() and file.name in self.files:
+            typing.cast(dict[str, str], self.files)[file.name] = sha256(file)
+            self.save()
+
+    def check(self, *names: str) -> None:
+        """Raise a HeadError if a file was changed since the run was made; by default the head's own files.
+
+        A file that is not there is not checked: whoever reads it reports that.
+        """
+        for name in names or [name for name in self.files if name not in _TABLES]:
+            # Only names of this folder: a path that leads out of it would be someone else's file.
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise HeadError(f"{self.path / FILE} names a file {name!r} outside the run; it was not loaded.")
+            file, expected = self.path / name, self.files.get(name)
+            if expected is not None and file.is_file() and sha256(file) != expected:
+                raise HeadError(f"{file} was changed after the run was made; it was not loaded. Fit the head again.")
 
     def study(self) -> Study:
-        """The study it was trained on, with its labels in the head's order."""
-        return read_study_file(self.path / "study.csv", labels=self.labels, name=self.info["study"]["name"])
+        """Return the study it was trained on, with the splits used and its labels in the head's order."""
+        self.check("study.csv")
+        return read_study_file(self.path / "study.csv", labels=self.labels, name=self.study_name)
 
     def predictions(self, split: str | None = None) -> pd.DataFrame:
-        """Probabilities, float64, one column per label, indexed by `image_id`; of one split or of all.
+        """Return probabilities, float64, one column per label, indexed by `image_id`; of one split or of all.
 
         Parameters
         ----------
@@ -157,11 +314,12 @@ class Run:
         NotFoundError
             If there is no `predictions.csv`.
         HeadError
-            If it is no table of numbers, a label's column is missing, or the split has no rows.
+            If it is not a table of numbers, a label's column is missing, or the split has no rows.
         """
         file = self.path / "predictions.csv"
         if not file.is_file():
             raise NotFoundError(f"{file} is missing; `cxrfeat predict --run {self.path}` makes it.")
+        self.check("predictions.csv")
         table = read_csv(file, HeadError, dtype={"image_id": str, "split": str}, keep_default_na=True)
         missing = [c for c in ("image_id", "split", *self.labels) if c not in table.columns]
         if missing:
@@ -173,4 +331,118 @@ class Run:
         try:
             return table.set_index("image_id")[list(self.labels)].astype(float)
         except ValueError as error:
-            raise HeadError(f"{file} holds something else than probabilities: {error}. Predict again.") from error
+            raise HeadError(f"{file} contains values that are not probabilities: {error}. Predict again.") from error
+
+
+def draft_of(out: Path) -> Path:
+    """The folder beside a run in which a new one is written."""
+    return out.with_name(f".{out.name}.draft")
+
+
+def publish(draft: Path, out: Path) -> None:
+    """Put a complete run in the place of `out`; the run that was there stays until then.
+
+    A folder cannot be replaced in one step: the old one is moved aside first, and `Run.open` moves it back if it finds
+    that a process died between the two.
+    """
+    aside = _aside(out)
+    shutil.rmtree(aside, ignore_errors=True)
+    if out.exists():
+        out.rename(aside)
+    draft.rename(out)
+    sync_folder(out.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(out: Path) -> Path:
+    return out.with_name(f".{out.name}.old")
+
+
+def load_run(run: str | Path | Run | None = None) -> Run:
+    """Open a run.
+
+    Parameters
+    ----------
+    run : str, Path or Run, optional
+        The folder, or its name under `runs/`; by default the newest under `runs/`. A `Run` is returned as it is.
+
+    Returns
+    -------
+    Run
+        What `fit_head` returned when it made it.
+
+    Raises
+    ------
+    NotFoundError
+        If it is not there.
+    HeadError
+        If `head.json` is damaged, foreign, or of a newer version.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> embeddings = cxr.extract(cxr.read_study("sample"), weights="random:0", size=64)
+    >>> made = cxr.fit_head("sample", embeddings)
+    >>> cxr.load_run("sample-densenet121-logistic") == cxr.load_run() == made
+    True
+    """
+    return run if isinstance(run, Run) else Run.open(run_path(run))
+
+
+def _own_hash(found: Mapping[str, Any]) -> str:
+    """SHA-256 of the content of a `head.json`, its own hash aside."""
+    rest = {key: value for key, value in found.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _read_2(found: Mapping[str, Any]) -> dict[str, Any]:
+    if found.get("sha256") != _own_hash(found):
+        raise ValueError("it was changed after it was written")
+    return {key: value for key, value in found.items() if key not in ("format", "format_version", "sha256")}
+
+
+def _read_1(old: Mapping[str, Any]) -> dict[str, Any]:
+    """The first version, written until 2026: `validation` among the options, an ensemble's members at the top."""
+    options, decision = dict(old.get("options") or {}), dict(old.get("thresholds") or {})
+    keys, names = ("kind", "labels", "recipes"), {"method": "rule", "values": "thresholds"}
+    same = ("dims", "unfitted", "calibration", "fitted_on", "converged", "files", "versions", "created")
+    return {
+        **{key: old[key] for key in keys},
+        **{key: old[key] for key in same if key in old},
+        "study_name": old["study"]["name"],
+        "study_sha256": old["study"]["sha256"],
+        "state": {key: old[key] for key in ("members", "weights", "offset") if key in old},
+        "validation": options.pop("validation", ""),
+        "options": options,
+        "class_weights": old.get("weighting", []),
+        "decision": {names.get(key, key): value for key, value in decision.items()},
+        "notes": old.get("fit", {}),
+    }
+
+
+_READERS: dict[Any, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _read_1, 2: _read_2}
+
+
+def _typed(kind: Any, value: Any, place: str) -> Any:
+    """Build what a type hint declares from JSON; a TypeError names the place of a value of another type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any or (kind is Path and isinstance(value, Path)):
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None and type(None) in arguments else _typed(arguments[0], value, place)
+    if kind is Recipe and isinstance(value, Mapping):
+        return Recipe.from_json(json.dumps(value))
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        hints = typing.get_type_hints(kind)
+        if unknown := set(value) - set(hints):
+            raise TypeError(f"{place}{min(unknown)!r} is not known")
+        return typing.cast(Any, kind)(**{k: _typed(hints[k], v, f"{place}{k}.") for k, v in value.items()})
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(arguments[0], v, f"{place}{i}.") for i, v in enumerate(value))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: _typed(arguments[1], v, f"{place}{key}.") for key, v in value.items()}
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if kind in (str, int, bool) and type(value) is kind:
+        return value
+    raise TypeError(f"{place.rstrip('.')} is {str(value)[:60]!r}")

@@ -50,9 +50,9 @@ def test_four_embedding_files_serve_six_heads(done):
 def test_the_ways_and_arms_are_what_they_are_called(done):
     for way, activation in (("paper", "softmax"), ("right", "sigmoid")):
         for arm in ARMS:
-            options = run_of(done, way, arm).info["options"]
-            assert options["settings"]["activation"] == activation and options["weighting"] == "paper"
-            assert options["passes"] == ("all" if arm.endswith("augmented") else "0")
+            options = run_of(done, way, arm).options
+            assert options.settings["activation"] == activation and options.weighting == "paper"
+            assert options.passes == ("all" if arm.endswith("augmented") else "0")
     softmax = run_of(done, "paper", ARMS[0]).predictions().to_numpy()
     np.testing.assert_allclose(softmax.sum(axis=1), 1, atol=1e-6)
 

@@ -199,11 +199,10 @@ def unfair(run: Run, split: str) -> list[str]:
     A patient in two splits is not looked for here: `read_study` refuses such a study.
     """
     problems = []
-    fitted = list(run.info.get("fitted_on", {}).get("splits", []))
+    fitted = run.fitted_on.splits
     if split in fitted:
         problems.append(f"run {run.name!r} was fitted on split {split!r}: its patients were seen in training.")
-    chosen_on = (run.info.get("thresholds") or {}).get("split")
-    if chosen_on == split and split not in fitted:
+    if run.decision.split == split and split not in fitted:
         problems.append(f"the thresholds of run {run.name!r} were chosen on split {split!r} itself.")
     return problems
 
@@ -246,5 +245,5 @@ def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, 
 
 
 def _threshold_words(run: Run) -> str:
-    info = run.info.get("thresholds") or {}
-    return f"{info.get('method', 'stored')} on {info.get('split', 'an unknown split')}" if info else "none"
+    chosen = run.decision
+    return f"{chosen.rule or 'stored'} on {chosen.split or 'an unknown split'}" if chosen.thresholds else "none"

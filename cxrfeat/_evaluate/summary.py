@@ -134,7 +134,7 @@ def evaluate_run(
     """
     scored = scored_run(run, split, anyway)
     study = run.study()
-    fitted = [s for s in run.info.get("fitted_on", {}).get("splits", []) if s in study.splits]
+    fitted = [s for s in run.fitted_on.splits if s in study.splits]
     return evaluate(scored, by, replicates, seed, study.split(*fitted) if fitted else None, progress)
 
 

@@ -157,7 +157,7 @@ class Explainer:
         """
         own = self.head.logits(clean.embedding)
         graph = np.where(np.isnan(own), np.nan, clean.logits)
-        if _softmax(self.head):
+        if self.head.softmax:
             own, graph = (z - np.nanmean(z, axis=1, keepdims=True) for z in (own, graph))
         difference = np.abs(graph - own)
         allowed = 1e-3 * np.maximum(1.0, np.abs(own))
@@ -204,7 +204,7 @@ def open_method(
     """
     if method not in METHODS:
         raise ExplainError(f"unknown `method` {method!r}; choose {', '.join(METHODS)}.")
-    linear, network = head.linear, getattr(head, "network", getattr(head, "model", None))  # until heads declare it
+    linear, network = head.linear, head.network
     if linear is None and network is None:
         raise ExplainError(
             f"the {run.kind} head of run {run.name} has no gradient, so it has no maps. Linear heads (such as "
@@ -222,7 +222,7 @@ def open_method(
             for recipe, weights in zip(run.recipes, found, strict=True)
         ]
         coef, intercept = linear
-        if _softmax(head):
+        if head.softmax:
             coef, intercept = coef - np.nanmean(coef, axis=0), intercept - np.nanmean(intercept)
         return ClosedForm(engines, coef, intercept)
     from cxrfeat._backbones.graph import keras_graph
@@ -234,7 +234,7 @@ def open_method(
     ]
     name = "gradcam" if method == "auto" else method
     join = dense(*linear) if linear is not None else flat(network)
-    return Gradients(name, graphs, join, score_of(what(head, name), _softmax(head), head.fitted))
+    return Gradients(name, graphs, join, score_of(what(head, name), head.softmax, head.fitted))
 
 
 def what(head: Head, method: str) -> str:
@@ -243,11 +243,7 @@ def what(head: Head, method: str) -> str:
     The paper differentiates the network's output. One vector added to the weights of every label changes no probability
     of a softmax head, and every map of its logits: less their mean over the labels, logits and maps are determined.
     """
-    return PROBABILITY if method == "paper" else CENTRED if _softmax(head) else LOGIT
-
-
-def _softmax(head: Head) -> bool:
-    return getattr(head, "softmax", False)  # until heads declare it
+    return PROBABILITY if method == "paper" else CENTRED if head.softmax else LOGIT
 
 
 def open_run(run: Run | str | Path | None) -> Run:

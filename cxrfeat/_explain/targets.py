@@ -258,7 +258,7 @@ def _from_study(run: Run, study: Study, image_ids: Sequence[str], boxes: pd.Data
 def _predicted(run: Run) -> pd.DataFrame:
     """The cached probabilities that the full graph must give again."""
     none = pd.DataFrame(columns=list(run.labels))
-    if run.info.get("options", {}).get("tta"):  # a mean over augmented passes belongs to no single image
+    if run.options.tta:  # a mean over augmented passes belongs to no single image
         return none
     try:
         return run.predictions()

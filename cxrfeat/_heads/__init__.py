@@ -5,28 +5,25 @@ Names are imported when they are first used, so that a logistic head waits for n
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader as _lazy
 
 if TYPE_CHECKING:
-    from cxrfeat._heads.files import load_head
-    from cxrfeat._heads.fit import fit_head
-    from cxrfeat._heads.head import Head
-    from cxrfeat._heads.logistic import MultiLabelLogistic
-    from cxrfeat._heads.prediction import predict
+    from cxrfeat._heads.base import Head
+    from cxrfeat._heads.fit import fit_head, resumable
+    from cxrfeat._heads.prediction import load_head, predict, prediction_table, write_predictions
+    from cxrfeat._heads.solver.estimator import MultiLabelLogistic
 
 _HOME = {
-    "fit_head": "fit",
-    "load_head": "files",
-    "predict": "prediction",
-    "Head": "head",
-    "MultiLabelLogistic": "logistic",
+    "base": ["Head"],
+    "fit": ["fit_head", "resumable"],
+    "prediction": ["load_head", "predict", "prediction_table", "write_predictions"],
+    "solver.estimator": ["MultiLabelLogistic"],
 }
 
-__all__ = ["Head", "MultiLabelLogistic", "fit_head", "load_head", "predict"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__all__ = [
+    "Head", "MultiLabelLogistic", "fit_head", "load_head", "predict", "prediction_table", "resumable",
+    "write_predictions",
+]  # fmt: skip
+__getattr__, __dir__, _ = _lazy.attach(__name__, submod_attrs=_HOME)

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.sigmoid import CLIP, sigmoid
+from cxrfeat._heads.registry import CALIBRATIONS
+from cxrfeat._heads.solver.rows import sigmoid
 from cxrfeat.errors import HeadError
 
-METHODS = ("none", "platt", "isotonic", "temperature")
 FEWEST = 10
+# A forest says 0 and 1; beyond these bounds a probability says no more than that, and its logit would be infinite.
+CLIP = 1e-7
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,6 +126,12 @@ class Calibration:
         return calibration
 
 
+def logit(p: npt.NDArray[Any]) -> Floats:
+    """log(p / (1 - p)), float64, with `p` kept within [1e-7, 1 - 1e-7]."""
+    p = np.clip(np.asarray(p, dtype=np.float64), CLIP, 1 - CLIP)
+    return np.log(p) - np.log1p(-p)
+
+
 def calibrate(
     y: Floats, logits: Floats, method: str, split: str, log_weight_ratio: npt.NDArray[np.float64] | None = None
 ) -> Calibration:
@@ -148,8 +156,8 @@ def calibrate(
     HeadError
         If the method is unknown.
     """
-    if method not in METHODS:
-        raise HeadError(f"unknown calibration {method!r}; choose one of {', '.join(METHODS)}.")
+    if method not in CALIBRATIONS:
+        raise HeadError(f"unknown calibration {method!r}; choose one of {', '.join(CALIBRATIONS)}.")
     labels = y.shape[1]
     if method == "none":
         return Calibration.none(labels)

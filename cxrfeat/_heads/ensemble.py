@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.head import Floats, Head
-from cxrfeat._heads.rows import MatrixRows
-from cxrfeat._heads.solver import solve
+from cxrfeat._heads.base import Fitted, Floats, Head
+from cxrfeat._heads.registry import ENSEMBLES, head_class
+from cxrfeat._heads.solver.path import solve
+from cxrfeat._heads.solver.rows import MatrixRows
 from cxrfeat.errors import HeadError
-
-METHODS = ("mean", "stacked")
 
 
 class EnsembleHead(Head):
@@ -70,6 +69,7 @@ class EnsembleHead(Head):
                     "labels": list(member.labels),
                     "columns": list(place),
                     "unfitted": [n for n, there in zip(member.labels, member.fitted, strict=True) if not there],
+                    "state": member.describe(),
                 }
                 for member, place in zip(self.members, self.places, strict=True)
             ],
@@ -87,19 +87,26 @@ class EnsembleHead(Head):
         return names
 
     @classmethod
-    def load(cls, folder: Path, info: Mapping[str, Any]) -> EnsembleHead:
-        """Read every member by its own kind's rules."""
-        from cxrfeat._heads.files import load_from
+    def fit(cls, task: Any, settings: Any, **options: Any) -> Fitted:
+        """Raise: an ensemble is joined of fitted heads."""
+        raise HeadError("an ensemble is made with `ensemble`, of several heads.")
 
+    @classmethod
+    def load(cls, folder: Path, labels: tuple[str, ...], state: Mapping[str, Any]) -> EnsembleHead:
+        """Read every member by its own kind's rules."""
         try:
-            found = list(info["members"])
-            weights, offset = np.array(info["weights"], dtype=float), np.array(info["offset"], dtype=float)
-            places = [(int(m["columns"][0]), int(m["columns"][1])) for m in found]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            found = [(str(m["kind"]), tuple(map(str, m["labels"])), m.get("state", {})) for m in state["members"]]
+            unfitted = [set(m["unfitted"]) for m in state["members"]]
+            places = [(int(m["columns"][0]), int(m["columns"][1])) for m in state["members"]]
+            weights, offset = (np.array(state[key], dtype=float) for key in ("weights", "offset"))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise HeadError(f"{folder / 'head.json'} describes no ensemble ({error!r}); fit it again.") from error
-        if any(m.get("kind") == cls.kind for m in found) or weights.shape != (len(found), len(info["labels"])):
-            raise HeadError(f"{folder / 'head.json'} describes no ensemble of plain heads; fit it again.")
-        members = [load_from(folder / f"member-{number}", m) for number, m in enumerate(found)]
+        if weights.shape != (len(found), len(labels)) or any(names != labels for _, names, _ in found):
+            raise HeadError(f"{folder / 'head.json'} describes no ensemble of heads of these labels; fit it again.")
+        members = []
+        for number, (kind, names, own) in enumerate(found):
+            members.append(head_class(kind).load(folder / f"member-{number}", names, own))
+            members[-1].fitted = np.array([name not in unfitted[number] for name in names])
         return cls(members, places, weights, offset)
 
 
@@ -132,7 +139,7 @@ def join(
     if method == "mean":
         return EnsembleHead(members, places, weights, offset)
     if method != "stacked" or held_out is None or y is None or weight is None:
-        raise HeadError(f"unknown ensemble {method!r}; choose one of {', '.join(METHODS)}.")
+        raise HeadError(f"unknown ensemble {method!r}; choose one of {', '.join(ENSEMBLES)}.")
     for k in range(labels):
         known = ~np.isnan(y[:, k]) & ~np.isnan(held_out[:, :, k]).any(axis=1)
         if not (members[0].fitted[k] and 0 < y[known, k].sum() < known.sum()):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._files import atomic_path
-from cxrfeat._heads.head import Floats, Head
+from cxrfeat._heads.base import Floats, Head
+from cxrfeat._heads.calibration import logit
 from cxrfeat._heads.linear import read_arrays
-from cxrfeat._heads.sigmoid import logit
 from cxrfeat.errors import HeadError, NotFoundError
 
 FILE, SCALER = "head.skops", "scaler.npz"
@@ -45,34 +45,16 @@ TRUSTED = (
 class EstimatorHead(Head):
     """One estimator for all labels, or one a label.
 
-    Parameters
-    ----------
-    labels : tuple of str
-        The labels.
-    models : list
-        Fitted classifiers: as many as `places`, or a single one for all of them.
-    places : tuple of int
-        The labels that were fitted, in the models' order.
-    mean, scale : numpy.ndarray
-        What features are standardised by, (dim,); 0 and 1 where they are not.
-    kind : str
-        Kind of head.
+    `models` are fitted classifiers: as many as `places`, the labels that were fitted, or one for all of them. Features
+    are standardised by `mean` and `scale`, (dim,); 0 and 1 if they are not.
     """
 
-    kind = "estimator"
-
     def __init__(
-        self,
-        labels: tuple[str, ...],
-        models: list[Any],
-        places: tuple[int, ...],
-        mean: Floats,
-        scale: Floats,
-        kind: str,
+        self, labels: tuple[str, ...], models: list[Any], places: tuple[int, ...], mean: Floats, scale: Floats
     ) -> None:
         super().__init__(labels, len(mean))
-        self.kind = kind  # type: ignore[misc]  # one class serves all of scikit-learn's kinds
         self.models, self.places, self.mean, self.scale = models, places, mean, scale
+        self.fitted = np.isin(np.arange(len(labels)), places)
 
     def _logits(self, x: npt.NDArray[np.float32]) -> Floats:
         out = np.full((len(x), len(self.labels)), np.nan)
@@ -93,15 +75,15 @@ class EstimatorHead(Head):
             skops.io.dump(self.models, part, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
             if strange := _strange(part):
                 raise HeadError(
-                    f"head {self.kind!r} is made of types that could not be loaded again ({', '.join(strange[:3])}); "
-                    "the run was not written. Use another class."
+                    f"head {self.kind!r} has types that could not be loaded again ({', '.join(strange[:3])}); the run "
+                    "was not written. Use another class."
                 )
         with atomic_path(folder / SCALER) as part:
             np.savez(part, mean=self.mean, scale=self.scale, places=np.array(self.places))
         return [FILE, SCALER]
 
     @classmethod
-    def load(cls, folder: Path, info: Mapping[str, Any]) -> EstimatorHead:
+    def load(cls, folder: Path, labels: tuple[str, ...], state: Mapping[str, Any]) -> Self:
         """Read `head.skops` after asking skops which types it holds.
 
         Only types that skops trusts by itself and those of `TRUSTED` are built.
@@ -115,18 +97,18 @@ class EstimatorHead(Head):
         try:
             strange = _strange(path)
             models = None if strange else skops.io.load(path, trusted=list(TRUSTED))
-        except Exception as error:  # skops raises whatever the archive's content makes it stumble over
+        except Exception as error:  # skops raises anything for content that it does not expect
             raise HeadError(f"{path} is not a head saved by skops ({error}); it was not loaded.") from error
         if strange:
             raise HeadError(
-                f"{path} holds types that are not trusted ({', '.join(strange[:3])}); it was not loaded. Fit the head "
+                f"{path} has types that are not trusted ({', '.join(strange[:3])}); it was not loaded. Fit the head "
                 "again with one of scikit-learn's own classes."
             )
         places = tuple(int(k) for k in arrays["places"])
         if not isinstance(models, list) or len(models) not in (1, len(places)):
-            raise HeadError(f"{path} holds no list of estimators for {len(places)} labels; fit the head again.")
+            raise HeadError(f"{path} has no list of estimators for {len(places)} labels; fit the head again.")
         mean, scale = (arrays[name].astype(np.float64) for name in ("mean", "scale"))
-        return cls(tuple(info["labels"]), models, places, mean, scale, str(info["kind"]))
+        return cls(labels, models, places, mean, scale)
 
 
 def _strange(path: Path) -> list[str]:
@@ -137,13 +119,13 @@ def _strange(path: Path) -> list[str]:
 
 
 def _single(model: Any, x: npt.NDArray[np.float32]) -> Floats:
-    """Logits of the positive class: the decision function where it is one, else those of the probability."""
+    """Logits of the positive class: those of the probability if there is one, else the decision function."""
     if hasattr(model, "predict_proba"):
         p = model.predict_proba(x)
         return logit(p[:, list(model.classes_).index(1)])
     if hasattr(model, "decision_function"):
         return np.asarray(model.decision_function(x), dtype=np.float64)
-    raise HeadError(f"{type(model).__name__} gives neither probabilities nor a decision function; choose another head.")
+    raise HeadError(f"{type(model).__name__} has neither probabilities nor a decision function; choose another head.")
 
 
 def _joint(model: Any, x: npt.NDArray[np.float32]) -> Floats:

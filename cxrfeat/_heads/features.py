@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._heads.rows import FileRows, MatrixRows, Rows
+from cxrfeat._heads.solver import rows as solver_rows
+from cxrfeat._heads.solver.rows import MatrixRows, Rows
+from cxrfeat._project import embedding_path
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import Study
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
 
 
+def paths_of(embeddings: Any, study: Study) -> list[Path]:
+    """Paths of embedding files given as paths or as objects with a `path`, one or several; by default the newest."""
+    if embeddings is None or (isinstance(embeddings, list | tuple) and not embeddings):
+        return [embedding_path(None, study)]
+    given = list(embeddings) if isinstance(embeddings, list | tuple) else [embeddings]
+    return [Path(getattr(one, "path", one)) for one in given]
+
+
 class Features:
-    """One or more embedding files as one: their embeddings stand side by side. A context manager.
+    """One or more embedding files as one: their embeddings are joined side by side. A context manager.
 
     Parameters
     ----------
@@ -57,7 +68,7 @@ class Features:
 
     @property
     def passes(self) -> tuple[int, ...]:
-        """The renderings that every file has: 0, and 1.. where augmented."""
+        """The passes that every file has: 0, and 1.. if augmented."""
         return tuple(range(min(file.passes for file in self.files)))
 
     def only(self, number: int) -> Features:
@@ -114,10 +125,9 @@ class Features:
 
     def matrix(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:
         """Joined embeddings, float32 (passes * n, dim): all images of one pass, then of the next."""
-        shape = (len(passes), len(image_ids), self.dim)
         if len(self.files) == 1:
             return self.files[0].read(image_ids, tuple(passes)).reshape(-1, self.dim)
-        out, start = np.empty(shape, dtype=np.float32), 0
+        out, start = np.empty((len(passes), len(image_ids), self.dim), dtype=np.float32), 0
         for file in self.files:
             out[:, :, start : start + file.dim] = file.read(image_ids, tuple(passes))
             start += file.dim
@@ -129,3 +139,49 @@ class Features:
             # A quarter for what is being read, the rest for what the head keeps of it.
             return FileRows(self.files, image_ids, passes, memory // 4)
         return MatrixRows(self.matrix(image_ids, passes), len(image_ids))
+
+
+class FileRows:
+    """Rows read from embedding files at every sweep, for a matrix that does not fit into memory.
+
+    The rows of one pass follow those of the pass before; `memory` bytes are read at once, rounded to whole blocks, at
+    least one.
+    """
+
+    def __init__(
+        self, files: Sequence[EmbeddingFile], image_ids: npt.NDArray[np.str_], passes: Sequence[int], memory: int
+    ) -> None:
+        self.files, self.image_ids, self.passes = list(files), image_ids, tuple(passes)
+        self.dim = sum(file.dim for file in files)
+        self.block = solver_rows.BLOCK
+        self.batch = self.block * max(1, memory // (self.block * self.dim * 4))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return len(self.passes) * len(self.image_ids), self.dim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Always float32."""
+        return np.dtype(np.float32)
+
+    def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        """Every block once, read anew."""
+        for number, one in enumerate(self.passes):
+            base = number * len(self.image_ids)
+            readers = [file.batches(self.image_ids, (one,), self.batch) for file in self.files]
+            for parts in zip(*readers, strict=True):
+                start = base + parts[0][0].start
+                joined = [part[1][0] for part in parts]
+                x = joined[0] if len(joined) == 1 else np.concatenate(joined, axis=1)
+                for at in range(0, len(x), self.block):
+                    yield slice(start + at, start + min(at + self.block, len(x))), x[at : at + self.block]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Copy some rows, in one sweep."""
+        out = np.empty((len(rows), self.dim), dtype=np.float32)
+        for place, x in self.blocks():
+            first, last = np.searchsorted(rows, (place.start, place.stop))
+            out[first:last] = x[rows[first:last] - place.start]
+        return out

@@ -3,126 +3,116 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cxrfeat._heads import calibration, kinds, thresholds
-from cxrfeat._heads.ensemble import METHODS, join
-from cxrfeat._heads.features import Features
-from cxrfeat._heads.files import prediction_table, save_run
-from cxrfeat._heads.head import Head
-from cxrfeat._heads.prediction import raw_logits
-from cxrfeat._heads.task import Fitted, Task
+from cxrfeat._datasets import read_study
+from cxrfeat._files import sha256, write_atomically
+from cxrfeat._heads import thresholds
+from cxrfeat._heads.base import Fitted, Head, Task
+from cxrfeat._heads.calibration import calibrate
+from cxrfeat._heads.ensemble import join
+from cxrfeat._heads.features import Features, paths_of
+from cxrfeat._heads.prediction import prediction_table, raw_logits, write_predictions
+from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRESETS, WEIGHTINGS, head_class
+from cxrfeat._heads.splits import Splits, resolve_splits
 from cxrfeat._heads.thresholds import Rule
-from cxrfeat._heads.validation import Sides, settle
 from cxrfeat._heads.weighting import Weighting, weigh
 from cxrfeat._progress import Progress, silent
-from cxrfeat._run import Run
+from cxrfeat._project import RUNS, study_path
+from cxrfeat._recipe import Recipe
+from cxrfeat._run import Decision, FittedOn, Options, Run, draft_of, publish
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError
+
+_log = logging.getLogger(__name__)
 
 PACKAGES = ("cxrfeat", "numpy", "scikit-learn", "keras", "tensorflow", "skops")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Everything about a fit but its data; the defaults are those of the command line.
-
-    Attributes
-    ----------
-    heads : tuple of str
-        Kind of head, or several for an ensemble.
-    settings : mapping
-        Settings of the head; in an ensemble of several kinds, `kind.key` goes to one of them.
-    ensemble : str
-        `mean` or `stacked`: one head for each file and kind, joined; empty: one head on the files side by side.
-    search : bool
-        Choose settings by cross-validation on train.
-    grid : mapping
-        Values for the search; empty: those of `search.GRIDS`.
-    weighting : str
-        Scheme of class weights.
-    passes : str
-        `all`: train on every rendering; `0`: on the unaugmented one alone.
-    tta : bool
-        Predict by the mean of the logits over all renderings instead of pass 0.
-    calibration : str
-        Method of calibration.
-    threshold : str
-        Rule of thresholds.
-    seed : int
-        Of everything drawn.
-    """
-
-    heads: tuple[str, ...] = ("logistic",)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    ensemble: str = ""
-    search: bool = False
-    grid: Mapping[str, Any] = field(default_factory=dict)
-    weighting: str = "none"
-    passes: str = "all"
-    tta: bool = False
-    calibration: str = "platt"
-    threshold: str = "youden"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.passes not in ("all", "0"):
-            raise HeadError(f"passes {self.passes!r} is neither 'all' nor '0'.")
-        Rule.parse(self.threshold)
-        if self.ensemble not in ("", *METHODS):
-            raise HeadError(f"unknown ensemble {self.ensemble!r}; choose one of {', '.join(METHODS)}.")
-        if len(self.heads) > 1 and not self.ensemble:
-            raise HeadError(f"{len(self.heads)} heads make one run as an ensemble only; add --ensemble.")
-
-
 def fit_head(
-    study: Study,
-    embedding_files: str | Path | Sequence[str | Path],
-    head: str | Sequence[str] = "logistic",
+    study: Study | str | Path | None = None,
+    embeddings: Any = None,
+    head: str | Sequence[str] | None = None,
     *,
-    out: str | Path,
-    memory: int | None = None,
-    resume: bool = False,
+    preset: str | None = None,
+    labels: Iterable[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    weighting: str | None = None,
+    passes: str = "all",
+    tta: bool = False,
+    calibration: str | None = None,
+    threshold: str = "youden",
+    ensemble: str | None = None,
+    search: bool = False,
+    grid: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    memory: int | None = None,
     progress: Progress = silent,
-    tell: Callable[[Weighting], None] = lambda weighting: None,
-    **options: Any,
 ) -> Run:
     """Fit a head on the training split, tune it on validation, and write a run folder.
 
-    Calibration and thresholds are learnt on validation (carved from train by patient where the study has none) and
-    never on test. Augmented passes are extra training rows; validation and test are pass 0, or with `tta` the mean
-    over passes.
+    Calibration and thresholds are learnt on validation (carved from train by patient if the study has none) and never
+    on test. Augmented passes are extra training rows; validation and test are predicted from pass 0, or with `tta` from
+    the mean over passes.
 
     Parameters
     ----------
-    study : Study
-        Labels and splits.
-    embedding_files : path or sequence of paths
-        Embeddings of the study's images; several are joined side by side.
-    head : str or sequence of str
-        Kind of head.
-    out : path
-        The run folder.
-    memory : int, optional
-        Bytes the embeddings may take; more are read from the files at every sweep (logistic head only).
-    resume : bool
-        Go on from the checkpoint of an interrupted Keras head in `out`.
+    study : Study, path or str, optional
+        Labels and splits; a name is looked up under `studies/`. By default that of the newest embeddings.
+    embeddings : path, EmbeddingFile, Extraction, or several of them, optional
+        Embeddings of the study's images; several are joined side by side. By default the study's newest.
+    head : str or sequence of str, optional
+        Kind of head: `logistic` (default), `keras`, `svm`, `lda`, `mlp`, `random-forest`, `hist-gradient-boosting`,
+        `knn`, one that another package declares, or `module:Class` of a scikit-learn classifier. Several need
+        `ensemble`.
+    preset : {"paper"}, optional
+        Head, weighting and calibration of the reference paper: a Keras head with softmax, weighted, not calibrated.
+    labels : iterable of str
+        Fit these labels only; by default all.
+    settings : mapping, optional
+        Settings of the head; in an ensemble of several kinds, `kind.key` applies to one of them.
+    weighting : {"none", "paper", "balanced", "effective-number"}, optional
+        Scheme of class weights; none by default.
+    passes : {"all", "0"}
+        Train on every pass, or on the unaugmented one alone.
+    tta : bool
+        Predict by the mean of the logits over all passes instead of pass 0.
+    calibration : {"platt", "isotonic", "temperature", "none"}, optional
+        Platt scaling by default.
+    threshold : str
+        Rule of the decision thresholds: `youden`, `f1`, `sensitivity=0.9`, `precision=0.5` or a probability.
+    ensemble : {"mean", "stacked"}, optional
+        Fit one head for each file and kind, and join them; by default one head on the files side by side.
+    search : bool
+        Choose settings by cross-validation on train, whole patients in a fold.
+    grid : mapping of str to sequence, optional
+        Values to search, instead of those that the head declares; implies `search`.
+    seed : int
+        Seed of every random draw.
+    out : path, optional
+        The run folder; by default a new one under `runs/`: `<study>-<backbone>-<head>[-weighted][-n]`.
     overwrite : bool
-        Replace the run that is in `out`.
+        Replace the run in `out`; it stays as it is until the new one is complete.
+    resume : bool
+        Continue the interrupted fit of a Keras head in `out`.
+    memory : int, optional
+        Bytes that the embeddings may take; more are read from the files at every sweep (logistic head only).
     progress : Progress
-        Told of epochs, labels or steps.
-    tell : callable
-        Given the class weights before anything is fitted.
-    **options
-        Fields of `Plan`.
+        Called with the epochs, labels or steps done.
 
     Returns
     -------
@@ -132,64 +122,156 @@ def fit_head(
     Raises
     ------
     HeadError, StudyError, LeakageError, EmbeddingFileError
-        If it cannot be done as asked; nothing is left at `out/head.json` then.
+        If it cannot be done as asked; an earlier run in `out` is left as it is then.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> embeddings = cxr.extract(cxr.read_study("sample"), weights="random:0", size=64)
+    >>> run = cxr.fit_head("sample", embeddings, weighting="paper", settings={"C": 0.01})
+    >>> run.name, run.converged
+    ('sample-densenet121-logistic-weighted', True)
+    >>> run.predictions("test").shape
+    (12, 14)
     """
-    plan = Plan(heads=(head,) if isinstance(head, str) else tuple(head), **options)
-    paths = [embedding_files] if isinstance(embedding_files, str | Path) else list(embedding_files)
-    out = Path(out)
-    if (out / "head.json").exists() and not (overwrite or resume):
-        raise HeadError(f"{out} holds a run already; name another folder, or replace it with --overwrite.")
-    with Features(paths) as features:
-        sides = settle(features.usable(study), plan.seed)
-        out.mkdir(parents=True, exist_ok=True)
-        if plan.ensemble:
-            fitted, weighting = _fit_members(features, sides, plan, memory, progress)
-        else:
-            task = prepare(features, sides, plan, memory, out, plan.heads[0])
-            tell(task.weighting)
-            fitted, weighting = _fit_one(plan.heads[0], task, plan, resume, progress), task.weighting
-        return _finish(features, sides, plan, weighting, fitted, study, out, memory)
+    heads = (head,) if isinstance(head, str) else tuple(head or ())
+    chosen = _with_preset(preset, {"heads": heads, "weighting": weighting, "calibration": calibration})
+    options = Options(
+        heads=chosen["heads"] or ("logistic",),
+        settings={**chosen.get("settings", {}), **(settings or {})},
+        ensemble=ensemble or "",
+        search=search or bool(grid),
+        grid=dict(grid or {}),
+        weighting=chosen["weighting"] or "none",
+        passes=passes,
+        tta=tta,
+        calibration=chosen["calibration"] or "platt",
+        threshold=threshold,
+        seed=seed,
+    )
+    _check(options, resume)
+    study = read_study(study or study_path(embedded=True), labels=labels)
+    with Features(paths_of(embeddings, study)) as features:
+        folder = Path(out) if out else default_folder(study.name, features.recipes, options)
+        splits = resolve_splits(features.usable(study), seed)
+        with _draft(folder, overwrite, resume) as draft:
+            fitted, weighting_used = _fit(features, splits, options, memory, draft, resume, progress)
+            _write(draft, features, splits, options, weighting_used, fitted, study, memory)
+    return Run.open(folder)
 
 
-def _fit_one(kind: str, task: Task, plan: Plan, resume: bool, progress: Progress) -> Fitted:
+def _with_preset(preset: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Options with those of a preset; a HeadError for one that contradicts it."""
+    if preset is None:
+        return given
+    if preset not in PRESETS:
+        raise HeadError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+    for name, value in given.items():
+        if value and value != PRESETS[preset][name]:
+            raise HeadError(f"preset {preset!r} decides {name}; leave it out, or leave out `preset`.")
+    return PRESETS[preset]
+
+
+def _check(options: Options, resume: bool) -> None:
+    """Raise a HeadError for options that are wrong whatever the data."""
+    allowed = {
+        "weighting": (options.weighting, WEIGHTINGS),
+        "calibration": (options.calibration, CALIBRATIONS),
+        "passes": (options.passes, PASSES),
+        "ensemble": (options.ensemble, ("", *ENSEMBLES)),
+    }
+    for name, (value, choices) in allowed.items():
+        if value not in choices:
+            raise HeadError(f"unknown {name} {value!r}; choose one of {', '.join(filter(None, choices))}.")
+    if isinstance(options.seed, bool) or not isinstance(options.seed, int) or not 0 <= options.seed < 2**32:
+        raise HeadError(f"`seed` must be a whole number from 0 to {2**32 - 1}, not {options.seed!r}.")
+    Rule.parse(options.threshold)
+    if len(options.heads) > 1 and not options.ensemble:
+        raise HeadError(f"{len(options.heads)} heads make one run only as an ensemble; add `ensemble`.")
+    for kind in options.heads:
+        declared = head_class(kind)
+        declared.settings(settings_of(options.settings, kind))
+        if options.weighting != "none" and not declared.takes_weights:
+            able = ", ".join(name for name in HEADS.names if HEADS[name].takes_weights)
+            raise HeadError(f"head {kind!r} takes no sample weights, so it cannot be class-weighted; use {able}.")
+        if resume and (options.ensemble or not declared.resumes):
+            raise HeadError(f"a {kind} head writes no checkpoints, so it cannot be resumed; leave `resume` out.")
+
+
+def _fit(
+    features: Features,
+    splits: Splits,
+    options: Options,
+    memory: int | None,
+    out: Path,
+    resume: bool,
+    progress: Progress,
+) -> tuple[Fitted, Weighting]:
+    """Fit one head on the files side by side; for an ensemble, one for each file and kind, and join them."""
+    if not options.ensemble:
+        kind = options.heads[0]
+        task = prepare(features, splits, options, memory, out, kind)
+        return _fit_one(kind, task, options, resume, progress), task.weighting
+    members: list[Fitted] = []
+    places: list[tuple[int, int]] = []
+    held_out, start = [], 0
+    for number, dim in enumerate(features.dims):
+        for kind in options.heads:
+            task = prepare(features.only(number), splits, options, memory, None, kind)
+            members.append(_fit_one(kind, task, options, False, progress))
+            places.append((start, start + dim))
+            if options.ensemble == "stacked":
+                from cxrfeat._heads.search import out_of_fold
+
+                held_out.append(out_of_fold(head_class(kind), task, settings_of(options.settings, kind)))
+        start += dim
+    y, weights = task.y[: task.images], task.weights[: task.images]
+    stacked = np.stack(held_out, axis=1) if held_out else None
+    head = join([m.head for m in members], places, options.ensemble, stacked, y, weights)
+    notes = {"members": [dict(m.notes) for m in members]}
+    return Fitted(head, all(m.converged for m in members), None, notes), task.weighting
+
+
+def prepare(
+    features: Features, splits: Splits, options: Options, memory: int | None, out: Path | None, kind: str
+) -> Task:
+    """Join training labels to training rows: all images of one pass, then of the next."""
+    train = features.in_file_order(splits.train)
+    passes = _passes(features, options)
+    weighting = weigh(train.y, train.labels, options.weighting)
+    if not weighting.fittable.any():
+        raise HeadError(f"no label of study {train.name!r} has both positives and negatives in train; nothing to fit.")
+    held = None
+    if splits.validation is not None and head_class(kind).needs_validation:
+        held = (features.matrix(splits.validation.ids), splits.validation.y)
+    return Task(
+        rows=features.rows(train.ids, passes, memory),
+        y=np.tile(train.y, (len(passes), 1)),
+        groups=np.tile(train.patients, len(passes)),
+        weighting=weighting,
+        images=len(train),
+        seed=options.seed,
+        validation=held,
+        folder=out,
+    )
+
+
+def _fit_one(kind: str, task: Task, options: Options, resume: bool, progress: Progress) -> Fitted:
     """Fit a head, with settings searched for if asked."""
-    settings = settings_of(plan.settings, kind)
+    declared, settings = head_class(kind), settings_of(options.settings, kind)
     table = None
-    if plan.search:
+    if options.search:
         # Imported here: scoring needs scipy.stats, which takes as long to import as a small head to fit.
         from cxrfeat._heads.search import search
 
-        settings, table = search(kind, task, settings, plan.grid, progress=progress)
-    fitted = kinds.fit(kind, task, settings, resume=resume, progress=progress)
+        settings, table = search(declared, task, settings, options.grid, progress=progress)
+    found = declared.fit(task, declared.settings(settings), resume=resume, progress=progress)
+    fitted = Fitted(found) if isinstance(found, Head) else found
     fitted.head.fitted = task.weighting.fittable
     if table is None:
         return fitted
     notes = {**fitted.notes, "search": json.loads(table.to_json(orient="records", double_precision=6))}
     return replace(fitted, notes=notes)
-
-
-def _fit_members(
-    features: Features, sides: Sides, plan: Plan, memory: int | None, progress: Progress
-) -> tuple[Fitted, Weighting]:
-    """One head for each file and kind, joined."""
-    members: list[Fitted] = []
-    places: list[tuple[int, int]] = []
-    held_out, start = [], 0
-    for number, dim in enumerate(features.dims):
-        for kind in plan.heads:
-            task = prepare(features.only(number), sides, plan, memory, None, kind)
-            members.append(_fit_one(kind, task, plan, False, progress))
-            places.append((start, start + dim))
-            if plan.ensemble == "stacked":
-                from cxrfeat._heads.search import out_of_fold
-
-                held_out.append(out_of_fold(kind, task, settings_of(plan.settings, kind)))
-        start += dim
-    y, weights = task.y[: task.images], task.weights[: task.images]
-    stacked = np.stack(held_out, axis=1) if held_out else None
-    head = join([m.head for m in members], places, plan.ensemble, stacked, y, weights)
-    notes = {"members": [dict(m.notes) for m in members]}
-    return Fitted(head, all(m.converged for m in members), None, notes), task.weighting
 
 
 def settings_of(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -199,85 +281,114 @@ def settings_of(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**plain, **own}
 
 
-def prepare(features: Features, sides: Sides, plan: Plan, memory: int | None, out: Path | None, kind: str) -> Task:
-    """Join training labels to training rows: all images of one pass, then of the next."""
-    train = features.in_file_order(sides.train)
-    passes = features.passes if plan.passes == "all" else (0,)
-    weighting = weigh(train.y, train.labels, plan.weighting)
-    if not weighting.fittable.any():
-        raise HeadError(f"no label of study {train.name!r} has both positives and negatives in train; nothing to fit.")
-    held = None
-    if sides.validation is not None and kind == "keras":
-        held = (features.matrix(sides.validation.ids), sides.validation.y)
-    return Task(
-        rows=features.rows(train.ids, passes, memory),
-        y=np.tile(train.y, (len(passes), 1)),
-        groups=np.tile(train.patients, len(passes)),
-        weighting=weighting,
-        images=len(train),
-        seed=plan.seed,
-        validation=held,
-        folder=out,
-    )
-
-
-def _finish(
+def _write(
+    draft: Path,
     features: Features,
-    sides: Sides,
-    plan: Plan,
+    splits: Splits,
+    options: Options,
     weighting: Weighting,
     fitted: Fitted,
     given: Study,
-    out: Path,
     memory: int | None,
-) -> Run:
-    """Predict every image, calibrate, choose thresholds, write."""
-    study, head = sides.study, fitted.head
-    renderings = features.passes if plan.tta else (0,)
-    logits = raw_logits(head, features, study.ids, renderings, memory)
+) -> None:
+    """Predict every image, calibrate, choose thresholds, write the run; `head.json` last."""
+    study, head = splits.study, fitted.head
+    logits = raw_logits(head, features, study.ids, features.passes if options.tta else (0,), memory)
     held = (study.table["split"] == "val").to_numpy()
-    _calibrate(head, study.y[held], logits[held], plan, weighting)
+    method = "none" if head.softmax else options.calibration
+    head.calibration = calibrate(study.y[held], logits[held], method, "val" if held.any() else "", weighting.log_ratio)
     p = head.from_logits(logits)
-    rule = Rule.parse(plan.threshold) if held.any() else Rule("fixed", 0.5)
-    chosen = thresholds.choose(study.y[held], p[held], rule)
-    study.save(out / "study.csv", overwrite=True)
-    passes = list(features.passes if plan.passes == "all" else (0,))
-    train = sides.train
-    info = {
-        "recipes": [asdict(recipe) for recipe in features.recipes],
-        "dims": list(features.dims),
-        "study": {"name": given.name, "sha256": given.sha256},
-        "options": {**asdict(plan), "heads": list(plan.heads), "validation": sides.note},
-        "weighting": weighting.rows(),
-        "thresholds": {
-            "method": str(rule),
-            "split": "val" if held.any() else "",
-            "values": {
-                label: None if np.isnan(value) else float(value)
-                for label, value in zip(head.labels, chosen, strict=True)
-            },
-        },
-        "fitted_on": {
-            "splits": ["train"],
-            "passes": passes,
-            "rows": len(train) * len(passes),
-            "images": len(train),
-            "patients": len(np.unique(train.patients)),
-        },
-        "fit": dict(fitted.notes),
-        "converged": fitted.converged,
-        "versions": _versions(),
-        "seed": plan.seed,
-    }
-    return save_run(out, head, info, fitted.history, prediction_table(study.ids, study.table["split"], head.labels, p))
+    rule = Rule.parse(options.threshold) if held.any() else Rule("fixed", 0.5)
+    values = thresholds.choose(study.y[held], p[held], rule)
+    study.save(draft / "study.csv")
+    write_predictions(draft / "predictions.csv", prediction_table(study.ids, study.table["split"], head.labels, p))
+    files = ["study.csv", "predictions.csv", *head.save(draft)]
+    if fitted.history is not None:
+        csv = fitted.history.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+        files.append(write_atomically(draft / "history.csv", csv).name)
+    train, passes = splits.train, _passes(features, options)
+    run = Run(
+        path=draft,
+        kind=head.kind,
+        labels=head.labels,
+        recipes=features.recipes,
+        study_name=given.name,
+        study_sha256=given.sha256,
+        dims=features.dims,
+        state=head.describe(),
+        unfitted=tuple(label for label, there in zip(head.labels, head.fitted, strict=True) if not there),
+        calibration=head.calibration.to_dict(),
+        options=options,
+        validation=splits.note,
+        class_weights=tuple(weighting.rows()),
+        decision=Decision(
+            str(rule),
+            "val" if held.any() else "",
+            {k: None if np.isnan(v) else float(v) for k, v in zip(head.labels, values, strict=True)},
+        ),
+        fitted_on=FittedOn(("train",), passes, len(train) * len(passes), len(train), len(np.unique(train.patients))),
+        notes=fitted.notes,
+        converged=fitted.converged,
+        files={name: sha256(draft / name) for name in files},
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    run.save()
 
 
-def _calibrate(head: Head, y: Any, logits: Any, plan: Plan, weighting: Weighting) -> None:
-    method = "none" if getattr(head, "softmax", False) else plan.calibration
-    ratio = np.zeros(len(head.labels))
-    fitted = weighting.fittable
-    ratio[fitted] = np.log(weighting.positive[fitted] / weighting.negative[fitted])
-    head.calibration = calibration.calibrate(y, logits, method, "val" if len(y) else "", ratio)
+def _passes(features: Features, options: Options) -> tuple[int, ...]:
+    return features.passes if options.passes == "all" else (0,)
+
+
+def default_folder(study: str, recipes: Sequence[Recipe], options: Options) -> Path:
+    """A new folder `<study>-<backbone>-<head>[-weighted][-n]` under `runs/`."""
+    backbones = "+".join(dict.fromkeys(recipe.backbone for recipe in recipes))
+    kind = "+".join(head.rpartition(":")[2].lower() for head in options.heads)
+    name = f"{study}-{backbones}-{kind}" + ("" if options.weighting == "none" else "-weighted")
+    number = 1
+    while (RUNS / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return RUNS / (name if number == 1 else f"{name}-{number}")
+
+
+@contextmanager
+def _draft(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
+    """Give a folder beside `out` to write the run to, and put it in the place of `out` when it is complete.
+
+    What an interrupted Keras head has left there is resumed or removed; after an error nothing but that is left.
+    """
+    from filelock import FileLock, Timeout
+
+    if (out / "head.json").exists() and not (overwrite or resume):
+        raise HeadError(f"{out} is a run already; name another folder in `out`, or replace it with `overwrite=True`.")
+    draft = draft_of(out)
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(f"{draft}.lock", timeout=0)
+        with lock:
+            if not resume:
+                shutil.rmtree(draft, ignore_errors=True)
+            elif not draft.exists() and (out / CHECKPOINT).is_dir():
+                shutil.copytree(out / CHECKPOINT, draft / CHECKPOINT)
+            draft.mkdir(exist_ok=True)
+            try:
+                yield draft
+                publish(draft, out)
+            finally:
+                if draft.exists() and not (draft / CHECKPOINT).exists():
+                    shutil.rmtree(draft)
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout:
+        raise HeadError(f"another process is fitting {out}; name another folder in `out`.") from None
+
+
+CHECKPOINT = "checkpoint"
+"""The folder of a run that holds what an interrupted fit resumes from."""
+
+
+def resumable(out: str | Path) -> bool:
+    """Whether a fit in this run folder was interrupted and can be resumed."""
+    return (draft_of(Path(out)) / CHECKPOINT).is_dir()
 
 
 def _versions() -> dict[str, str]:
@@ -285,6 +396,6 @@ def _versions() -> dict[str, str]:
     for name in PACKAGES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # an optional one that is not installed says so by its absence
+        except PackageNotFoundError:  # an optional one that is not installed is left out
             continue
     return found

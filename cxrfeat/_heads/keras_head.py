@@ -1,8 +1,9 @@
-"""The Keras head: a small network on embeddings, saved as `.keras` and loaded in safe mode. Imports TensorFlow late."""
+"""The Keras head: a small network on embeddings, saved as `.keras` and loaded in safe mode. Imports Keras late."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._files import atomic_path
-from cxrfeat._heads.head import Floats, Head
+from cxrfeat._heads.base import Fitted, Floats, Head, Task
+from cxrfeat._heads.settings import require
+from cxrfeat._progress import Progress, silent
 from cxrfeat.errors import HeadError, NotFoundError
 
 if TYPE_CHECKING:
@@ -24,34 +27,87 @@ ROWS = 8192
 class KerasHead(Head):
     """A Keras model from embeddings to probabilities whose layer `logits` holds what stands before the activation.
 
-    Parameters
-    ----------
-    labels : tuple of str
-        The labels.
-    model : keras.Model
-        Input (n, dim) float32; last two layers `logits` (Dense, linear) and `probability` (sigmoid, or softmax in
-        the preset `paper`).
+    The model goes from embeddings (n, dim) float32 to probabilities; its last two layers are `logits` (Dense, linear)
+    and `probability` (sigmoid, or softmax in the preset `paper`).
     """
 
-    kind = "keras"
+    kind, needs_validation, resumes = "keras", True, True
+    grid = {"learning_rate": (1e-4, 1e-3, 1e-2)}
+
+    @dataclass(frozen=True)
+    class Settings:
+        """How to train.
+
+        Attributes
+        ----------
+        epochs, batch, patience : int
+            Largest number of epochs, and rows a step; training stops after `patience` epochs without a lower validation
+            loss, and the weights of the best epoch are kept.
+        learning_rate : float
+            Adam's.
+        hidden : tuple of int
+            Units of hidden layers; none by default.
+        dropout : float
+            Share of inputs of the last layer dropped in training.
+        activation : str
+            `sigmoid`, or `softmax` as in the preset `paper`.
+        """
+
+        epochs: int = 80
+        batch: int = 16
+        patience: int = 10
+        learning_rate: float = 1e-3
+        hidden: tuple[int, ...] = ()
+        dropout: float = 0.0
+        activation: str = "sigmoid"
+
+        def __post_init__(self) -> None:
+            require(
+                "keras",
+                epochs=(self.epochs, self.epochs >= 1, "at least 1"),
+                batch=(self.batch, self.batch >= 1, "at least 1"),
+                patience=(self.patience, self.patience >= 1, "at least 1"),
+                learning_rate=(self.learning_rate, 0 < self.learning_rate < float("inf"), "above 0 and finite"),
+                hidden=(self.hidden, all(0 < units <= 65536 for units in self.hidden), "numbers from 1 to 65536"),
+                dropout=(self.dropout, 0 <= self.dropout < 1, "at least 0 and below 1"),
+                activation=(self.activation, self.activation in ("sigmoid", "softmax"), "sigmoid or softmax"),
+            )
 
     def __init__(self, labels: tuple[str, ...], model: keras.Model) -> None:
         super().__init__(labels, int(model.input_shape[-1]))
         self.model = model
         self._before: keras.Model | None = None
 
+    @classmethod
+    def fit(cls, task: Task, settings: Settings, *, resume: bool = False, progress: Progress = silent) -> Fitted:
+        """Train with Adam and early stopping; see `keras_training`."""
+        from cxrfeat._heads.keras_training import train  # brings Keras
+
+        dim, count = task.rows.shape[1], len(task.labels)
+        model = build(dim, count, settings.hidden, settings.dropout, settings.activation, task.seed)
+        history = train(model, LOGITS, task, settings, resume, progress)
+        # Stopping by patience or after all epochs is how it is meant to end; there is no optimum to have missed.
+        return Fitted(cls(task.labels, model), True, history, {"epochs_run": len(history), **asdict(settings)})
+
+    @property
+    def network(self) -> keras.Model:
+        """The model."""
+        return self.model
+
     @property
     def softmax(self) -> bool:
-        """Whether the labels share one softmax, as only the preset `paper` has it."""
+        """Whether the labels share one softmax, as in the preset `paper`."""
         return self.model.get_layer(PROBABILITY).activation.__name__ == "softmax"
 
     @property
     def linear(self) -> tuple[Floats, Floats] | None:
-        """Coefficients and intercepts where there is no hidden layer; None otherwise."""
+        """Coefficients and intercepts if there is no hidden layer; None otherwise."""
+        import keras
+
         dense = self.model.get_layer(LOGITS)
         if [layer for layer in self.model.layers if layer.weights] != [dense]:
             return None
-        kernel, bias = (w.value.numpy().astype(np.float64) for w in (dense.kernel, dense.bias))
+        kernel, bias = (keras.ops.convert_to_numpy(w).astype(np.float64) for w in (dense.kernel, dense.bias))
         return np.where(self.fitted[:, None], kernel.T, np.nan), np.where(self.fitted, bias, np.nan)
 
     def from_logits(self, logits: Floats) -> Floats:
@@ -67,7 +123,9 @@ class KerasHead(Head):
         if self._before is None:
             self._before = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
         parts = [
-            np.asarray(self._before(np.ascontiguousarray(x[at : at + ROWS], dtype=np.float32), training=False))
+            keras.ops.convert_to_numpy(
+                self._before(np.ascontiguousarray(x[at : at + ROWS], dtype=np.float32), training=False)
+            )
             for at in range(0, len(x), ROWS)
         ]
         return np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(self.labels)))
@@ -79,7 +137,7 @@ class KerasHead(Head):
         return [FILE]
 
     @classmethod
-    def load(cls, folder: Path, info: Mapping[str, Any]) -> KerasHead:
+    def load(cls, folder: Path, labels: tuple[str, ...], state: Mapping[str, Any]) -> KerasHead:
         """Read `head.keras` in Keras's safe mode, which refuses Lambda layers and anything else that carries code."""
         path = folder / FILE
         if not path.is_file():
@@ -88,11 +146,11 @@ class KerasHead(Head):
 
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # Keras raises anything from ValueError to zipfile's and HDF5's own
+        except Exception as error:  # Keras raises ValueError, and zipfile's and HDF5's own
             reason = str(error).strip().splitlines()[0]
             raise HeadError(f"{path} was refused by Keras in safe mode ({reason}); it was not loaded.") from error
-        check(model, path, len(info["labels"]))
-        return cls(tuple(info["labels"]), model)
+        check(model, path, len(labels))
+        return cls(labels, model)
 
 
 # A head is made of these and nothing else; what Keras itself finds harmless may still be no head of ours.
@@ -104,7 +162,7 @@ def check(model: Any, path: Path, labels: int) -> None:
     layers = list(getattr(model, "layers", []))
     strange = [layer for layer in layers if type(layer).__name__ not in ALLOWED or _foreign(layer)]
     if strange:
-        raise HeadError(f"{path} has a layer of type {type(strange[0]).__name__}, which no head of cxrfeat has.")
+        raise HeadError(f"{path} has a layer of type {type(strange[0]).__name__}, which no Keras head of cxrfeat has.")
     if [layer.name for layer in layers[-2:]] != [LOGITS, PROBABILITY] or model.output_shape[-1] != labels:
         raise HeadError(f"{path} is no head for {labels} labels: its last layers are not `{LOGITS}`, `{PROBABILITY}`.")
 

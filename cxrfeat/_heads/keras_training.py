@@ -1,298 +1,276 @@
-"""Training the Keras head as the reference paper does, on arrays in memory, an epoch a compiled call.
+"""Training the Keras head as the reference paper does, by Keras's own `fit`, on any of its backends.
 
 Loss of one entry with logit z and label y: w (softplus(z) - y z), with w the class weight (w_positive or w_negative)
-and 0 where the label is unknown; of a batch: the mean over its known entries. A softmax head takes the same weighted
+and 0 if the label is unknown; of a batch: the mean over its known entries. A softmax head takes the same weighted
 cross-entropy of its outputs.
+
+The embeddings stay in memory, and what `fit` is given are positions in the epoch's order of rows. One of its batches is
+several optimiser steps: at 16 rows a step, handing over a batch takes longer than the step itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+import shutil
+from contextlib import nullcontext
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from keras import ops
 
-from cxrfeat._files import atomic_path
-from cxrfeat._heads.keras_head import KerasHead, build
-from cxrfeat._heads.linear import read_arrays
-from cxrfeat._heads.settings import read as read_settings
-from cxrfeat._heads.task import Fitted, Task
-from cxrfeat._progress import Progress, silent
+from cxrfeat._files import write_atomically
+from cxrfeat._heads.base import Task
+from cxrfeat._progress import Progress
 from cxrfeat.errors import HeadError
 
-CHECKPOINT = "checkpoint.npz"
+CHECKPOINT, BEST, LATEST = "checkpoint", "best.weights.h5", "latest.weights.h5"
+LARGE = 2 << 30
+"""Bytes of embeddings above which they are kept out of a graphics card's memory."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Attributes
-    ----------
-    epochs, batch, patience : int
-        At most so many epochs of so many rows a step; stop after `patience` epochs without a lower validation loss,
-        and keep the best epoch's weights.
-    learning_rate : float
-        Adam's.
-    hidden : tuple of int
-        Units of hidden layers; none by default.
-    dropout : float
-        Share of inputs of the last layer dropped in training.
-    activation : str
-        `sigmoid`, or `softmax` as in the preset `paper`.
-    """
-
-    epochs: int = 80
-    batch: int = 16
-    patience: int = 10
-    learning_rate: float = 1e-3
-    hidden: tuple[int, ...] = ()
-    dropout: float = 0.0
-    activation: str = "sigmoid"
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or self.patience < 1 or not 0 <= self.dropout < 1:
-            raise HeadError("a Keras head needs epochs, batch and patience >= 1 and a dropout in [0, 1).")
-        if self.activation not in ("sigmoid", "softmax"):
-            raise HeadError(f"activation {self.activation!r} is neither sigmoid nor softmax.")
-
-
-@dataclass
-class State:
-    """Where training stands after an epoch: everything that decides how it goes on."""
-
-    epoch: int = 0
-    best: float = math.inf
-    waited: int = 0
-    weights: list[npt.NDArray[Any]] = field(default_factory=list)
-    optimizer: list[npt.NDArray[Any]] = field(default_factory=list)
-    kept: list[npt.NDArray[Any]] = field(default_factory=list)
-    losses: list[tuple[float, float]] = field(default_factory=list)
-
-    def save(self, folder: Path, fingerprint: str) -> None:
-        """Write the checkpoint, atomically."""
-        groups = {"weight": self.weights, "optimizer": self.optimizer, "kept": self.kept}
-        arrays = {f"{name}_{i}": array for name, group in groups.items() for i, array in enumerate(group)}
-        with atomic_path(folder / CHECKPOINT) as part:
-            np.savez(
-                part,
-                numbers=np.array([self.epoch, self.best, self.waited]),
-                losses=np.array(self.losses, dtype=np.float64).reshape(-1, 2),
-                fingerprint=np.array(fingerprint),
-                sizes=np.array([len(group) for group in groups.values()]),
-                **arrays,  # type: ignore[arg-type]  # numpy's stub takes them for allow_pickle
-            )
-
-    @classmethod
-    def load(cls, folder: Path, fingerprint: str) -> State:
-        """Read a checkpoint; a HeadError if it is of other data or settings."""
-        path = folder / CHECKPOINT
-        head = read_arrays(path, ("numbers", "losses", "fingerprint", "sizes"))
-        if str(head["fingerprint"]) != fingerprint:
-            raise HeadError(
-                f"{path} was made with other data or settings; give those of the run that stopped (only epochs may "
-                "be raised), or start anew without --resume."
-            )
-        names = [
-            [f"{name}_{i}" for i in range(int(size))]
-            for name, size in zip(("weight", "optimizer", "kept"), head["sizes"], strict=True)
-        ]
-        arrays = read_arrays(path, tuple(name for group in names for name in group))
-        weights, optimizer, kept = ([arrays[name] for name in group] for group in names)
-        epoch, best, waited = head["numbers"].tolist()
-        losses = [(a, b) for a, b in head["losses"].tolist()]
-        return cls(int(epoch), best, int(waited), weights, optimizer, kept, losses)
-
-
-def fit(task: Task, settings: Mapping[str, Any], resume: bool = False, progress: Progress = silent) -> Fitted:
-    """Train a Keras head.
+def train(model: keras.Model, logits: str, task: Task, settings: Any, resume: bool, progress: Progress) -> pd.DataFrame:
+    """Train a model in place, and return the losses of every epoch.
 
     Parameters
     ----------
+    model : keras.Model
+        From embeddings to probabilities.
+    logits : str
+        The layer before the activation.
     task : Task
         Rows, labels, weights; `validation` decides when to stop, and without it all epochs run. With a `folder`, a
         checkpoint is written there after every epoch.
-    settings : mapping
-        Fields of `Settings`.
+    settings : KerasHead.Settings
+        How to train.
     resume : bool
-        Go on from the checkpoint in `task.folder`, if there is one: the outcome is the same to the last bit as
-        without the interruption.
+        Continue from the checkpoint: the result is the same to the last bit as without the interruption.
+    progress : Progress
+        Called after every epoch.
 
     Raises
     ------
     HeadError
-        If a setting is unknown or wrong, or the checkpoint is of other data or settings.
+        If the loss is not finite, or the checkpoint is missing, damaged, or of other data or settings.
     """
-    chosen = read_settings(Settings, settings, "keras")
-    import keras
-
-    trained = task.weighting.fittable
-    weights = task.weights * trained
-    x = task.x
-    model = build(x.shape[1], len(task.labels), chosen.hidden, chosen.dropout, chosen.activation, task.seed)
-    optimizer = keras.optimizers.Adam(chosen.learning_rate)
-    optimizer.build(model.trainable_variables)
-    fingerprint = _fingerprint(task, chosen, x, weights)
-    state = State()
+    trainer = Trainer(keras.Model(model.input, model.get_layer(logits).output), task, settings)
+    epochs = Epochs(trainer, task, settings, progress)
+    kept = None
     if resume:
-        if task.folder is None or not (task.folder / CHECKPOINT).is_file():
-            raise HeadError(f"there is nothing to resume: {task.folder} has no {CHECKPOINT}. Start without --resume.")
-        state = State.load(task.folder, fingerprint)
-        _put(model.variables, state.weights)
-        _put(optimizer.variables, state.optimizer)
-    run_epoch = _compile_epoch(model, optimizer, x, np.nan_to_num(task.y), weights, chosen)
-    judge = _compile_judge(model, task, chosen, trained)
-    while state.epoch < chosen.epochs and state.waited < chosen.patience:
-        # The order depends on seed and epoch alone, so that nothing needs to be remembered for it.
-        order = np.random.default_rng([task.seed, state.epoch]).permutation(len(x)).astype(np.int32)
-        loss, val_loss = run_epoch(order), judge()
-        _advance(state, model, optimizer, loss, val_loss)
+        kept = epochs.restore()
+    else:
+        epochs.begin()
+    if not epochs.done:
+        positions = np.arange(trainer.steps * trainer.batch, dtype=np.int32)
+        trainer.fit(
+            positions, batch_size=trainer.batch * trainer.unroll, epochs=settings.epochs, shuffle=False, verbose=0,
+            callbacks=[epochs, *_callbacks(epochs, kept)],
+        )  # fmt: skip
+    elif kept is not None:
+        trainer.set_weights(kept)
+    history = pd.DataFrame(epochs.losses, columns=["loss", "val_loss"])
+    history.insert(0, "epoch", np.arange(1, len(history) + 1))
+    return history
+
+
+def _callbacks(epochs: Epochs, kept: Any) -> list[keras.callbacks.Callback]:
+    """Early stopping, the best epoch on disk, and the backup to resume from, which comes after all else is written."""
+    found: list[keras.callbacks.Callback] = []
+    if epochs.task.validation is not None:
+        found.append(Stop(epochs.losses, kept, epochs.settings.patience))
+    if epochs.folder is not None:
+        if epochs.task.validation is not None:
+            lowest = min((val for _, val in epochs.losses), default=None)
+            options: dict[str, Any] = {"save_best_only": True, "save_weights_only": True, "mode": "min"}
+            found.append(
+                keras.callbacks.ModelCheckpoint(
+                    str(epochs.folder / BEST), "val_loss", initial_value_threshold=lowest, **options
+                )
+            )
+        backup = {"double_checkpoint": True, "delete_checkpoint": False}
+        found.append(keras.callbacks.BackupAndRestore(str(epochs.folder), **backup))
+    return found
+
+
+class Trainer(keras.Model):
+    """A head with its loss over rows in memory; its input are positions in the order of the epoch."""
+
+    def __init__(self, head: keras.Model, task: Task, settings: Any) -> None:
+        super().__init__(name="trainer")
+        self.head, self.softmax = head, settings.activation == "softmax"
+        x, weights = task.x, task.weights * task.weighting.fittable
+        self.rows, self.batch = len(x), min(settings.batch, len(x))
+        steps = math.ceil(self.rows / self.batch)
+        # The number of steps to a batch of `fit` that leaves the fewest rows to fill up the last one.
+        self.unroll = 1 if steps < 16 else min(range(15, 7, -1), key=lambda k: -steps % k)
+        self.steps = math.ceil(steps / self.unroll) * self.unroll
+        truth = np.concatenate([np.nan_to_num(task.y), weights], axis=1)
+        truth = np.append(truth, np.zeros((1, truth.shape[1])), axis=0)  # what fills up the last steps: no weight
+        with nullcontext() if x.nbytes < LARGE else keras.device("cpu:0"):
+            self._x, self._truth = (ops.convert_to_tensor(a.astype(np.float32, copy=False)) for a in (x, truth))
+        self.order = self.add_weight(
+            shape=(self.steps * self.batch,), dtype="int32", trainable=False, initializer="zeros", name="order"
+        )
+        self.fingerprint = _fingerprint(task, settings, x, weights)
+        jit = "auto" if keras.backend.backend() == "jax" else False
+        self.compile(
+            keras.optimizers.Adam(settings.learning_rate),
+            steps_per_execution=self.steps // self.unroll,
+            jit_compile=jit,
+        )
+        self(np.zeros(1, dtype=np.int32))
+        self.optimizer.build(self.trainable_variables)
+
+    def draw(self, seed: int, epoch: int) -> None:
+        """Draw the order of an epoch and the seed of its dropout, from seed and epoch alone.
+
+        Steps differ by one row at most. Keras does not save the state of dropout.
+        """
+        rng = np.random.default_rng([seed, epoch])
+        order = np.full(self.steps * self.batch, self.rows, dtype=np.int32)
+        order[: self.rows] = rng.permutation(self.rows)
+        for layer in self.head.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                state = layer.seed_generator.state
+                state.assign(rng.integers(0, 2**31, tuple(state.shape)))
+        self.order.assign(order.reshape(self.batch, self.steps).T.ravel())
+
+    def call(self, positions: Any, training: bool = False) -> Any:
+        """Logits of the rows at some positions."""
+        rows = ops.minimum(ops.take(self.order, positions), self.rows - 1)
+        return self.head(ops.take(self._x, rows, axis=0), training=training)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **rest: Any) -> Any:
+        """Mean loss of the known entries of a step."""
+        truth, weight = ops.split(ops.take(self._truth, ops.take(self.order, x), axis=0), 2, axis=1)
+        return mean_loss(self.softmax, y_pred, truth, weight)
+
+    def train_step(self, *args: Any) -> Any:
+        """Several steps a call; JAX hands over its state beside the data."""
+        *state, data = args
+        positions = ops.reshape(data[0] if isinstance(data, tuple) else data, (self.unroll, self.batch))
+        found: Any = None
+        for k in range(self.unroll):
+            found = super().train_step(*state, (positions[k],))
+            state = [found[1]] if state else []
+        return found
+
+
+class Epochs(keras.callbacks.Callback):
+    """Sets the order of each epoch, judges it on validation, and keeps the losses for whoever resumes."""
+
+    FILE = "epochs.json"
+
+    def __init__(self, trainer: Trainer, task: Task, settings: Any, progress: Progress) -> None:
+        super().__init__()
+        self.trainer, self.task, self.settings, self.progress = trainer, task, settings, progress
+        self.losses: list[tuple[float, float]] = []
+        self.folder = None if task.folder is None else task.folder / CHECKPOINT
+
+    def begin(self) -> None:
+        """Remove the checkpoint of another fit."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+
+    @property
+    def done(self) -> bool:
+        """Whether no epoch is left to train."""
+        values = [val for _, val in self.losses]
+        waited = len(values) - 1 - int(np.argmin(values)) if values and not math.isnan(values[0]) else 0
+        return len(values) >= self.settings.epochs or waited >= self.settings.patience
+
+    def restore(self) -> Any:
+        """Read the losses of the epochs before the interruption, and return the weights of the best one."""
+        folder = self.folder
+        if folder is None or not (folder / self.FILE).is_file():
+            raise HeadError(f"there is nothing to resume: {folder} has no checkpoint. Start without `resume`.")
+        try:
+            found = json.loads((folder / self.FILE).read_text())
+            epoch = json.loads((folder / "training_metadata.json").read_text())["epoch"]
+            self.losses = [(float(a), math.nan if b is None else float(b)) for a, b in found["losses"]][:epoch]
+            if found["fingerprint"] != self.trainer.fingerprint:
+                raise HeadError(
+                    f"{folder} was made with other data or settings; give those of the run that stopped (only epochs "
+                    "may be raised), or start without `resume`."
+                )
+            best = folder / (LATEST if self.task.validation is None else BEST)
+            self.trainer.load_weights(str(best))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, HeadError):
+                raise
+            raise HeadError(f"{folder} is damaged ({error}); start without `resume`.") from error
+        return self.trainer.get_weights()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Draw; the backup has been restored by now."""
+        if int(self.trainer.optimizer.iterations) != epoch * self.trainer.steps or len(self.losses) != epoch:
+            raise HeadError(f"{self.folder} is damaged: it is of different epochs; start without `resume`.")
+        self.trainer.draw(self.task.seed, epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Add the loss on validation to the logs, where the callbacks after this one find it."""
+        loss, val_loss = float(logs["loss"]), self._validation()
         if not math.isfinite(loss):
             raise HeadError(
-                f"the loss became {loss} in epoch {state.epoch}; lower learning_rate ({chosen.learning_rate:g} now)."
+                f"the loss became {loss} in epoch {epoch + 1}; lower learning_rate ({self.settings.learning_rate:g} "
+                "now)."
             )
-        if task.folder is not None:
-            state.save(task.folder, fingerprint)
-        progress(state.epoch, chosen.epochs, f"loss {loss:.4f}" + (f", val {val_loss:.4f}" if judge.known else ""))
-    _put(model.variables, state.kept)
-    history = pd.DataFrame(state.losses, columns=["loss", "val_loss"])
-    history.insert(0, "epoch", np.arange(1, len(history) + 1))
-    # Stopping by patience or after all epochs is how it is meant to end; there is no optimum to have missed.
-    return Fitted(KerasHead(task.labels, model), True, history, {"epochs_run": state.epoch, **_plain(chosen)})
+        logs["val_loss"] = val_loss
+        self.losses.append((loss, val_loss))
+        if self.folder is not None:
+            losses = [(a, None if math.isnan(b) else b) for a, b in self.losses]
+            content = {"fingerprint": self.trainer.fingerprint, "losses": losses}
+            write_atomically(self.folder / self.FILE, json.dumps(content))
+        known = "" if math.isnan(val_loss) else f", val {val_loss:.4f}"
+        self.progress(epoch + 1, self.settings.epochs, f"loss {loss:.4f}{known}")
+
+    def _validation(self) -> float:
+        if self.task.validation is None:
+            return math.nan
+        x, y = self.task.validation
+        weights = self.task.weighting.of(y) * self.task.weighting.fittable
+        arrays = [a.astype(np.float32) for a in (np.nan_to_num(y), weights)]
+        logits = self.trainer.head(x, training=False)
+        return float(mean_loss(self.trainer.softmax, logits, *map(ops.convert_to_tensor, arrays)))
 
 
-def _advance(state: State, model: Any, optimizer: Any, loss: float, val_loss: float) -> None:
-    """Note an epoch; without validation the last epoch is the best."""
-    state.epoch += 1
-    state.losses.append((loss, val_loss))
-    state.weights, state.optimizer = _get(model.variables), _get(optimizer.variables)
-    if math.isnan(val_loss) or val_loss < state.best:
-        state.best = math.inf if math.isnan(val_loss) else val_loss
-        state.waited, state.kept = 0, state.weights
-    else:
-        state.waited += 1
+class Stop(keras.callbacks.EarlyStopping):
+    """Early stopping on the validation loss that knows of the epochs before an interruption."""
+
+    def __init__(self, losses: list[tuple[float, float]], kept: Any, patience: int) -> None:
+        super().__init__("val_loss", patience=patience, mode="min", restore_best_weights=True)
+        self.before, self.kept = [val for _, val in losses], kept
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Take up the count where it was."""
+        super().on_train_begin(logs)
+        if self.before:
+            self.best_epoch = int(np.argmin(self.before))
+            self.best, self.wait = self.before[self.best_epoch], len(self.before) - 1 - self.best_epoch
+            self.best_weights = self.kept
 
 
-def _entry_losses(model: Any, x: Any, y: Any, weights: Any, softmax: bool, training: bool) -> Any:
-    """Weighted loss of every entry, (rows, labels); the activation is left out and joined with the logarithm."""
-    import tensorflow as tf
-
-    logits = _logits(model, x, training)
+def mean_loss(softmax: bool, logits: Any, y: Any, weight: Any) -> Any:
+    """Mean weighted loss of the entries of known weight; the activation is joined with the logarithm."""
     if softmax:
-        log_p = tf.nn.log_softmax(logits)
-        rest = tf.math.log(tf.maximum(1 - tf.exp(log_p), 1e-7))
-        return -weights * (y * log_p + (1 - y) * rest)
-    return weights * (tf.nn.softplus(logits) - y * logits)
-
-
-def _logits(model: Any, x: Any, training: bool) -> Any:
-    for layer in model.layers[1:-1]:
-        x = layer(x, training=training) if type(layer).__name__ == "Dropout" else layer(x)
-    return x
-
-
-def _compile_epoch(
-    model: Any,
-    optimizer: Any,
-    x: npt.NDArray[np.float32],
-    y: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
-    chosen: Settings,
-) -> Callable[[npt.NDArray[np.int32]], float]:
-    import tensorflow as tf
-
-    softmax = chosen.activation == "softmax"
-    with _on_cpu_if_large(x):
-        features, truth, weight = (tf.constant(a, dtype=tf.float32) for a in (x, y, weights))
-    known = tf.constant(weights > 0)
-    rows, batch = len(x), chosen.batch
-
-    @tf.function(input_signature=[tf.TensorSpec((rows,), tf.int32)])
-    def epoch(order: Any) -> Any:
-        total, count = tf.constant(0.0), tf.constant(0.0)
-        for start in tf.range(0, rows, batch):
-            chosen_rows = order[start : start + batch]
-            entries = tf.reduce_sum(tf.cast(tf.gather(known, chosen_rows), tf.float32))
-            with tf.GradientTape() as tape:
-                xb, yb, wb = (tf.gather(a, chosen_rows) for a in (features, truth, weight))
-                summed = tf.reduce_sum(_entry_losses(model, xb, yb, wb, softmax, training=True))
-                loss = summed / tf.maximum(entries, 1.0)
-            optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-            total, count = total + summed, count + entries
-        return total / tf.maximum(count, 1.0)
-
-    return lambda order: float(epoch(tf.constant(order)))
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Loss on the validation rows, NaN where there are none."""
-
-    loss: Callable[[], float]
-    known: bool
-
-    def __call__(self) -> float:
-        return self.loss()
-
-
-def _compile_judge(model: Any, task: Task, chosen: Settings, trained: npt.NDArray[np.bool_]) -> _Judge:
-    import tensorflow as tf
-
-    if task.validation is None:
-        return _Judge(lambda: float("nan"), False)
-    x, y = task.validation
-    weights = task.weighting.of(y) * trained
-    entries = max(float((weights > 0).sum()), 1.0)
-    features, truth, weight = (tf.constant(a, dtype=tf.float32) for a in (x, np.nan_to_num(y), weights))
-
-    @tf.function
-    def judge() -> Any:
-        softmax = chosen.activation == "softmax"
-        return tf.reduce_sum(_entry_losses(model, features, truth, weight, softmax, training=False)) / entries
-
-    return _Judge(lambda: float(judge()), True)
-
-
-@contextmanager
-def _on_cpu_if_large(x: npt.NDArray[np.float32]) -> Iterator[None]:
-    """Keep a matrix of over 2 GB out of a graphics card's memory."""
-    import tensorflow as tf
-
-    if x.nbytes < 2 << 30:
-        yield
+        log_p = ops.log_softmax(logits)
+        rest = ops.log(ops.maximum(1 - ops.exp(log_p), 1e-7))
+        losses = -weight * (y * log_p + (1 - y) * rest)
     else:
-        with tf.device("/CPU:0"):
-            yield
+        losses = weight * (ops.softplus(logits) - y * logits)
+    return ops.sum(losses) / ops.maximum(ops.sum(ops.cast(weight > 0, "float32")), 1.0)
 
 
-def _get(variables: Any) -> list[npt.NDArray[Any]]:
-    return [v.value.numpy().copy() for v in variables]
-
-
-def _put(variables: Any, values: list[npt.NDArray[Any]]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-def _plain(chosen: Settings) -> dict[str, Any]:
-    return {**asdict(chosen), "hidden": list(chosen.hidden)}
-
-
-def _fingerprint(task: Task, chosen: Settings, x: npt.NDArray[np.float32], weights: npt.NDArray[np.float64]) -> str:
+def _fingerprint(task: Task, settings: Any, x: npt.NDArray[np.float32], weights: npt.NDArray[np.float64]) -> str:
     """Hash of what a checkpoint depends on; the number of epochs is free to grow."""
-    import hashlib
-
     digest = hashlib.sha256()
-    settings = {**_plain(replace(chosen, epochs=1)), "seed": task.seed, "labels": task.labels}
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    arrays = [x, task.y, weights, *(task.validation or ())]
-    for array in arrays:
+    free = {**vars(settings), "epochs": None, "seed": task.seed, "labels": task.labels}
+    digest.update(json.dumps(free, sort_keys=True).encode())
+    for array in (x, task.y, weights, *(task.validation or ())):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

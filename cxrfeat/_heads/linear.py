@@ -1,43 +1,39 @@
-"""Linear heads: two arrays, whatever fitted them."""
+"""Linear heads: two arrays, whatever fitted them. The logistic one is fitted here, without importing scikit-learn."""
 
 from __future__ import annotations
 
+import math
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._files import atomic_path
-from cxrfeat._heads.head import Floats, Head
+from cxrfeat._heads.base import Fitted, Floats, Head, Task
+from cxrfeat._heads.settings import require
+from cxrfeat._heads.solver.path import ConvergenceWarning, path, solve
+from cxrfeat._progress import Progress, silent
 from cxrfeat.errors import HeadError, NotFoundError
 
 FILE = "head.npz"
+SEARCH_TOL = 1e-5
 
 
 class LinearHead(Head):
     """Logits are `x @ coef.T + intercept` on raw embeddings.
 
-    Parameters
-    ----------
-    labels : tuple of str
-        The labels.
-    coef : numpy.ndarray
-        float64 (labels, dim); NaN rows for labels that were not fitted.
-    intercept : numpy.ndarray
-        float64 (labels,).
-    kind : str
-        What fitted it: `logistic`, `svm`, `lda`.
+    `coef` is float64 (labels, dim), with NaN rows for labels that were not fitted; `intercept` float64 (labels,).
     """
 
-    kind = "logistic"
-
-    def __init__(self, labels: tuple[str, ...], coef: Floats, intercept: Floats, kind: str = "logistic") -> None:
+    def __init__(self, labels: tuple[str, ...], coef: Floats, intercept: Floats) -> None:
         super().__init__(labels, coef.shape[1])
-        self.kind = kind  # type: ignore[misc]  # one class serves all linear kinds
         self.coef, self.intercept = coef, intercept
+        self.fitted = ~np.isnan(intercept)
 
     @property
     def linear(self) -> tuple[Floats, Floats]:
@@ -54,16 +50,81 @@ class LinearHead(Head):
         return [FILE]
 
     @classmethod
-    def load(cls, folder: Path, info: Mapping[str, Any]) -> LinearHead:
+    def load(cls, folder: Path, labels: tuple[str, ...], state: Mapping[str, Any]) -> Self:
         """Read `head.npz`; arrays only, nothing is unpickled."""
         arrays = read_arrays(folder / FILE, ("coef", "intercept"))
-        labels = tuple(info["labels"])
         coef, intercept = arrays["coef"], arrays["intercept"]
         if coef.ndim != 2 or len(coef) != len(labels) or intercept.shape != (len(labels),):
             raise HeadError(
-                f"{folder / FILE} holds coefficients {coef.shape} for {len(labels)} labels; fit the head again."
+                f"{folder / FILE} has coefficients {coef.shape} for {len(labels)} labels; fit the head again."
             )
-        return cls(labels, coef.astype(np.float64), intercept.astype(np.float64), str(info["kind"]))
+        return cls(labels, coef.astype(np.float64), intercept.astype(np.float64))
+
+
+class LogisticHead(LinearHead):
+    """Logistic regression of all labels together, to its optimum; see `MultiLabelLogistic`."""
+
+    kind = "logistic"
+    grid = {"C": tuple(float(f"{C:.2g}") for C in np.logspace(-5, 1, 13))}
+
+    @dataclass(frozen=True)
+    class Settings:
+        """How to fit.
+
+        Attributes
+        ----------
+        C : float
+            Inverse L2 strength on standardised features, as in scikit-learn: the loss is summed over rows.
+        tol : float
+            Relative tolerance on the objective.
+        steps : int
+            Largest number of iterations.
+        """
+
+        C: float = 1.0
+        tol: float = 1e-7
+        steps: int = 200
+
+        def __post_init__(self) -> None:
+            require(
+                "logistic",
+                C=(self.C, 0 < self.C < math.inf, "above 0 and finite"),
+                tol=(self.tol, 0 < self.tol < math.inf, "above 0 and finite"),
+                steps=(self.steps, self.steps >= 1, "at least 1"),
+            )
+
+    @classmethod
+    def fit(cls, task: Task, settings: Settings, *, resume: bool = False, progress: Progress = silent) -> Fitted:
+        """Fit all labels together; a label with one class in training is left out."""
+        C = np.full(len(task.labels), settings.C)
+        options: dict[str, Any] = {"tol": settings.tol, "steps": settings.steps, "progress": progress}
+        solution = solve(task.rows, task.y, task.weights, C, **options)
+        if late := [name for name, ended in zip(task.labels, solution.converged, strict=True) if not ended]:
+            warnings.warn(
+                f"the logistic head did not reach a relative tolerance of {settings.tol:g} for {', '.join(late)}; "
+                "raise steps, or lower C.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        gap = {k: float(g) for k, g in zip(task.labels, solution.gap, strict=True) if not math.isnan(g)}
+        notes = {"C": settings.C, "tol": settings.tol, "sweeps": solution.sweeps, "relative_gap": gap}
+        return Fitted(cls(task.labels, solution.coef, solution.intercept), not late, None, notes)
+
+    @classmethod
+    def fit_grid(cls, task: Task, tried: Sequence[Mapping[str, Any]]) -> Iterator[Head]:
+        """Fit with each set of settings; if they differ in C alone, along a warm-started path to a coarse tolerance."""
+        settings = [cls.settings(given) for given in tried]
+        first = settings[0]
+        if len(tried) == 1 or any((one.tol, one.steps) != (first.tol, first.steps) for one in settings):
+            yield from super().fit_grid(task, tried)
+            return
+        strengths = np.array([one.C for one in settings])
+        order = np.argsort(strengths)
+        Cs = np.repeat(strengths[order][:, None], len(task.labels), axis=1)
+        options: dict[str, Any] = {"tol": max(first.tol, SEARCH_TOL), "steps": first.steps}
+        solutions = path(task.rows, task.y, task.weights, Cs, **options)
+        heads = {int(at): cls(task.labels, s.coef, s.intercept) for at, s in zip(order, solutions, strict=True)}
+        yield from (heads[k] for k in range(len(tried)))
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
@@ -83,4 +144,4 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any
             return {name: archive[name] for name in names}
     except (ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         # numpy says of object arrays and of pickles that they would have to be unpickled, which is not done here.
-        raise HeadError(f"{path} holds more than plain arrays ({error}); it was not loaded.") from error
+        raise HeadError(f"{path} has content other than plain arrays ({error}); it was not loaded.") from error

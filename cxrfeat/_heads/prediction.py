@@ -1,24 +1,59 @@
-"""Predicting with a run: probabilities for every image of a study that has embeddings."""
+"""Loading the head of a run, and predicting every image of a study that has embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._heads.features import Features
-from cxrfeat._heads.files import load_head, prediction_table
-from cxrfeat._heads.head import Floats, Head
-from cxrfeat._run import Run
+from cxrfeat._files import write_atomically
+from cxrfeat._heads.base import Floats, Head
+from cxrfeat._heads.calibration import Calibration
+from cxrfeat._heads.ensemble import EnsembleHead
+from cxrfeat._heads.features import Features, paths_of
+from cxrfeat._heads.registry import head_class
+from cxrfeat._run import Run, load_run
 from cxrfeat._study import Study
+from cxrfeat.errors import HeadError
+
+
+def load_head(run: Run | str | Path) -> Head:
+    """Load the head of a run; no code from its folder is run.
+
+    Parameters
+    ----------
+    run : Run or path
+        The run folder.
+
+    Raises
+    ------
+    NotFoundError
+        If the folder or the head's own file is missing.
+    HeadError
+        If a file is damaged, was changed since it was written, or holds more than a head may.
+    """
+    run = load_run(run)
+    run.check()
+    try:
+        kind = EnsembleHead if run.options.ensemble else head_class(run.kind)
+    except HeadError as error:
+        raise HeadError(
+            f"{run.path} has a head of kind {run.kind!r}, which this cxrfeat does not know. Upgrade cxrfeat, or "
+            "install the package that declares it."
+        ) from error
+    head = kind.load(run.path, run.labels, run.state)
+    head.calibration = Calibration.from_dict(run.calibration, len(head.labels))
+    head.fitted = np.array([label not in run.unfitted for label in head.labels])
+    return head
 
 
 def predict(
     run: Run | str | Path,
-    embedding_files: str | Path | Sequence[str | Path],
+    embeddings: Any = None,
     study: Study | None = None,
     *,
     tta: bool | None = None,
@@ -30,8 +65,8 @@ def predict(
     ----------
     run : Run or path
         The run folder.
-    embedding_files : path or sequence of paths
-        Embeddings by the recipes that the head was trained on, in the same order.
+    embeddings : path, EmbeddingFile, Extraction, or several of them
+        Embeddings by the recipes that the head was trained on, in the same order. By default the study's newest.
     study : Study, optional
         Which images, and their splits. By default every image of the first file, without a split.
     tta : bool, optional
@@ -42,17 +77,16 @@ def predict(
     Returns
     -------
     pandas.DataFrame
-        `image_id`, `split`, and a calibrated probability for each label, NaN where a label was not fitted.
+        `image_id`, `split`, and a calibrated probability for each label, NaN if a label was not fitted.
 
     Raises
     ------
     RecipeError
         If an embedding file was made by another recipe than the head was trained on.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = load_run(run)
     head = load_head(run)
-    paths = [embedding_files] if isinstance(embedding_files, str | Path) else list(embedding_files)
-    with Features(paths) as features:
+    with Features(paths_of(embeddings, study or run.study())) as features:
         features.require(run.recipes)
         if study is None:
             ids = features.files[0].image_ids
@@ -60,7 +94,7 @@ def predict(
         else:
             usable = features.usable(study)
             ids, splits = usable.ids, list(usable.table["split"])
-        mean = run.info.get("options", {}).get("tta", False) if tta is None else tta
+        mean = run.options.tta if tta is None else tta
         logits = raw_logits(head, features, ids, features.passes if mean else (0,), memory)
     return prediction_table(ids, splits, head.labels, head.from_logits(logits))
 
@@ -70,7 +104,20 @@ def raw_logits(
 ) -> Floats:
     """Mean of the raw logits over some passes, float64 (n, labels)."""
     total = np.zeros((len(ids), len(head.labels)))
-    for rendering in passes:
-        for place, x in features.rows(ids, (rendering,), memory).blocks():
+    for one in passes:
+        for place, x in features.rows(ids, (one,), memory).blocks():
             total[place] += head.logits(x)
     return total / len(passes)
+
+
+def prediction_table(ids: Iterable[str], splits: Iterable[str], labels: Sequence[str], p: Floats) -> pd.DataFrame:
+    """One row an image: `image_id`, `split`, a probability for each label."""
+    table = pd.DataFrame(p, columns=list(labels))
+    table.insert(0, "split", list(splits))
+    table.insert(0, "image_id", list(ids))
+    return table
+
+
+def write_predictions(path: Path, predictions: pd.DataFrame) -> Path:
+    """Write probabilities with 9 significant digits, atomically; empty where a label has none."""
+    return write_atomically(path, predictions.to_csv(index=False, float_format="%.9g", lineterminator="\n"))

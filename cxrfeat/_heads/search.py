@@ -12,29 +12,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat._evaluate.metrics import auroc
-from cxrfeat._heads import kinds
-from cxrfeat._heads.logistic_fit import fit_path
-from cxrfeat._heads.task import Task
+from cxrfeat._heads.base import Head, Task
 from cxrfeat._progress import Progress, silent
 from cxrfeat._split import stratified
 from cxrfeat.errors import HeadError
 
 FOLDS = 5
 
-GRIDS: dict[str, dict[str, Sequence[Any]]] = {
-    "logistic": {"C": tuple(float(f"{C:.2g}") for C in np.logspace(-5, 1, 13))},
-    "keras": {"learning_rate": (1e-4, 1e-3, 1e-2)},
-    "svm": {"C": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)},
-    "lda": {"shrinkage": ("auto", 0.1, 0.5, 0.9)},
-    "mlp": {"alpha": (1e-4, 1e-2, 1.0)},
-    "random-forest": {"min_samples_leaf": (1, 3, 10)},
-    "hist-gradient-boosting": {"max_leaf_nodes": (4, 15, 31)},
-    "knn": {"n_neighbors": (5, 15, 45)},
-}
-
 
 def search(
-    kind: str,
+    kind: type[Head],
     task: Task,
     settings: Mapping[str, Any],
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -45,23 +32,23 @@ def search(
 
     Parameters
     ----------
-    kind : str
-        Kind of head.
+    kind : type of Head
+        The kind.
     task : Task
-        Training rows. Augmented passes of a patient stand on the side of their patient; only pass 0 is scored.
+        Training rows. All passes of a patient are in one fold; only pass 0 is scored.
     settings : mapping
         Settings that are not searched.
     grid : mapping, optional
-        Values to try of each setting; every combination. By default that of `GRIDS`.
+        Values to try of each setting; every combination. By default the kind's own.
     folds : int
         Number of folds; fewer if there are fewer patients.
     progress : Progress
-        Told of fits.
+        Called with the number of fits done.
 
     Returns
     -------
     settings : dict
-        The best, joined with those given; the first of equals.
+        The best, joined with those given.
     table : pandas.DataFrame
         One row a combination: the settings, mean and standard deviation over folds of the macro AUROC, and the
         labels it runs over on average.
@@ -71,9 +58,9 @@ def search(
     HeadError
         If there is nothing to search, or too few patients.
     """
-    grid = grid or GRIDS.get(kind)
+    grid = grid or kind.grid
     if not grid:
-        raise HeadError(f"nothing is known to search for head {kind!r}; give values, such as --grid C=0.1,1,10.")
+        raise HeadError(f"head {kind.kind!r} declares nothing to search; give values, such as `grid=C=0.1,1,10`.")
     tried = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     scores, defined = np.full((len(tried), folds), np.nan), np.zeros((len(tried), folds))
     side = _folds(task, folds)
@@ -81,7 +68,8 @@ def search(
         part = task.part((side != fold).nonzero()[0])
         held = (side[: task.images] == fold).nonzero()[0]
         x, y = task.rows.take(held), task.y[held]
-        for number, logits in enumerate(_logits(kind, part, x, settings, tried)):
+        for number, head in enumerate(_heads(kind, part, [{**settings, **values} for values in tried])):
+            logits = head.logits(x)
             areas = np.array([auroc(y[:, k], logits[:, k]) for k in range(y.shape[1])])
             known = ~np.isnan(areas)
             scores[number, fold] = areas[known].mean() if known.any() else np.nan
@@ -103,31 +91,24 @@ def _folds(task: Task, folds: int) -> npt.NDArray[np.int64]:
     return np.tile(side, len(task.y) // task.images)
 
 
-def out_of_fold(kind: str, task: Task, settings: Mapping[str, Any], folds: int = FOLDS) -> npt.NDArray[np.float64]:
-    """Logits of pass 0 of every training image by a head that never saw its patient, float64 (images, labels)."""
+def out_of_fold(
+    kind: type[Head], task: Task, settings: Mapping[str, Any], folds: int = FOLDS
+) -> npt.NDArray[np.float64]:
+    """Logits of pass 0 of every training image by a head fitted without its patient, float64 (images, labels)."""
     side = _folds(task, folds)
     out = np.full((task.images, len(task.labels)), np.nan)
     for fold in range(folds):
         held = (side[: task.images] == fold).nonzero()[0]
         part = task.part((side != fold).nonzero()[0])
-        out[held] = next(iter(_logits(kind, part, task.rows.take(held), settings, [{}])))
+        (head,) = _heads(kind, part, [settings])
+        out[held] = head.logits(task.rows.take(held))
     return out
 
 
-def _logits(
-    kind: str, task: Task, x: npt.NDArray[Any], settings: Mapping[str, Any], tried: Sequence[Mapping[str, Any]]
-) -> Iterator[npt.NDArray[np.float64]]:
-    """Logits for `x` by heads of every combination, fitted on the task; a logistic path is warm-started."""
-    if kind == "logistic" and len(tried) > 1 and all(set(t) == {"C"} for t in tried):
-        strengths = [float(t["C"]) for t in tried]
-        order = np.argsort(strengths)
-        heads = fit_path(task, settings, [strengths[k] for k in order])
-        found = dict(zip(order.tolist(), (head.logits(x) for head in heads), strict=True))
-        yield from (found[k] for k in range(len(tried)))
-        return
-    for values in tried:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a fit that did not converge scores as it scores; the last one will tell
-            fitted = kinds.fit(kind, task, {**settings, **values})
-        fitted.head.fitted = task.weighting.fittable
-        yield fitted.head.logits(x)
+def _heads(kind: type[Head], task: Task, tried: Sequence[Mapping[str, Any]]) -> Iterator[Head]:
+    """A head for each set of settings; a fit that does not converge is scored as it is, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for head in kind.fit_grid(task, tried):
+            head.fitted = task.weighting.fittable
+            yield head

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from cxrfeat.errors import HeadError
 
-METHODS = ("youden", "f1", "sensitivity", "precision", "fixed")
-
 Floats = npt.NDArray[np.float64]
 
 

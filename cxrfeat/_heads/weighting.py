@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._heads.registry import WEIGHTINGS
 from cxrfeat.errors import HeadError
 
-SCHEMES = ("none", "paper", "balanced", "effective-number")
 EFFECTIVE_BETA = 0.9999
 
 
@@ -22,7 +22,7 @@ class Weighting:
     Attributes
     ----------
     scheme : str
-        One of `SCHEMES`.
+        One of `WEIGHTINGS`.
     labels : tuple of str
         The labels.
     positives, negatives : numpy.ndarray
@@ -42,6 +42,13 @@ class Weighting:
     def fittable(self) -> npt.NDArray[np.bool_]:
         """Labels with both classes in training, bool (labels,); nothing can be learnt about the others."""
         return (self.positives > 0) & (self.negatives > 0)
+
+    @property
+    def log_ratio(self) -> npt.NDArray[np.float64]:
+        """log(w_positive / w_negative) of every label, float64 (labels,); 0 if it was not fitted."""
+        ratio, there = np.zeros(len(self.labels)), self.fittable
+        ratio[there] = np.log(self.positive[there] / self.negative[there])
+        return ratio
 
     def of(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN).
@@ -89,8 +96,8 @@ def weigh(y: npt.NDArray[np.float64], labels: Sequence[str], scheme: str = "none
     HeadError
         If the scheme is unknown.
     """
-    if scheme not in SCHEMES:
-        raise HeadError(f"unknown weighting {scheme!r}; choose one of {', '.join(SCHEMES)}.")
+    if scheme not in WEIGHTINGS:
+        raise HeadError(f"unknown weighting {scheme!r}; choose one of {', '.join(WEIGHTINGS)}.")
     positives, negatives = (y == 1).sum(axis=0), (y == 0).sum(axis=0)
     counts = np.stack([positives, negatives]).astype(np.float64)
     total = np.maximum(counts.sum(axis=0), 1.0)

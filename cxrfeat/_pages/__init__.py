@@ -189,9 +189,9 @@ def page(sections: Sequence[Section], compared: Comparison | None = None) -> str
 def _warnings(run: Run, evaluation: Evaluation, pictures: Pictures) -> list[str]:
     """What must be read before the numbers: of the run, of the scores, of the pictures."""
     told = []
-    if run.info.get("unfitted"):
-        told.append(f"not learnt, since train holds one class only: {', '.join(run.info['unfitted'])}.")
-    if run.info.get("converged") is False:
+    if run.unfitted:
+        told.append(f"not learnt, since train holds one class only: {', '.join(run.unfitted)}.")
+    if not run.converged:
         told.append("the fit did not converge: its numbers may be better with more steps.")
     told += [warning.message for warning in evaluation.warnings]
     if pictures.problems:

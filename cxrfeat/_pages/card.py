@@ -89,7 +89,7 @@ def _front_matter(run: Run, evaluation: Evaluation) -> str:
         if not math.isnan(macro[key])
     ]
     scored = evaluation.scored
-    dataset = {"name": run.info["study"]["name"], "type": "chest-x-ray", "split": scored.standing.get("split", "")}
+    dataset = {"name": run.study_name, "type": "chest-x-ray", "split": scored.standing.get("split", "")}
     task = {"type": "image-classification", "name": "multi-label chest X-ray classification"}
     fields: dict[str, Any] = {
         "library_name": "cxrfeat",

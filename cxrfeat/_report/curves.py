@@ -233,7 +233,7 @@ def losses(run: Run, path: str | Path, title: str = "Training") -> list[Path]:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.92", linewidth=0.6)
     style.legend_below(figure, axes.get_lines(), [style.pretty(c) for c in curves], columns=3)
-    style.annotate(figure, title, f"{run.describe()}, study {run.info['study']['name']}.", run.random)
+    style.annotate(figure, title, f"{run.describe()}, study {run.study_name}.", run.random)
     return style.save(figure, path, history)
 
 

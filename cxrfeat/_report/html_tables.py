@@ -52,7 +52,6 @@ def cell(value: Any) -> Cell:
 
 def made_by(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
     """What was done to get this run, as pairs of a name and a text."""
-    info, options = run.info, run.info.get("options", {})
     rows = [("Head", f"{run.kind}, {len(run.labels)} labels")]
     for recipe in run.recipes:
         policy = (recipe.augmentation or {}).get("name", "none")
@@ -63,24 +62,24 @@ def made_by(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
             ("Weights file", f"{recipe.weights}, SHA-256 {recipe.weights_sha256}"),
             ("Recipe", f"SHA-256 {recipe.sha256}"),
         ]
-    fitted = info.get("fitted_on", {})
-    if "images" in fitted:
-        passes = len(fitted.get("passes", [0]))
-        who = f"{fitted['images']:,} images of {fitted['patients']:,} patients"
-        rows.append(("Fitted on", f"split {', '.join(fitted['splits'])}: {who}, {passes} renderings of each"))
-    for name, key in (("Class weights", "weighting"), ("Validation", "validation")):
-        if options.get(key):
-            rows.append((name, str(options[key])))
-    settings = {**options.get("settings", {}), **info.get("fit", {})}
+    fitted = run.fitted_on
+    if fitted.images:
+        who = f"{fitted.images:,} images of {fitted.patients:,} patients"
+        rows.append(("Fitted on", f"split {', '.join(fitted.splits)}: {who}, {len(fitted.passes)} renderings of each"))
+    rows += [
+        (name, text)
+        for name, text in (("Class weights", run.options.weighting), ("Validation", run.validation))
+        if text
+    ]
+    settings = {**run.options.settings, **run.notes}
     # What the solver notes of every label is for head.json, not for reading.
     short = [f"{key}={value}" for key, value in settings.items() if not isinstance(value, Mapping)]
     if short:
         rows.append(("Settings", ", ".join(short)))
-    calibration = info.get("calibration") or {}
-    if isinstance(calibration, Mapping) and calibration.get("method"):
+    if (calibration := run.calibration).get("method"):
         rows.append(("Calibration", f"{calibration['method']} on {calibration.get('split') or 'no split'}"))
     rows.append(("Thresholds", str(evaluation.scored.standing.get("thresholds", "none"))))
     rows.append(("Evaluated on", evaluation.scored.caption()))
-    versions = ", ".join(f"{k} {v}" for k, v in info.get("versions", {}).items())
-    rows += [(k, str(v)) for k, v in (("Seed", info.get("seed")), ("Made", info.get("created"))) if v is not None]
+    versions = ", ".join(f"{k} {v}" for k, v in run.versions.items())
+    rows += [("Seed", str(run.options.seed)), ("Made", run.created)]
     return [*rows, ("Versions", versions)] if versions else rows

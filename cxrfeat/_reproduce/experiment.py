@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,7 @@ def _embeddings(
 
 def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: Callable[..., Any]) -> Run:
     """The head of one arm in one way: that of an earlier go, one gone on with, or a new one."""
-    from cxrfeat._heads import fit_head
-    from cxrfeat._heads.keras_training import CHECKPOINT
+    from cxrfeat._heads import fit_head, resumable
 
     out = done.folder / RUNS / f"{way.key}-{arm.key}"
     options: dict[str, Any] = {
@@ -146,11 +145,9 @@ def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: Ca
         return run
     done.fitted += 1
     with progress(f"fit {out.name}") as bar:
-        if (out / CHECKPOINT).is_file() and not (out / "head.json").exists():
-            try:
+        if resumable(out):
+            with suppress(HeadError):  # the checkpoint is of other images or settings: nothing of it can be used
                 return fit_head(done.study, embeddings, "keras", out=out, resume=True, progress=bar, **options)
-            except HeadError:  # the checkpoint is of other images or settings: nothing of it can be used
-                (out / CHECKPOINT).unlink()
         return fit_head(done.study, embeddings, "keras", out=out, overwrite=True, progress=bar, **options)
 
 

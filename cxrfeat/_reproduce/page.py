@@ -82,7 +82,7 @@ def _losses(done: Reproduction, result: Any) -> Figure:
     path = _figure_path(done, f"figure-3-{result.key}")
     heading = f"Figure 3: {result.arm.title}, {result.way.title.lower()}"
     figures.losses(result.run, path, heading)
-    epochs = result.run.info.get("fit", {}).get("epochs_run", "?")
+    epochs = result.run.notes.get("epochs_run", "?")
     return _figure(done, heading, f"Training and validation loss over {epochs} epochs", path)
 
 
@@ -133,7 +133,7 @@ def _accuracy(done: Reproduction, split: str) -> list[Row]:
 
 def _weights(done: Reproduction) -> list[Row]:
     """The class weights; the same in every arm without augmentation and with it, since they are shares."""
-    return [dict(row) for row in done.results[0].run.info["weighting"]]
+    return [dict(row) for row in done.results[0].run.class_weights]
 
 
 def _table(done: Reproduction, name: str, title: str, rows: Sequence[Row]) -> Table:

@@ -48,7 +48,7 @@ def test_json_is_alone_on_stdout(workspace):
     result = call("--study", "sample", "--json", "--labels", "Mass,Edema", "--set", "C=0.01")
     info = json.loads(result.stdout)
     assert info["labels"] == ["Mass", "Edema"]
-    assert info["fit"]["C"] == 0.01
+    assert info["notes"]["C"] == 0.01
     assert "created" in info
 
 
@@ -65,10 +65,10 @@ def test_search_prints_what_it_tried(workspace):
         (("--head", "knn", "--weighted"), "takes no sample weights"),
         (("--set", "C"), "not of the form key=value"),
         (("--threshold", "best"), "no threshold rule"),
-        (("--memory", "lots"), "is no size"),
+        (("--memory", "lots"), "is not a size"),
         (("--labels", "Scoliosis"), "unknown label 'Scoliosis'"),
         (("--embeddings", "nowhere.h5"), "nowhere.h5"),
-        (("--head", "logistic", "--resume", "--out", "r"), "only the keras head is resumed"),
+        (("--head", "logistic", "--resume", "--out", "r"), "writes no checkpoints"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_2(workspace, args, sentence):

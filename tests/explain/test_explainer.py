@@ -13,7 +13,6 @@ from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat._heads import load_head
 from cxrfeat._heads.keras_head import KerasHead, build
 from cxrfeat._report import panels
-from cxrfeat._run import Run
 from cxrfeat.errors import ExplainError, RecipeError
 
 
@@ -188,5 +187,5 @@ def test_outcomes_are_what_the_thresholds_say(trained):
 
 
 def test_a_run_of_mean_passes_is_not_compared_with_single_ones(trained):
-    averaged = Run(trained.run.path, {**trained.run.info, "options": {"tta": True}})
+    averaged = replace(trained.run, options=replace(trained.run.options, tta=True))
     assert all(not t.predicted for t in targets.of_study(averaged, "test"))

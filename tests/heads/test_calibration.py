@@ -10,7 +10,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from cxrfeat._heads.calibration import Calibration, calibrate
-from cxrfeat._heads.sigmoid import sigmoid
+from cxrfeat._heads.solver.rows import sigmoid
 from cxrfeat.errors import HeadError
 
 

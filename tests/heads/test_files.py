@@ -8,12 +8,14 @@ import os
 import pickle
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cxrfeat._files import sha256
 from cxrfeat._heads import fit_head, load_head
+from cxrfeat._run import Run
 from cxrfeat.errors import HeadError, NotFoundError
 
 
@@ -42,9 +44,8 @@ def witness(tmp_path):
 
 def bless(folder, name, **changes):
     """Make `head.json` vouch for a file, as an attacker who can write the folder would."""
-    info = json.loads((folder / "head.json").read_text())
-    info["files"] = {name: sha256(folder / name)}
-    (folder / "head.json").write_text(json.dumps({**info, **changes}))
+    run = Run.open(folder)
+    replace(run, files={**run.files, name: sha256(folder / name)}, **changes).save()
 
 
 def test_the_payload_of_these_tests_is_a_live_one(tmp_path):
@@ -107,8 +108,7 @@ def test_a_file_changed_since_is_refused(run):
 
 @pytest.mark.parametrize("name", ["../elsewhere.npz", "/etc/hostname"])
 def test_a_file_outside_the_run_is_not_looked_at(run, name):
-    info = json.loads((run.path / "head.json").read_text())
-    (run.path / "head.json").write_text(json.dumps({**info, "files": {name: "0" * 64}}))
+    replace(run, files={name: "0" * 64}).save()
     with pytest.raises(HeadError, match="outside the run"):
         load_head(run.path)
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat._heads import estimators, fit_head, load_head, predict, solver
+from cxrfeat._heads import estimators, fit_head, load_head, predict
 from cxrfeat._heads.features import Features
+from cxrfeat._heads.solver import path as solver
 from cxrfeat._run import Run
 from cxrfeat._study import Study
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
@@ -29,12 +30,12 @@ def test_a_run_holds_what_the_contract_says(study, embeddings, tmp_path):
     run = fit_head(study, embeddings, out=tmp_path / "run", weighting="paper")
     assert run.kind == "logistic"
     assert run.labels == LABELS
-    assert run.study().sha256 == study.sha256 == run.info["study"]["sha256"]
-    assert run.info["converged"] is True
-    assert run.info["fitted_on"]["passes"] == [0, 1, 2]
+    assert run.study().sha256 == study.sha256 == run.study_sha256
+    assert run.converged is True
+    assert run.fitted_on.passes == (0, 1, 2)
     train = study.split("train")
-    assert run.info["fitted_on"]["rows"] == 3 * len(train)
-    assert run.info["weighting"][0]["positives"] == int(train.y[:, 0].sum())
+    assert run.fitted_on.rows == 3 * len(train)
+    assert run.class_weights[0]["positives"] == int(train.y[:, 0].sum())
     assert set(run.predictions().index) == set(study.ids)
     assert not list((tmp_path / "run").glob(".*"))
 
@@ -67,23 +68,23 @@ def test_nothing_is_learnt_from_test_or_validation_labels(study, embeddings, tmp
     one = fit_head(study, embeddings, out=tmp_path / "one")
     two = fit_head(turned, embeddings, out=tmp_path / "two")
     assert one.predictions().equals(two.predictions())
-    assert one.info["thresholds"] == two.info["thresholds"]
+    assert one.decision == two.decision
 
 
 def test_validation_is_carved_by_patient_where_there_is_none(make_study, write_file, tmp_path):
     study = make_study(val=False)
     run = fit_head(study, write_file(tmp_path / "e.h5", study), out=tmp_path / "run")
     sides = run.study()
-    assert "carved from train by patient with seed 0" in run.info["options"]["validation"]
+    assert "carved from train by patient with seed 0" in run.validation
     assert not set(sides.split("val").patients) & set(sides.split("train").patients)
     assert set(sides.split("test").ids) == set(study.split("test").ids)
-    assert run.info["thresholds"]["split"] == "val"
+    assert run.decision.split == "val"
 
 
 def test_a_label_without_positives_is_nan_and_named(study, embeddings, tmp_path):
     values = study.y[:, 2] * (study.table["split"] != "train")
     run = fit_head(with_column(study, "Hernia", values), embeddings, out=tmp_path / "run")
-    assert run.info["unfitted"] == ["Hernia"]
+    assert run.unfitted == ("Hernia",)
     assert run.predictions()["Hernia"].isna().all()
     assert run.predictions()["Mass"].notna().all()
     assert np.isnan(load_head(run).logits(np.zeros((2, DIM), np.float32))[:, 2]).all()
@@ -95,7 +96,7 @@ def test_unknown_labels_are_left_out_and_not_taken_for_negatives(study, embeddin
     values[::3] = np.nan
     unknown = with_column(study, "Edema", values)
     known = fit_head(unknown, embeddings, out=tmp_path / "a", calibration="none")
-    assert known.info["weighting"][1]["positives"] == int(np.nansum(unknown.split("train").y[:, 1]))
+    assert known.class_weights[1]["positives"] == int(np.nansum(unknown.split("train").y[:, 1]))
     zero = fit_head(
         with_column(study, "Edema", np.nan_to_num(values)), embeddings, out=tmp_path / "b", calibration="none"
     )
@@ -107,7 +108,7 @@ def test_two_files_are_joined_side_by_side_whatever_their_order_of_rows(study, e
     run = fit_head(study, [embeddings, other], out=tmp_path / "run")
     assert [recipe.backbone for recipe in run.recipes] == ["densenet121", "resnet50"]
     assert load_head(run).dim == DIM + 7
-    assert run.info["fitted_on"]["passes"] == [0]
+    assert run.fitted_on.passes == (0,)
     with pytest.raises(RecipeError, match="differs"):
         predict(run, [other, embeddings], study)
     with pytest.raises(RecipeError, match="2 joined"):
@@ -141,7 +142,7 @@ def test_a_file_of_another_study_and_a_lacking_image_are_told(study, embeddings,
 @pytest.mark.parametrize("memory", [1, 40_000])
 def test_reading_in_chunks_gives_the_same_bits(memory, study, embeddings, tmp_path, monkeypatch):
     monkeypatch.setattr(solver, "DENSE_BYTES", 0)
-    monkeypatch.setattr("cxrfeat._heads.rows.BLOCK", 64)
+    monkeypatch.setattr("cxrfeat._heads.solver.rows.BLOCK", 64)
     whole = fit_head(study, embeddings, out=tmp_path / "whole", weighting="paper")
     parts = fit_head(study, embeddings, out=tmp_path / "parts", weighting="paper", memory=memory)
     assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "parts/predictions.csv").read_bytes()
@@ -150,7 +151,7 @@ def test_reading_in_chunks_gives_the_same_bits(memory, study, embeddings, tmp_pa
 
 def test_an_existing_run_is_not_replaced_unasked(study, embeddings, tmp_path):
     fit_head(study, embeddings, out=tmp_path / "run")
-    with pytest.raises(HeadError, match="--overwrite"):
+    with pytest.raises(HeadError, match="`overwrite=True`"):
         fit_head(study, embeddings, out=tmp_path / "run")
     fit_head(study, embeddings, out=tmp_path / "run", overwrite=True)
 
@@ -158,7 +159,7 @@ def test_an_existing_run_is_not_replaced_unasked(study, embeddings, tmp_path):
 def test_an_unconverged_fit_warns_and_is_marked(study, embeddings, tmp_path):
     with pytest.warns(UserWarning, match="did not reach"):
         run = fit_head(study, embeddings, out=tmp_path / "run", settings={"steps": 1, "tol": 1e-12})
-    assert run.info["converged"] is False
+    assert run.converged is False
 
 
 @pytest.mark.parametrize("head", ["svm", "lda", "knn", "random-forest", "mlp", "sklearn.naive_bayes:GaussianNB"])
@@ -187,7 +188,7 @@ def test_a_head_without_sample_weights_refuses_class_weights(head, study, embedd
         ("sklearn.nowhere:Class", {}, "cannot be imported"),
         ("sklearn.svm:SVC", {"c": 1}, "no setting 'c'"),
         ("logistic", {"penalty": "l1"}, "it has C, tol"),
-        ("logistic", {"C": "much"}, "should be like"),
+        ("logistic", {"C": "much"}, "is like"),
     ],
 )
 def test_what_cannot_be_fitted_is_said_in_a_sentence(head, settings, message, study, embeddings, tmp_path):
@@ -199,7 +200,7 @@ def test_numbers_in_head_json_are_json(study, embeddings, tmp_path):
     values = np.zeros(len(study))
     run = fit_head(with_column(study, "Hernia", values), embeddings, out=tmp_path / "run")
     text = (run.path / "head.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail)["thresholds"]["values"]["Hernia"] is None
+    assert json.loads(text, parse_constant=pytest.fail)["decision"]["thresholds"]["Hernia"] is None
     assert pd.read_csv(run.path / "predictions.csv").columns.tolist() == ["image_id", "split", *LABELS]
 
 

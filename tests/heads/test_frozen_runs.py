@@ -1,4 +1,4 @@
-"""Runs of every format version ever written are read for ever; the frozen ones were made by the cxrfeat of their day."""
+"""Runs of every format version ever written are read for ever; frozen ones were made by the cxrfeat of their day."""
 
 from __future__ import annotations
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cxrfeat._files import sha256
 from cxrfeat._heads import fit_head, load_head
+from cxrfeat._run import Run
 from cxrfeat.errors import HeadError
 
 keras = pytest.importorskip("keras")
@@ -93,7 +94,7 @@ def test_softmax_outputs_share_one(study, embeddings, tmp_path):
     run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings={"epochs": 2, "activation": "softmax"})
     p = run.predictions().to_numpy()
     assert p.sum(axis=1) == pytest.approx(1.0)
-    assert run.info["calibration"]["method"] == "none"
+    assert run.calibration["method"] == "none"
 
 
 def test_a_lambda_layer_is_refused_and_not_run(fitted, tmp_path):
@@ -105,9 +106,7 @@ def test_a_lambda_layer_is_refused_and_not_run(fitted, tmp_path):
     evil = keras.layers.Lambda(lambda z, w=str(witness): (__import__("os").mkdir(w), z)[1])(logits)
     keras.Model(inputs, keras.layers.Activation("sigmoid", name="probability")(evil)).save(path)
     witness.rmdir()  # building the model has run it once
-    info = json.loads((tmp_path / "run" / "head.json").read_text())
-    info["files"] = {"head.keras": sha256(path)}
-    (tmp_path / "run" / "head.json").write_text(json.dumps(info))
+    replace(Run.open(tmp_path / "run"), files={"head.keras": sha256(path)}).save()
     with pytest.raises(HeadError, match="not loaded"):
         load_head(tmp_path / "run")
     assert not witness.exists()
@@ -118,8 +117,6 @@ def test_a_model_that_is_no_head_is_refused(fitted, tmp_path):
     path = tmp_path / "run" / "head.keras"
     inputs = keras.Input((12,))
     keras.Model(inputs, keras.layers.BatchNormalization()(inputs)).save(path)
-    info = json.loads((tmp_path / "run" / "head.json").read_text())
-    info["files"] = {"head.keras": sha256(path)}
-    (tmp_path / "run" / "head.json").write_text(json.dumps(info))
+    replace(Run.open(tmp_path / "run"), files={"head.keras": sha256(path)}).save()
     with pytest.raises(HeadError, match="BatchNormalization"):
         load_head(tmp_path / "run")

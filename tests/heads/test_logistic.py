@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cxrfeat._heads import solver
-from cxrfeat._heads.logistic import MultiLabelLogistic
-from cxrfeat._heads.rows import MatrixRows
+from cxrfeat._heads.solver import path as solver
+from cxrfeat._heads.solver.estimator import MultiLabelLogistic
+from cxrfeat._heads.solver.rows import MatrixRows
 from cxrfeat._heads.weighting import weigh
 
 

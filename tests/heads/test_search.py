@@ -7,20 +7,22 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cxrfeat._heads import fit_head, load_head
-from cxrfeat._heads import search as search_module
 from cxrfeat._heads.ensemble import join
+from cxrfeat._heads.estimators import Svm
 from cxrfeat._heads.features import Features
-from cxrfeat._heads.fit import Plan, prepare
-from cxrfeat._heads.kinds import fit
+from cxrfeat._heads.fit import prepare
+from cxrfeat._heads.linear import LogisticHead
+from cxrfeat._heads.registry import head_class
 from cxrfeat._heads.search import _folds, out_of_fold, search
-from cxrfeat._heads.validation import settle
+from cxrfeat._heads.splits import resolve_splits
+from cxrfeat._run import Options
 from cxrfeat.errors import HeadError
 
 
 @pytest.fixture
 def task(study, embeddings):
     with Features([embeddings]) as features:
-        yield prepare(features, settle(study, 0), Plan(weighting="paper"), None, None, "logistic")
+        yield prepare(features, resolve_splits(study, 0), Options(weighting="paper"), None, None, "logistic")
 
 
 def test_all_passes_of_a_patient_stand_in_one_fold(task):
@@ -31,12 +33,12 @@ def test_all_passes_of_a_patient_stand_in_one_fold(task):
 
 
 def test_scores_are_scikit_learns_on_heads_fitted_without_the_fold(task):
-    chosen, table = search("logistic", task, {}, {"C": [0.01, 1.0]}, folds=3)
+    chosen, table = search(LogisticHead, task, {}, {"C": [0.01, 1.0]}, folds=3)
     side = _folds(task, 3)
     for row, C in enumerate((0.01, 1.0)):
         scores = []
         for fold in range(3):
-            head = fit("logistic", task.part((side != fold).nonzero()[0]), {"C": C}).head
+            head = LogisticHead.fit(task.part((side != fold).nonzero()[0]), LogisticHead.Settings(C=C)).head
             held = (side[: task.images] == fold).nonzero()[0]
             logits, y = head.logits(task.x[held]), task.y[held]
             scores.append(np.mean([roc_auc_score(y[:, k], logits[:, k]) for k in range(3)]))
@@ -50,27 +52,27 @@ def test_nothing_but_train_is_searched(study, task):
 
 def test_a_run_is_fitted_with_what_was_found_and_keeps_the_table(study, embeddings, tmp_path):
     run = fit_head(study, embeddings, out=tmp_path / "run", search=True, grid={"C": (1e-4, 1e-2, 1.0)})
-    table = run.info["fit"]["search"]
+    table = run.notes["search"]
     best = max(table, key=lambda row: row["macro_auroc"])
-    assert run.info["fit"]["C"] == best["C"]
+    assert run.notes["C"] == best["C"]
     assert len(table) == 3
 
 
 def test_a_grid_of_several_settings_tries_every_combination(task):
-    _, table = search("svm", task, {}, {"C": [0.01, 0.1], "loss": ["hinge", "squared_hinge"]}, folds=2)
+    _, table = search(Svm, task, {}, {"C": [0.01, 0.1], "loss": ["hinge", "squared_hinge"]}, folds=2)
     assert len(table) == 4
 
 
-def test_out_of_fold_logits_come_from_heads_that_never_saw_the_patient(task, monkeypatch):
+def test_out_of_fold_logits_come_from_heads_that_never_saw_the_patient(task):
     seen = []
-    original = search_module.kinds.fit
 
-    def spy(kind, part, settings):
-        seen.append(set(part.groups))
-        return original(kind, part, settings)
+    class Spy(LogisticHead):
+        @classmethod
+        def fit(cls, part, settings, **options):
+            seen.append(set(part.groups))
+            return super().fit(part, settings, **options)
 
-    monkeypatch.setattr(search_module.kinds, "fit", spy)
-    logits = out_of_fold("logistic", task, {}, folds=3)
+    logits = out_of_fold(Spy, task, {}, folds=3)
     side = _folds(task, 3)
     for fold in range(3):
         assert not seen[fold] & set(task.groups[side == fold])
@@ -78,8 +80,8 @@ def test_out_of_fold_logits_come_from_heads_that_never_saw_the_patient(task, mon
 
 
 def test_an_unknown_kind_needs_a_grid(task):
-    with pytest.raises(HeadError, match="--grid"):
-        search("sklearn.svm:SVC", task, {})
+    with pytest.raises(HeadError, match="`grid=C"):
+        search(head_class("sklearn.svm:SVC"), task, {})
 
 
 @pytest.mark.parametrize("method", ["mean", "stacked"])
@@ -110,9 +112,9 @@ def test_stacking_gives_a_member_that_knows_nothing_little_weight():
 
 
 def test_several_kinds_make_an_ensemble_or_nothing(study, embeddings, tmp_path):
-    with pytest.raises(HeadError, match="--ensemble"):
+    with pytest.raises(HeadError, match="add `ensemble`"):
         fit_head(study, embeddings, ["logistic", "lda"], out=tmp_path / "run")
     settings = {"logistic.C": 0.01, "lda.shrinkage": 0.5}
     run = fit_head(study, embeddings, ["logistic", "lda"], out=tmp_path / "run", ensemble="mean", settings=settings)
-    assert [m["kind"] for m in run.info["members"]] == ["logistic", "lda"]
-    assert run.info["fit"]["members"][0]["C"] == 0.01
+    assert [m["kind"] for m in run.state["members"]] == ["logistic", "lda"]
+    assert run.notes["members"][0]["C"] == 0.01

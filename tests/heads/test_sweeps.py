@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from cxrfeat import _machine as machine
-from cxrfeat._heads import rows as rows_room
-from cxrfeat._heads.rows import MatrixRows
-from cxrfeat._heads.sweeps import Sweeper
+from cxrfeat._heads.solver import rows as rows_module
+from cxrfeat._heads.solver.rows import MatrixRows
+from cxrfeat._heads.solver.sweeps import Sweeper
 
 
 @pytest.fixture
 def problem(monkeypatch):
-    monkeypatch.setattr(rows_room, "BLOCK", 16)  # 13 blocks, the last one short
+    monkeypatch.setattr(rows_module, "BLOCK", 16)  # 13 blocks, the last one short
     rng = np.random.default_rng(0)
     x = rng.normal(2, 3, (200, 5))
     y = (rng.random((200, 3)) < 0.4).astype(float)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from cxrfeat._heads.weighting import EFFECTIVE_BETA, SCHEMES, weigh
+from cxrfeat._heads.registry import WEIGHTINGS
+from cxrfeat._heads.weighting import EFFECTIVE_BETA, weigh
 from cxrfeat.errors import HeadError
 
 Y = np.array([[1, 0], [0, np.nan], [0, 1], [0, 1], [np.nan, 1]], dtype=float)
@@ -36,7 +37,7 @@ def test_effective_number_follows_its_formula_and_sums_to_two():
     assert (weights.positive[0], weights.negative[0]) == pytest.approx(tuple(expected), rel=1e-9)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", WEIGHTINGS)
 def test_unknown_entries_weigh_nothing_and_one_class_labels_are_told_apart(scheme):
     y = np.array([[1, 0], [0, 0], [np.nan, 0]])
     weights = weigh(y, ("a", "none"), scheme)

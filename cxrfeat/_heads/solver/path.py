@@ -4,33 +4,36 @@ For label k, with standardised features x and the free intercept b,
 
     minimise over w, b   C_k sum_i s_ik log(1 + exp(-(2 y_ik - 1) (x_i w + b))) + |w|^2 / 2
 
-which is scikit-learn's objective. s_ik is 0 where the label is unknown.
+which is scikit-learn's objective. s_ik is 0 if the label is unknown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from cxrfeat._heads import dense
-from cxrfeat._heads.curvature import Factors
-from cxrfeat._heads.newton import Course, minimise
-from cxrfeat._heads.rows import Rows
-from cxrfeat._heads.scaling import moments
-from cxrfeat._heads.sweeps import Sweeper
+from cxrfeat._heads.solver import dense
+from cxrfeat._heads.solver.curvature import Factors
+from cxrfeat._heads.solver.newton import Course, minimise
+from cxrfeat._heads.solver.rows import Rows, moments
+from cxrfeat._heads.solver.sweeps import Sweeper
 from cxrfeat._progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
 
 
+class ConvergenceWarning(UserWarning):
+    """The optimiser stopped before it reached its tolerance."""
+
+
 @dataclass(frozen=True)
 class Solution:
-    """Coefficients of every label, and how close to the optimum they are.
+    """Coefficients of every label, and how close to the optimum they are; NaN for labels with one class only.
 
     Attributes
     ----------
@@ -38,14 +41,12 @@ class Solution:
         On raw features: float64 (labels, features) and (labels,).
     mean, scale : numpy.ndarray
         What features are standardised by, (features,).
-    objective : numpy.ndarray
-        (labels,).
-    gap : numpy.ndarray
-        Estimated distance of the objective to its optimum, relative to it, (labels,).
-    converged : numpy.ndarray
-        Whether the gap is within the tolerance asked for, bool (labels,).
+    objective, gap : numpy.ndarray
+        The objective, and its estimated distance to the optimum relative to it, (labels,).
+    converged, fittable : numpy.ndarray
+        Whether the gap is within the tolerance asked for, and whether the label has both classes, bool (labels,).
     sweeps : int
-        Times the rows were gone through.
+        Number of passes over the rows.
     """
 
     coef: Floats
@@ -55,6 +56,7 @@ class Solution:
     objective: Floats
     gap: Floats
     converged: npt.NDArray[np.bool_]
+    fittable: npt.NDArray[np.bool_]
     sweeps: int
 
 
@@ -62,43 +64,9 @@ class Solution:
 DENSE_BYTES, DENSE_PRODUCTS = 64 << 20, 200_000_000
 
 
-def solve(
-    rows: Rows,
-    y: Floats,
-    weight: Floats,
-    C: Floats,
-    *,
-    row_weight: Floats | None = None,
-    intercept: bool = True,
-    tol: float = 1e-7,
-    steps: int = 200,
-    progress: Progress = silent,
-) -> Solution:
-    """Fit every label at one strength.
-
-    Parameters
-    ----------
-    rows : Rows
-        Features, (n, d).
-    y : numpy.ndarray
-        1 or 0, (n, labels); what stands where the weight is 0 does not matter.
-    weight : numpy.ndarray
-        Weight of every row in every label's loss, (n, labels).
-    C : numpy.ndarray
-        Inverse L2 strength of every label, (labels,).
-    row_weight : numpy.ndarray, optional
-        Weight of every row in the mean and scale, (n,).
-    intercept : bool
-        Whether there is one.
-    tol : float
-        Relative tolerance on the objective.
-    steps : int
-        At most so many iterations.
-    progress : Progress
-        Told of labels that are done.
-    """
-    return next(iter(path(rows, y, weight, C[None], row_weight=row_weight, intercept=intercept, tol=tol, steps=steps,
-                          progress=progress)))  # fmt: skip
+def solve(rows: Rows, y: Floats, weight: Floats, C: Floats, **options: Any) -> Solution:
+    """Fit every label at one strength, C of shape (labels,); the other parameters are those of `path`."""
+    return next(path(rows, y, weight, C[None], **options))
 
 
 def path(
@@ -113,16 +81,40 @@ def path(
     steps: int = 200,
     progress: Progress = silent,
 ) -> Iterator[Solution]:
-    """Fit every label at several strengths, (strengths, labels), each from where the ones before point to.
+    """Fit every label at several strengths, each from where the ones before point to.
 
-    Parameters are those of `solve`. Go from small C to large. The next start is extrapolated in log C from the last
-    three solutions; what was learnt of a label's curvature is carried over, and renewed only where it fails.
+    Go from small C to large. The next start is extrapolated in log C from the last three solutions; what was learnt of
+    a label's curvature is carried over, and renewed only where it fails.
+
+    Parameters
+    ----------
+    rows : Rows
+        Features, (n, d).
+    y : numpy.ndarray
+        1, 0 or NaN, (n, labels); the value does not matter if the weight is 0.
+    weight : numpy.ndarray
+        Weight of every row in every label's loss, (n, labels); 0 if the label is unknown.
+    Cs : numpy.ndarray
+        Inverse L2 strengths, (strengths, labels).
+    row_weight : numpy.ndarray, optional
+        Weight of every row in the mean and scale, (n,).
+    intercept : bool
+        Whether there is one.
+    tol : float
+        Relative tolerance on the objective.
+    steps : int
+        Largest number of iterations.
+    progress : Progress
+        Called with the number of labels that are done.
     """
+    there = both_classes(y, weight)
+    if not there.all():
+        y, weight, Cs = y[:, there], weight[:, there], Cs[:, there]
     mean, scale = moments(rows, row_weight)
     n, d = rows.shape
     if n * d * 8 <= DENSE_BYTES and n * min(n, d) ** 2 <= DENSE_PRODUCTS:
         x = np.concatenate([block for _, block in rows.blocks()]).astype(np.float64)
-        search: _Search = _Dense((x - mean) / scale, y, weight, intercept)
+        search: _Search = _Dense((x - mean) / scale, np.nan_to_num(y), weight, intercept)
     else:
         search = _Large(rows, y, weight, mean, scale, intercept)
     done: list[tuple[Floats, Floats]] = []
@@ -131,8 +123,22 @@ def path(
         w, value, gap, converged = search.run(C, start, tol, steps, progress)
         done = [*done[-2:], (C, w)]
         coef = (w[:-1] / scale[:, None]).T
-        free = w[-1] - coef @ mean
-        yield Solution(coef, free, mean, scale, value, gap, converged, search.sweeps)
+        found = [_spread(values, there) for values in (coef, w[-1] - coef @ mean, value, gap)]
+        ended = np.ones(len(there), dtype=bool)
+        ended[there] = converged
+        yield Solution(found[0], found[1], mean, scale, found[2], found[3], ended, there, search.sweeps)
+
+
+def both_classes(y: Floats, weight: Floats) -> npt.NDArray[np.bool_]:
+    """Labels with a positive and a negative of some weight, bool (labels,)."""
+    return ((y > 0) & (weight > 0)).any(axis=0) & ((y == 0) & (weight > 0)).any(axis=0)
+
+
+def _spread(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    """Values of the labels that were fitted, among NaN for the others."""
+    out = np.full((len(there), *values.shape[1:]), np.nan)
+    out[there] = values
+    return out
 
 
 class _Search(Protocol):

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from cxrfeat import _machine as machine
-from cxrfeat._heads.rows import Rows
+from cxrfeat._heads.solver.rows import Rows
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Which rows a head learns from, and which it is tuned on: train and validation, apart by patient."""
+"""Which rows a head learns from, and which it is tuned on: train and validation, separated by patient."""
 
 from __future__ import annotations
 
@@ -15,15 +15,10 @@ FEWEST_PATIENTS = 8
 
 
 @dataclass(frozen=True)
-class Sides:
-    """A study with its sides settled.
+class Splits:
+    """A study with its splits resolved: a validation split carved from train is in the table too.
 
-    Attributes
-    ----------
-    study : Study
-        Every image with its split; a validation split carved from train is written there too.
-    note : str
-        Where validation comes from, for `head.json` and the terminal.
+    `note` says where validation comes from.
     """
 
     study: Study
@@ -40,7 +35,7 @@ class Sides:
         return self.study.split("val") if "val" in self.study.splits else None
 
 
-def settle(study: Study, seed: int) -> Sides:
+def resolve_splits(study: Study, seed: int) -> Splits:
     """Take the study's own validation split, or carve one from train by patient, stratified by label.
 
     Raises
@@ -56,15 +51,15 @@ def settle(study: Study, seed: int) -> Sides:
             f"study {study.name!r} has no split 'train' to learn from; `cxrfeat study build --resplit` makes splits."
         )
     if "val" in study.splits:
-        return Sides(study, f"the study's own val split, {len(study.split('val'))} images")
+        return Splits(study, f"the study's own val split, {len(study.split('val'))} images")
     train = (study.table["split"] == "train").to_numpy()
     patients = study.patients[train]
     if len(np.unique(patients)) < FEWEST_PATIENTS:
-        return Sides(study, f"none: train has fewer than {FEWEST_PATIENTS} patients to carve one from")
+        return Splits(study, f"none: train has fewer than {FEWEST_PATIENTS} patients to carve one from")
     side = stratified(study.y[train], patients, {"train": 1 - SHARE, "val": SHARE}, seed)
     table = study.table.copy()
     table.loc[train, "split"] = side
     carved = Study(table, study.labels, study.name, study.root)
     held = int((side == "val").sum())
     who = len(np.unique(patients[side == "val"]))
-    return Sides(carved, f"carved from train by patient with seed {seed}: {held} images of {who} patients")
+    return Splits(carved, f"carved from train by patient with seed {seed}: {held} images of {who} patients")

@@ -17,9 +17,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from cxrfeat._heads.rows import MatrixRows
-from cxrfeat._heads.sigmoid import sigmoid
-from cxrfeat._heads.solver import Solution, path
+from cxrfeat._heads.solver.path import Solution, both_classes, path
+from cxrfeat._heads.solver.rows import MatrixRows, sigmoid
 from cxrfeat._heads.weighting import weigh
 
 
@@ -61,6 +60,17 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
     y of shape (n,) holds two classes of any kind. y of shape (n, n_labels) holds 1, 0, and NaN where a label is
     unknown; `predict_proba` is then the probability of 1, (n, n_labels), as for scikit-learn's other multi-label
     classifiers. With `sample_weight` the mean and scale are weighted too, so that a weight of 2 is the row twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cxrfeat as cxr
+    >>> x = np.random.default_rng(0).random((200, 8), dtype=np.float32)
+    >>> y = (x[:, :2] > 0.7).astype(float)
+    >>> y[::5, 1] = np.nan  # unknown
+    >>> model = cxr.MultiLabelLogistic(C=10.0, weighting="balanced").fit(x, y)
+    >>> model.coef_.shape, model.predict_proba(x).shape
+    ((2, 8), (200, 2))
     """
 
     def __init__(
@@ -180,9 +190,7 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         weight = weighting.of(truth)
         if row_weight is not None:
             weight *= row_weight[:, None]
-        present = [(weight[truth[:, k] == c, k] > 0).any() for k in range(truth.shape[1]) for c in (0, 1)]
-        self._fittable = np.array(present).reshape(-1, 2).all(axis=1)
-        if not self._fittable.any():
+        if not both_classes(truth, weight).any():
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one class."
             )
@@ -212,26 +220,20 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         return truth
 
     def _path(self, X: Any, truth: Any, weight: Any, row_weight: Any, Cs: Any) -> Any:
-        there = self._fittable
         return path(
-            MatrixRows(X), np.nan_to_num(truth[:, there]), weight[:, there], Cs[:, there], row_weight=row_weight,
-            intercept=self.fit_intercept, tol=self.tol, steps=self.max_iter,
+            MatrixRows(X), truth, weight, Cs, row_weight=row_weight, intercept=self.fit_intercept, tol=self.tol,
+            steps=self.max_iter,
         )  # fmt: skip
 
     def _keep(self, solution: Solution) -> None:
-        def spread(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            out = np.full((self._fittable.size, *values.shape[1:]), np.nan)
-            out[self._fittable] = values
-            return out
-
-        self.coef_, self.intercept_ = spread(solution.coef), spread(solution.intercept)
-        self.objective_, self.gap_ = spread(solution.objective), spread(solution.gap)
+        self.coef_, self.intercept_ = solution.coef, solution.intercept
+        self.objective_, self.gap_ = solution.objective, solution.gap
         self.n_iter_ = solution.sweeps
         if not solution.converged.all():
             late = int((~solution.converged).sum())
             warnings.warn(
-                f"{late} of {len(solution.converged)} labels did not reach a relative tolerance of {self.tol:g} "
-                f"(furthest {solution.gap.max():.1e}); raise max_iter, or lower C.",
+                f"{late} of {int(solution.fittable.sum())} labels did not reach a relative tolerance of {self.tol:g} "
+                f"(furthest {np.nanmax(solution.gap):.1e}); raise max_iter, or lower C.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

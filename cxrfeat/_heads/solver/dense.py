@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.sigmoid import sigmoid
+from cxrfeat._heads.solver.rows import sigmoid
 
 Floats = npt.NDArray[np.float64]
 

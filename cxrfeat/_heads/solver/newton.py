@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.curvature import Factors
-from cxrfeat._heads.sigmoid import sigmoid
-from cxrfeat._heads.sweeps import Point, Sweeper
+from cxrfeat._heads.solver.curvature import Factors
+from cxrfeat._heads.solver.rows import sigmoid
+from cxrfeat._heads.solver.sweeps import Point, Sweeper
 from cxrfeat._progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]

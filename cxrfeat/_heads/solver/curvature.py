@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.rows import Rows
-from cxrfeat._heads.sigmoid import sigmoid
+from cxrfeat._heads.solver.rows import Rows, sigmoid
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Weighted multi-label logistic regression to its optimum; `MultiLabelLogistic` is its estimator."""
