@@ -70,7 +70,7 @@ def test_a_missing_label_column_is_named(make_run):
 def test_predictions_that_are_no_numbers_are_refused(make_run):
     run = make_run("a")
     edit(run, lambda t: t.assign(Mass="high"))
-    with pytest.raises(HeadError, match=r"something else than probabilities: .*'high'"):
+    with pytest.raises(HeadError, match=r"values that are not probabilities: .*'high'"):
         scored_run(Run.open(run))
     (run / "predictions.csv").write_text("")
     with pytest.raises(HeadError, match="not a CSV table"):
