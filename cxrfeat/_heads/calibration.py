@@ -46,17 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration of every label, in the head's order; `split` says what it was learnt on.
-
-    Attributes
-    ----------
-    method : str
-        `platt`, `isotonic`, `temperature` or `none`.
-    steps : tuple of Step
-        One per label.
-    split : str
-        What it was learnt on; empty for nothing.
-    """
+    """Calibration of every label, in the head's order; `split` says what it was learnt on, empty for nothing."""
 
     method: str
     steps: tuple[Step, ...]
@@ -64,23 +54,11 @@ class Calibration:
 
     @classmethod
     def none(cls, labels: int) -> Calibration:
-        """Leave every label as it is.
-
-        Parameters
-        ----------
-        labels : int
-            How many.
-        """
+        """Leave every label as it is."""
         return cls("none", (Step(),) * labels)
 
     def apply(self, logits: Floats) -> Floats:
-        """Probabilities, float64 (n, labels), of raw logits (n, labels); NaN stays NaN.
-
-        Parameters
-        ----------
-        logits : float64 (n, labels)
-            Raw logits of the head.
-        """
+        """Probabilities, float64 (n, labels), of raw logits (n, labels); NaN stays NaN."""
         return np.stack([step.apply(logits[:, k]) for k, step in enumerate(self.steps)], axis=1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,20 +73,7 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any], labels: int) -> Calibration:
-        """Read what `to_dict` wrote.
-
-        Parameters
-        ----------
-        found : mapping
-            The entry `calibration` of `head.json`.
-        labels : int
-            How many labels the head has.
-
-        Raises
-        ------
-        HeadError
-            If it is not a calibration of that many labels.
-        """
+        """Read what `to_dict` wrote; a HeadError if it is not a calibration of that many labels."""
         if not found:
             return cls.none(labels)
         try:
@@ -135,26 +100,10 @@ def logit(p: npt.NDArray[Any]) -> Floats:
 def calibrate(
     y: Floats, logits: Floats, method: str, split: str, log_weight_ratio: npt.NDArray[np.float64] | None = None
 ) -> Calibration:
-    """Learn a calibration.
+    """Learn a calibration from labels (n, labels) and raw logits of held-out rows; NaN labels are left out.
 
-    Parameters
-    ----------
-    y : numpy.ndarray
-        Labels of held-out rows, (n, labels): 1, 0 or NaN, which is left out.
-    logits : numpy.ndarray
-        The head's raw logits of the same rows.
-    method : str
-        `platt` (Platt 1999, with his smoothed targets), `isotonic`, `temperature` (Guo et al., ICML 2017) or `none`.
-    split : str
-        What the rows are, for the record.
-    log_weight_ratio : numpy.ndarray, optional
-        log(w_positive / w_negative) of the weights the head was fitted with, (labels,); 0 by default. What a label
-        with too few held-out rows is shifted back by.
-
-    Raises
-    ------
-    HeadError
-        If the method is unknown.
+    `log_weight_ratio`, (labels,), is log(w_positive / w_negative) of the weights that the head was fitted with: a label
+    with too few held-out rows is shifted back by it.
     """
     if method not in CALIBRATIONS:
         raise HeadError(f"unknown calibration {method!r}; choose one of {', '.join(CALIBRATIONS)}.")

@@ -23,14 +23,8 @@ from cxrfeat.errors import HeadError
 class EnsembleHead(Head):
     """Logits are a weighted sum of the members', plus a constant.
 
-    Parameters
-    ----------
-    members : sequence of Head
-        Heads of the same labels.
-    places : sequence of tuple of int
-        First and last (exclusive) column of the joined embeddings that each member takes.
-    weights, offset : numpy.ndarray
-        float64 (members, labels) and (labels,).
+    `places` are the first and last (exclusive) columns of the joined embeddings that each member takes; `weights` is
+    (members, labels) and `offset` (labels,).
     """
 
     kind = "ensemble"
@@ -118,21 +112,9 @@ def join(
     y: Floats | None = None,
     weight: Floats | None = None,
 ) -> EnsembleHead:
-    """Join heads.
+    """Join heads by `method`.
 
-    Parameters
-    ----------
-    members, places
-        As in `EnsembleHead`.
-    method : str
-        `mean` or `stacked`.
-    held_out, y, weight : numpy.ndarray
-        For `stacked`: out-of-fold logits (images, members, labels), labels and class weights (images, labels).
-
-    Raises
-    ------
-    HeadError
-        If the method is unknown.
+    `stacked` needs out-of-fold logits (images, members, labels), and labels and class weights (images, labels).
     """
     count, labels = len(members), len(members[0].labels)
     weights, offset = np.full((count, labels), 1 / count), np.zeros(labels)

@@ -30,13 +30,7 @@ def paths_of(embeddings: Any, study: Study) -> list[Path]:
 
 
 class Features:
-    """One or more embedding files as one: their embeddings are joined side by side. A context manager.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The files, in the order in which their embeddings are joined.
-    """
+    """One or more embedding files as one: their embeddings are joined side by side. A context manager."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         if not paths:
@@ -95,10 +89,7 @@ class Features:
     def usable(self, study: Study) -> Study:
         """The images of a study that every file has, in the study's order.
 
-        Raises
-        ------
-        EmbeddingFileError
-            If a file lacks an image which it does not list as unusable, or has none of the study's images.
+        An EmbeddingFileError names a file that lacks images which it does not list as unusable, or has none of them.
         """
         keep = np.ones(len(study), dtype=bool)
         for file in self.files:

@@ -34,28 +34,10 @@ LARGE = 2 << 30
 
 
 def train(model: keras.Model, logits: str, task: Task, settings: Any, resume: bool, progress: Progress) -> pd.DataFrame:
-    """Train a model in place, and return the losses of every epoch.
+    """Train a model in place, and return the losses of every epoch; `logits` names the layer before the activation.
 
-    Parameters
-    ----------
-    model : keras.Model
-        From embeddings to probabilities.
-    logits : str
-        The layer before the activation.
-    task : Task
-        Rows, labels, weights; `validation` decides when to stop, and without it all epochs run. With a `folder`, a
-        checkpoint is written there after every epoch.
-    settings : KerasHead.Settings
-        How to train.
-    resume : bool
-        Continue from the checkpoint: the result is the same to the last bit as without the interruption.
-    progress : Progress
-        Called after every epoch.
-
-    Raises
-    ------
-    HeadError
-        If the loss is not finite, or the checkpoint is missing, damaged, or of other data or settings.
+    Validation decides when to stop; without it all epochs run. With `task.folder`, a checkpoint is written there after
+    every epoch, and a resumed fit ends with the same bits as one without the interruption.
     """
     trainer = Trainer(keras.Model(model.input, model.get_layer(logits).output), task, settings)
     epochs = Epochs(trainer, task, settings, progress)

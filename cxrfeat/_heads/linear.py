@@ -128,15 +128,7 @@ class LogisticHead(LinearHead):
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Read arrays of numbers from an `.npz`.
-
-    Raises
-    ------
-    NotFoundError
-        If it is not there.
-    HeadError
-        If it is damaged, lacks an array, or holds anything but numbers (a pickle, for instance).
-    """
+    """Read arrays of numbers from an `.npz`; a HeadError if it is damaged, or holds anything else, such as a pickle."""
     if not path.is_file():
         raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
     try:

@@ -22,20 +22,7 @@ from cxrfeat.errors import HeadError
 
 
 def load_head(run: Run | str | Path) -> Head:
-    """Load the head of a run; no code from its folder is run.
-
-    Parameters
-    ----------
-    run : Run or path
-        The run folder.
-
-    Raises
-    ------
-    NotFoundError
-        If the folder or the head's own file is missing.
-    HeadError
-        If a file is damaged, was changed since it was written, or holds more than a head may.
-    """
+    """Load the head of a run; no code from its folder is run, and a changed file is refused with a HeadError."""
     run = load_run(run)
     run.check()
     try:

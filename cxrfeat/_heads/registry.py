@@ -42,13 +42,7 @@ _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def head_class(kind: str) -> type[Head]:
-    """Return the class of a kind: one declared, or that of a scikit-learn classifier named `module:Class`.
-
-    Raises
-    ------
-    HeadError
-        If there is no such kind.
-    """
+    """Return the class of a kind: one declared, or that of a scikit-learn classifier named `module:Class`."""
     if _CLASS.fullmatch(kind):
         from cxrfeat._heads.estimators import of_class
 

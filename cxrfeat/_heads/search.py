@@ -28,35 +28,11 @@ def search(
     folds: int = FOLDS,
     progress: Progress = silent,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Choose settings by the macro AUROC on held-out patients.
+    """Choose settings by the macro AUROC on held-out patients: the best ones joined with those given, and a table.
 
-    Parameters
-    ----------
-    kind : type of Head
-        The kind.
-    task : Task
-        Training rows. All passes of a patient are in one fold; only pass 0 is scored.
-    settings : mapping
-        Settings that are not searched.
-    grid : mapping, optional
-        Values to try of each setting; every combination. By default the kind's own.
-    folds : int
-        Number of folds; fewer if there are fewer patients.
-    progress : Progress
-        Called with the number of fits done.
-
-    Returns
-    -------
-    settings : dict
-        The best, joined with those given.
-    table : pandas.DataFrame
-        One row a combination: the settings, mean and standard deviation over folds of the macro AUROC, and the
-        labels it runs over on average.
-
-    Raises
-    ------
-    HeadError
-        If there is nothing to search, or too few patients.
+    All combinations of `grid`, by default the kind's own, are tried. All passes of a patient are in one fold, and only
+    pass 0 is scored. The table has one row a combination: the settings, mean and standard deviation of the macro AUROC
+    over folds, and the labels it runs over on average.
     """
     grid = grid or kind.grid
     if not grid:

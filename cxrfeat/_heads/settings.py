@@ -67,13 +67,7 @@ def parse_size(text: str | int | None) -> int | None:
 
 
 def read_settings(declared: type[T], given: Mapping[str, Any], head: str) -> T:
-    """Make a dataclass of settings; a number where a tuple is declared becomes a tuple of one.
-
-    Raises
-    ------
-    HeadError
-        If a setting is not declared, of another type, or out of the range that the dataclass checks.
-    """
+    """Make a dataclass of settings; a number where a tuple is declared becomes a tuple of one."""
     defaults = {f.name: f.default for f in fields(declared)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in given.items():

@@ -36,15 +36,7 @@ class Splits:
 
 
 def resolve_splits(study: Study, seed: int) -> Splits:
-    """Take the study's own validation split, or carve one from train by patient, stratified by label.
-
-    Raises
-    ------
-    HeadError
-        If there is no split `train`.
-    LeakageError
-        If a patient is in two splits.
-    """
+    """Take the study's own validation split, or carve one from train by patient, stratified by label."""
     check_leakage(study.table, study.name)
     if "train" not in study.splits:
         raise HeadError(

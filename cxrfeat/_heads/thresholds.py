@@ -17,13 +17,8 @@ Floats = npt.NDArray[np.float64]
 class Rule:
     """How thresholds are chosen.
 
-    Attributes
-    ----------
-    method : str
-        `youden` (most sensitivity + specificity), `f1` (most F1), `sensitivity` (the highest threshold that reaches
-        `value`), `precision` (the most sensitive threshold that reaches `value`), `fixed` (`value` for every label).
-    value : float
-        For the last three.
+    `youden`: most sensitivity + specificity. `f1`: most F1. `sensitivity`: the highest threshold that reaches `value`.
+    `precision`: the most sensitive threshold that reaches `value`. `fixed`: `value` for every label.
     """
 
     method: str
@@ -31,18 +26,7 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read `youden`, `f1`, `sensitivity=0.9`, `precision=0.5` or a plain probability.
-
-        Parameters
-        ----------
-        text : str
-            One of these.
-
-        Raises
-        ------
-        HeadError
-            If it is none of these.
-        """
+        """Read `youden`, `f1`, `sensitivity=0.9`, `precision=0.5` or a plain probability."""
         method, _, value = text.partition("=")
         with suppress(ValueError):  # not a number: told below, with everything else that is not a rule
             if method in ("youden", "f1") and not value:
@@ -66,20 +50,6 @@ def choose(y: Floats, p: Floats, rule: Rule) -> Floats:
 
     A threshold lies halfway between two neighbouring probabilities, so that the last digit of a printed one never
     decides. Of equally good thresholds the highest is taken: it calls the fewest findings.
-
-    Parameters
-    ----------
-    y : numpy.ndarray
-        Labels (n, labels): 1, 0 or NaN, which is left out.
-    p : numpy.ndarray
-        Probabilities of the same shape; NaN is left out.
-    rule : Rule
-        How to choose.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64 (labels,). NaN where the label has only one class, or where no threshold reaches the precision asked.
     """
     return np.array([_of_label(y[:, k], p[:, k], rule) for k in range(y.shape[1])])
 

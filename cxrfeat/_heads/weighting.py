@@ -17,19 +17,7 @@ EFFECTIVE_BETA = 0.9999
 
 @dataclass(frozen=True)
 class Weighting:
-    """Class weights of every label.
-
-    Attributes
-    ----------
-    scheme : str
-        One of `WEIGHTINGS`.
-    labels : tuple of str
-        The labels.
-    positives, negatives : numpy.ndarray
-        Known training rows of each class, int64 (labels,).
-    positive, negative : numpy.ndarray
-        Weight of one row of that class, float64 (labels,).
-    """
+    """Class weights of every label: known training rows of each class, and the weight of one row of it, (labels,)."""
 
     scheme: str
     labels: tuple[str, ...]
@@ -51,13 +39,7 @@ class Weighting:
         return ratio
 
     def of(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN).
-
-        Parameters
-        ----------
-        y : float64 (n, labels)
-            1, 0 or NaN (unknown).
-        """
+        """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN)."""
         return np.where(np.isnan(y), 0.0, np.where(y > 0, self.positive, self.negative))
 
     def rows(self) -> list[dict[str, Any]]:

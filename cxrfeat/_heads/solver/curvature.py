@@ -24,16 +24,7 @@ FLUSH = 512
 class Factors:
     """Cholesky factors of the labels' sampled Hessians, float32 (features + 1, features + 1) each.
 
-    Parameters
-    ----------
-    rows : Rows
-        Features.
-    weight : numpy.ndarray
-        (rows, labels), including C.
-    mean, scale : numpy.ndarray
-        (features,).
-    intercept : bool
-        Whether the intercept is free.
+    `weight` is (rows, labels), including C; `mean` and `scale` are (features,).
     """
 
     def __init__(self, rows: Rows, weight: npt.NDArray[Any], mean: Floats, scale: Floats, intercept: bool) -> None:

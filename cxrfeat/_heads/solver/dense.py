@@ -20,12 +20,8 @@ Floats = npt.NDArray[np.float64]
 class Span:
     """Standardised rows in a basis of as few columns as rows.
 
-    Attributes
-    ----------
-    design : numpy.ndarray
-        float64 (rows, min(rows, features) + 1); the last column is the intercept's.
-    basis : numpy.ndarray or None
-        Orthonormal columns, (features, rows); None where the features are their own basis.
+    `design` is (rows, min(rows, features) + 1), the last column the intercept's; `basis` has orthonormal columns
+    (features, rows), or is None if the features are their own basis.
     """
 
     design: Floats
@@ -54,26 +50,9 @@ def newton(
 ) -> tuple[Floats, float, float, bool]:
     """Minimise sum_i weight_i log-loss_i + |w|^2 / 2 over one label's coefficients; the last is free.
 
-    Parameters
-    ----------
-    design : numpy.ndarray
-        (rows, k + 1), a column of ones last.
-    y, weight : numpy.ndarray
-        (rows,).
-    start : numpy.ndarray
-        (k + 1,).
-    intercept : bool
-        Whether the last coefficient is fitted, or held.
-    tol : float
-        Stop when half the squared Newton decrement, which estimates how far the objective lies above its optimum,
-        is below `tol` times the objective.
-    steps : int
-        At most so many.
-
-    Returns
-    -------
-    w, objective, gap, converged
-        Coefficients, objective, the estimate of its distance to the optimum relative to it, and whether it met `tol`.
+    Stops when half the squared Newton decrement, which estimates how far the objective lies above its optimum, is below
+    `tol` times the objective. Returns the coefficients, the objective, that estimate relative to it, and whether it met
+    `tol`. Without `intercept` the last coefficient is held.
     """
     ridge = np.ones(design.shape[1])
     ridge[-1] = 0.0

@@ -83,29 +83,11 @@ def minimise(
     steps: int,
     progress: Progress = silent,
 ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
-    """Minimise the objective of every label.
+    """Minimise the objective of every label from `start`, (features + 1, labels).
 
-    Parameters
-    ----------
-    sweeper : Sweeper
-        The objective.
-    factors : Factors
-        Preconditioners; made where they are missing, kept where they are there.
-    courses : list of Course
-        What is known of each label's curvature from searches before; empty at first.
-    start : numpy.ndarray
-        Coefficients to begin with, (features + 1, labels).
-    tol : float
-        A label is done when half its squared Newton decrement is below `tol` times its objective.
-    steps : int
-        At most so many iterations.
-    progress : Progress
-        Told how many labels are done.
-
-    Returns
-    -------
-    w, value, gap, converged
-        Coefficients (features + 1, labels), objectives, the last relative half decrement, and whether it met `tol`.
+    A label is done when half its squared Newton decrement is below `tol` times its objective. Returns the coefficients,
+    the objectives, the last relative half decrements, and whether they met `tol`. Factors and courses that hold
+    something from a search before are used.
     """
     count = start.shape[1]
     active = np.arange(count)

@@ -34,18 +34,10 @@ FAR = 30.0
 
 @dataclass(frozen=True)
 class Point:
-    """Where the search stands, for some labels: coefficients with the intercept last, and what follows from them.
+    """Coefficients of some labels, and what follows from them.
 
-    Attributes
-    ----------
-    w : numpy.ndarray
-        On standardised features, (features + 1, labels).
-    z : numpy.ndarray
-        Logits, (rows, labels), in the rows' precision.
-    value : numpy.ndarray
-        Objective, (labels,).
-    gradient : numpy.ndarray
-        (features + 1, labels).
+    `w` on standardised features with the intercept last, and the `gradient`, are (features + 1, labels); logits `z`
+    (rows, labels) in the rows' precision; the objective `value` (labels,).
     """
 
     w: Floats
@@ -61,19 +53,7 @@ class Point:
 
 
 class Sweeper:
-    """The objective of all labels over the rows.
-
-    Parameters
-    ----------
-    rows : Rows
-        Features.
-    y, weight : numpy.ndarray
-        (rows, labels); the weight includes C.
-    mean, scale : numpy.ndarray
-        (features,).
-    intercept : bool
-        Whether the intercept is free.
-    """
+    """The objective of all labels over the rows; `y` and `weight` are (rows, labels), and the weight includes C."""
 
     def __init__(self, rows: Rows, y: Floats, weight: Floats, mean: Floats, scale: Floats, intercept: bool) -> None:
         self.rows, self.scale, self.intercept = rows, scale, intercept
