@@ -52,7 +52,7 @@ def _backbone(name: str, images: np.ndarray) -> list[dict]:
     coef, intercept = 1000 * rng.normal(size=(LABELS, backbone.dim)), rng.normal(size=LABELS)
     graph = keras_graph(name, weights, backbone.preprocessing, 224)
     sha256 = weights_sha256(name, weights)
-    recipe = Recipe(name, weights.name, sha256, backbone.cam_layer, backbone.preprocessing, 224)
+    recipe = Recipe(name, weights.name, sha256, backbone.layer, backbone.preprocessing, 224)
     engine = open_engine(recipe, weights, "openvino", ("embedding", "map"))
     closed = ClosedForm([engine], coef, intercept)([images])
     method = Gradients("gradcam", [graph], dense(coef, intercept))

@@ -41,7 +41,7 @@ def main() -> None:
 def _one(name: str, files: list, repeats: int, naive: int) -> dict:
     backbone, rng = registry.get(name), np.random.default_rng(0)
     weights = find(backbone, "random:0")
-    recipe = Recipe(name, weights.name, weights_sha256(name, weights), backbone.cam_layer, backbone.preprocessing, 224)
+    recipe = Recipe(name, weights.name, weights_sha256(name, weights), backbone.layer, backbone.preprocessing, 224)
     images = np.stack([prepare.render(read_grey(path), 224) for path in files])
     coef, intercept = rng.normal(size=(LABELS, backbone.dim)) / 10, rng.normal(size=LABELS)
     plain = open_engine(recipe, weights, "openvino")

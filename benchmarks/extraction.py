@@ -24,7 +24,7 @@ from cxrfeat._backbones import graph, registry, weights
 from cxrfeat._images import decode, prepare
 import keras
 backbone, size, folder, listing = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-make = getattr(keras.applications, registry.get(backbone).builder)
+make = getattr(keras.applications, registry.get(backbone).builder.partition(":")[2])
 network = make(include_top=False, weights=None, input_shape=(size, size, 3))
 graph.fill(network, weights.Weights("random:0"))
 network.save_weights(f"{folder}/{backbone}.weights.h5")

@@ -22,27 +22,27 @@ def command() -> None:
 @command.command("ls")
 @json_option
 def ls(as_json: bool) -> None:
-    """List the ImageNet weights: which are here, and whole.
+    """List the official ImageNet weights: which are here and undamaged.
 
     \b
     Example:
       cxrfeat weights ls
     """
-    from cxrfeat._backbones import weights
+    from cxrfeat import weights
 
-    rows = weights.listing()
+    rows: list = weights.ls().to_dict("records")
     print_json(rows) if as_json else print_table(rows, columns=["backbone", "weights", "state", "file", "folder"])
 
 
 @command.command("fetch")
 @click.argument("backbone")
 def fetch(backbone: str) -> None:
-    """Download Keras's official ImageNet weights of BACKBONE into Keras's own folder, and check them.
+    """Download the official ImageNet weights of BACKBONE into Keras's own folder, and check them.
 
     \b
     Example:
       cxrfeat weights fetch resnet50
     """
-    from cxrfeat._backbones import registry, weights
+    from cxrfeat import weights
 
-    click.echo(weights.find(registry.get(backbone), "imagenet").path)
+    click.echo(weights.fetch(backbone))

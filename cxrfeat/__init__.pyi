@@ -1,5 +1,7 @@
 from . import cache as cache
 from . import errors as errors
+from . import weights as weights
+from ._backbones.registry import Backbone as Backbone
 from ._datasets import Dataset as Dataset
 from ._datasets import read_study as read_study
 from ._demo import demo as demo

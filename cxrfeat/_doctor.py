@@ -208,7 +208,7 @@ def _weights() -> Iterator[Check]:
             yield Check(name, "ok", f"ImageNet, {row['file']}")
         elif row["state"] == "damaged":
             yield Check(name, "fail", f"{row['file']} in {row['folder']} is damaged", f"delete it, then {fetch}")
-        else:
+        elif row["state"] == "missing":
             fix = f"{fetch}; without internet, copy {row['file']} into {row['folder']}"
             yield Check(name, "warn", "ImageNet weights are not here; they are fetched when first needed", fix)
 

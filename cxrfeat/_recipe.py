@@ -45,8 +45,8 @@ class Recipe:
     layer : str
         The layer whose global average is the embedding.
     preprocessing : str
-        Name of the normalisation: `torch`, `caffe` (the backbone's own mode in keras.applications) or `unit` ([0, 1],
-        the reference paper's).
+        Name of the normalisation: `torch`, `caffe` (modes of keras.applications), `unit` ([0, 1], the reference
+        paper's) or `raw` (the network scales its input itself).
     size : int
         Side of the square network input, pixels.
     interpolation : str

@@ -1,7 +1,13 @@
 """The frozen networks, their weights, and the engines that run them."""
 
-from cxrfeat._backbones.engine import Engine, open_engine
-from cxrfeat._backbones.registry import BACKBONES, Backbone
-from cxrfeat._backbones.weights import weights_for
+import lazy_loader
 
-__all__ = ["BACKBONES", "Backbone", "Engine", "open_engine", "weights_for"]
+# Lazily, so that a command's choices cost no numpy.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "engine": ["Engine", "open_engine"],
+        "registry": ["BACKBONES", "Backbone"],
+        "weights": ["weights_for"],
+    },
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -59,6 +60,7 @@ def open_engine(
     engine: str = "auto",
     outputs: Sequence[str] = ("embedding",),
     precision: str = "float32",
+    fresh: bool = False,
 ) -> Engine:
     """Make a recipe's network ready to run.
 
@@ -74,6 +76,8 @@ def open_engine(
         `embedding`, `map`, or both, in the order wanted.
     precision : str
         `float32`, or `mixed` (float16 inside, on a GPU: embeddings move by up to 1 % of their largest value).
+    fresh : bool
+        Whether the network is made from its weights again, whatever is kept of it.
 
     Raises
     ------
@@ -87,14 +91,14 @@ def open_engine(
     name = resolve(engine)
     if precision != "float32" and name != "tensorflow":
         raise EngineError("`precision=mixed` needs a GPU: on a CPU the engine computes in float32.")
-    weights = weights or weights_for(recipe)
+    weights = weights or weights_for(recipe, fresh=fresh)
     if name == "tensorflow":
         from cxrfeat._backbones import tensorflow_engine
 
         return tensorflow_engine.open_engine(recipe, weights, tuple(outputs), precision)
     from cxrfeat._backbones import openvino_engine
 
-    return openvino_engine.open_engine(recipe, weights, tuple(outputs))
+    return openvino_engine.open_engine(recipe, weights, tuple(outputs), fresh)
 
 
 def resolve(engine: str = "auto") -> str:
@@ -108,4 +112,4 @@ def resolve(engine: str = "auto") -> str:
 
         if tensorflow_engine.gpus():
             return "tensorflow"
-    return "openvino"
+    return "openvino" if importlib.util.find_spec("openvino") else "tensorflow"

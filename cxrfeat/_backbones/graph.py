@@ -1,13 +1,16 @@
-"""The frozen network as one flat Keras graph: grey uint8 in, embedding and last feature map out.
+"""The frozen network as one Keras graph: grey uint8 in, embedding and last feature map out; and what its layers say.
 
 Normalisation, backbone and global average pooling are layers of one functional model, so that a head can be joined to
-it and differentiated through, and so that an engine can be exported from it. The only room, with the TensorFlow
-engine, that builds Keras models of a backbone.
+it and differentiated through, and so that an engine can be exported from it.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +18,11 @@ import numpy as np
 from cxrfeat._backbones import registry
 from cxrfeat._backbones.weights import Weights, arrays_sha256, draw
 from cxrfeat._images.prepare import NORMALISATION
-from cxrfeat.errors import WeightsError
+from cxrfeat.errors import EngineError, WeightsError
 
 
 def keras_graph(backbone: str, weights: Weights, preprocessing: str, size: int) -> Any:
-    """Build the flat graph.
+    """Build the graph.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ def keras_graph(backbone: str, weights: Weights, preprocessing: str, size: int) 
     weights : Weights
         From `weights.find`.
     preprocessing : str
-        `torch`, `caffe` or `unit`.
+        A key of `NORMALISATION`.
     size : int
         Side of the input, pixels.
 
@@ -42,30 +45,36 @@ def keras_graph(backbone: str, weights: Weights, preprocessing: str, size: int) 
     ------
     WeightsError
         If the weights file does not fit the backbone.
+    EngineError
+        If the entry does not describe the network that its builder returns.
     """
     import keras
 
     spec = registry.get(backbone)
     image = keras.Input((size, size, 1), dtype="uint8", name="image")
-    rgb = _normalised(image, preprocessing)
-    network = getattr(keras.applications, spec.builder)(include_top=False, weights=None, input_tensor=rgb)
+    network = spec.build(_normalised(image, preprocessing))
     # A frozen BatchNormalization runs in inference mode even under training=True (Keras's documented rule).
     network.trainable = False
     fill(network, weights)
-    feature_map = network.get_layer(spec.cam_layer).output
+    feature_map = network.output if spec.layer == "output" else network.get_layer(spec.layer).output
+    if len(feature_map.shape) != 4 or feature_map.shape[3] != spec.dim:
+        raise EngineError(
+            f"the layer {spec.layer!r} of {backbone} has the shape {feature_map.shape}; its entry promises (n, rows, "
+            f"columns, {spec.dim})."
+        )
     embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(feature_map)
     return keras.Model(image, [embedding, feature_map], name=spec.name)
 
 
 def fill(network: Any, weights: Weights) -> None:
     """Put the weights into a Keras model of the backbone."""
+    variables = by_path(network)
     if weights.path is None:
-        variables = by_path(network)
         drawn = draw({name: tuple(v.shape) for name, v in variables.items()}, weights.seed)
         for name, variable in variables.items():
             variable.assign(drawn[name])
         return
-    for variable in network.weights:  # so that a variable the file says nothing of cannot pass for a loaded one
+    for variable in variables.values():  # so that a variable the file says nothing of cannot pass for a loaded one
         variable.assign(np.full(variable.shape, np.nan, np.float32))
     why = ""
     try:
@@ -73,7 +82,7 @@ def fill(network: Any, weights: Weights) -> None:
             network.load_weights(str(weights.path))
     except (ValueError, OSError, KeyError, AttributeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    unfilled = [name for name, v in by_path(network).items() if np.isnan(np.asarray(v)).any()]
+    unfilled = [name for name, v in variables.items() if np.isnan(np.asarray(v)).any()]
     if why or unfilled:
         why = why or f"it has nothing for {len(unfilled)} variables, the first is {unfilled[0]}."
         raise WeightsError(
@@ -83,13 +92,123 @@ def fill(network: Any, weights: Weights) -> None:
 
 
 def by_path(network: Any) -> dict[str, Any]:
-    """The model's variables by `layer/variable`, without the counters Keras appends to make names unique."""
-    return {f"{layer.name}/{v.name}": v for layer in network.layers for v in layer.weights}
+    """The model's variables by `layer/variable`; names that Keras counts up within a process are counted anew."""
+    found: dict[str, Any] = {}
+    unnamed: dict[str, int] = {}
+    for path, layer in _layers(network):
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
+            unnamed[kind] = unnamed.get(kind, 0) + 1
+            path = f"{kind}:{unnamed[kind]}"
+        for variable in layer.weights:
+            name = variable.name
+            if re.fullmatch(r"variable(_\d+)?", name):  # made without a name: the attribute that holds it has one
+                name = next((key for key, held in vars(layer).items() if held is variable), "variable")
+            found[f"{path}/{name}"] = variable
+    return found
+
+
+def layer_variables(layer: Any) -> dict[str, Any]:
+    """One layer's variables, or those of the layers of a model within a model, as `by_path` calls them."""
+    return by_path(SimpleNamespace(layers=[layer]))
+
+
+def _layers(network: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The layers with weights of their own, by path; models within models are gone through."""
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer, f"{above}{layer.name}/")
+        elif layer.weights:
+            yield f"{above}{layer.name}", layer
 
 
 def weights_sha256(network: Any) -> str:
     """Hash of the arrays a graph holds; see `weights.arrays_sha256`."""
     return arrays_sha256({name: np.asarray(v) for name, v in by_path(network).items()})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's cells are on the network's input, along one axis.
+
+    Attributes
+    ----------
+    stride : int
+        Input pixels per cell.
+    centre : float or None
+        Centre of the first cell's receptive field, in input pixels; None after pooling over the whole image.
+    """
+
+    stride: int = 1
+    centre: float | None = 0.0
+
+
+def places(model: Any, begin: tuple[Place, Place] = (Place(), Place())) -> dict[str, tuple[Place, Place]]:
+    """Follow strides and paddings through a graph (Dumoulin and Visin 2016).
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional or sequential model; models within it are gone through.
+    begin : (Place, Place)
+        Rows and columns of its input.
+
+    Returns
+    -------
+    dict of (Place, Place)
+        Rows and columns of each operation's output, by the operation's name. The centre is NaN where paths that meet
+        disagree, or where a layer moves cells in a way that is not known here.
+    """
+    found: dict[str, tuple[Place, Place]] = {}
+    for operation in model.operations if hasattr(model, "operations") else model.layers:
+        if type(operation).__name__ == "InputLayer":
+            found[operation.name] = begin
+            continue
+        inputs = operation._inbound_nodes[0].input_tensors
+        known = [found.get(tensor._keras_history.operation.name, begin) for tensor in inputs]
+        met = _meet([k[0] for k in known]), _meet([k[1] for k in known])
+        if hasattr(operation, "layers"):
+            inner = places(operation, met)
+            found[operation.name] = inner[operation.outputs[0]._keras_history.operation.name]
+        else:
+            found[operation.name] = _moved(operation, met[0], 0), _moved(operation, met[1], 1)
+    return found
+
+
+def place_of(model: Any, tensor: Any) -> tuple[Place, Place]:
+    """Rows and columns of a tensor of a graph; see `places`."""
+    return places(model)[tensor._keras_history.operation.name]
+
+
+def _meet(several: list[Place]) -> Place:
+    stride = max(place.stride for place in several)
+    centres = {place.centre for place in several if place.centre is not None}
+    return Place(stride, None if not centres else centres.pop() if len(centres) == 1 else float("nan"))
+
+
+def _moved(layer: Any, place: Place, axis: int) -> Place:
+    before, after = tuple(layer.input.shape) if _single(layer) else None, tuple(layer.output.shape)
+    if place.centre is None or before is None:
+        return place
+    if len(after) != 4:
+        return Place(place.stride, None)
+    kernel = getattr(layer, "kernel_size", getattr(layer, "pool_size", None))
+    if kernel is not None:
+        reach = (kernel[axis] - 1) * getattr(layer, "dilation_rate", (1, 1))[axis]
+        step, padded = layer.strides[axis], 0
+        if layer.padding == "same":
+            side = before[axis + 1]
+            padded = max((-(-side // step) - 1) * step + reach + 1 - side, 0) // 2
+        return Place(place.stride * step, place.centre + place.stride * (reach / 2 - padded))
+    if type(layer).__name__ in ("ZeroPadding2D", "Cropping2D"):
+        sign = -1 if type(layer).__name__ == "ZeroPadding2D" else 1
+        amount = (layer.padding if sign < 0 else layer.cropping)[axis][0]
+        return Place(place.stride, place.centre + sign * place.stride * amount)
+    return place if before[1:3] == after[1:3] else Place(place.stride, float("nan"))
+
+
+def _single(layer: Any) -> bool:
+    return not isinstance(layer.input, list | tuple)
 
 
 def _normalised(image: Any, preprocessing: str) -> Any:

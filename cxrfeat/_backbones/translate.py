@@ -1,11 +1,9 @@
-"""A backbone's Keras graph to an ONNX model, layer by layer.
+"""A backbone's Keras graph to an ONNX model, layer by layer: the fast path for networks of plain convolutions.
 
-Keras's own export goes by way of a traced TensorFlow graph and takes half a minute; the two backbones use ten kinds of
-layer, so translating them takes a second and leaves room for what an exporter cannot know: that the three channels are
-one grey value. The first convolution therefore runs on one channel, its kernel summed over the scaled channels; the
-offsets' share, which differs at the padded border, is a constant map that is added.
-
-ONNX, since every engine for processors reads it: what is kept is the network, not one engine's idea of it.
+DenseNet121 and ResNet50 use ten kinds of layer, so translating them takes a second and leaves room for what a converter
+cannot know: that the three channels are one grey value. The first convolution therefore runs on one channel, its kernel
+summed over the scaled channels; the offsets' share, which differs at the padded border, is a constant map.
+Any other layer is left to the engine's own converter (`openvino_engine.convert`).
 """
 
 from __future__ import annotations
@@ -17,11 +15,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from cxrfeat.errors import EngineError
-
 OPSET = 17
 IR_VERSION = 8
 """Both old enough for any reader of the last years."""
+
+
+class NotTranslatedError(Exception):
+    """A layer that is not translated here; the engine's own converter takes the graph then."""
+
 
 _GREY_LAYERS = ("grey", "grey_to_rgb", "normalise")
 
@@ -42,14 +43,16 @@ def translate(graph: Any) -> onnx.ModelProto:
 
     Raises
     ------
-    EngineError
-        If the graph has a kind of layer that the backbones do not have.
+    NotTranslatedError
+        If the graph has a layer that is not known here, or one with a setting that is not.
     """
     size = graph.input_shape[1]
     net = _Network()
     names = {id(graph.input): "image"}
-    stem = next(layer for layer in graph.layers if type(layer).__name__ == "Conv2D")
-    for layer in graph.layers:
+    stem = next((layer for layer in graph.layers if type(layer).__name__ == "Conv2D"), None)
+    if stem is None:
+        raise NotTranslatedError(f"{graph.name} has no convolution.")
+    for layer in graph.operations:
         kind = type(layer).__name__
         if kind == "InputLayer":
             continue
@@ -61,7 +64,7 @@ def translate(graph: Any) -> onnx.ModelProto:
             inputs = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
             names[id(layer.output)] = _TRANSLATIONS[kind](net, layer, *(names[id(tensor)] for tensor in inputs))
         else:
-            raise EngineError(f"layer {layer.name!r} of {graph.name} is a {kind}, which is not translated to ONNX.")
+            raise NotTranslatedError(f"layer {layer.name!r} of {graph.name} is a {kind}, which is not translated.")
     embedding, feature_map = (names[id(tensor)] for tensor in graph.outputs)
     _, gh, gw, dim = graph.outputs[1].shape
     return net.model(graph.name, size, {embedding: ("embedding", [1, dim]), feature_map: ("map", [1, dim, gh, gw])})
@@ -101,6 +104,7 @@ class _Network:
 def _grey_convolution(net: _Network, graph: Any, layer: Any, x: str) -> str:
     import keras
 
+    _plain(layer)
     scale = np.asarray(graph.get_layer("normalise").scale, np.float64)
     kernel = np.asarray(layer.kernel, np.float64)  # (kh, kw, 3, out)
     grey_kernel = (kernel * scale[:, None]).sum(axis=2, keepdims=True)
@@ -108,11 +112,21 @@ def _grey_convolution(net: _Network, graph: Any, layer: Any, x: str) -> str:
     stem = keras.Model(graph.input, layer.output)
     black = np.asarray(stem(np.zeros((1, *graph.input_shape[1:]), np.uint8), training=False))
     weights = net.constant(f"{layer.name}/kernel", _oihw(grey_kernel))
-    y = net.add("Conv", f"{layer.name}/grey", [x, weights], strides=list(layer.strides), pads=_pads(layer))
+    attributes = {"strides": list(layer.strides), "dilations": list(layer.dilation_rate), "pads": _pads(layer)}
+    y = net.add("Conv", f"{layer.name}/grey", [x, weights], **attributes)
     return net.add("Add", layer.name, [y, net.constant(f"{layer.name}/black", black.transpose(0, 3, 1, 2))])
 
 
+def _plain(layer: Any) -> None:
+    """Refuse a convolution or pooling with a setting that is not translated."""
+    strided_same = layer.padding == "same" and tuple(layer.strides) != (1, 1)  # pads by the input's size
+    activated = getattr(getattr(layer, "activation", None), "__name__", "linear") != "linear"
+    if strided_same or activated or getattr(layer, "groups", 1) != 1 or layer.data_format != "channels_last":
+        raise NotTranslatedError(f"layer {layer.name!r} has a setting that is not translated.")
+
+
 def _convolution(net: _Network, layer: Any, x: str) -> str:
+    _plain(layer)
     inputs = [x, net.constant(f"{layer.name}/kernel", _oihw(np.asarray(layer.kernel)))]
     if layer.use_bias:
         inputs.append(net.constant(f"{layer.name}/bias", layer.bias))
@@ -123,13 +137,13 @@ def _convolution(net: _Network, layer: Any, x: str) -> str:
 def _pads(layer: Any) -> list[int]:
     if layer.padding == "valid":
         return [0, 0, 0, 0]
-    if tuple(layer.strides) != (1, 1):  # `same` with a stride pads by the input's size; neither backbone has it
-        raise EngineError(f"layer {layer.name!r}: padding `same` with a stride is not translated to ONNX.")
-    kh, kw = layer.kernel_size
-    return [(kh - 1) // 2, (kw - 1) // 2, kh // 2, kw // 2]
+    kh, kw = ((k - 1) * d for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True))
+    return [kh // 2, kw // 2, kh - kh // 2, kw - kw // 2]
 
 
 def _batch_normalization(net: _Network, layer: Any, x: str) -> str:
+    if not (layer.scale and layer.center):
+        raise NotTranslatedError(f"layer {layer.name!r} has no scale or no shift, which is not translated.")
     values = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
     names = ("gamma", "beta", "mean", "variance")
     constants = [net.constant(f"{layer.name}/{name}", v) for name, v in zip(names, values, strict=True)]
@@ -139,7 +153,7 @@ def _batch_normalization(net: _Network, layer: Any, x: str) -> str:
 def _activation(net: _Network, layer: Any, x: str) -> str:
     name = getattr(layer.activation, "__name__", str(layer.activation))
     if name != "relu":
-        raise EngineError(f"layer {layer.name!r}: activation {name} is not translated to ONNX.")
+        raise NotTranslatedError(f"layer {layer.name!r}: activation {name} is not translated.")
     return net.add("Relu", layer.name, [x])
 
 
@@ -153,6 +167,9 @@ def _zero_padding(net: _Network, layer: Any, x: str) -> str:
 
 def _pooling(kind: str) -> Callable[..., str]:
     def pool(net: _Network, layer: Any, x: str) -> str:
+        _plain(layer)
+        if layer.padding != "valid":
+            raise NotTranslatedError(f"layer {layer.name!r}: padding `same` is not translated.")
         return net.add(kind, layer.name, [x], kernel_shape=list(layer.pool_size), strides=list(layer.strides))
 
     return pool
@@ -162,7 +179,6 @@ _TRANSLATIONS: dict[str, Callable[..., str]] = {
     "Conv2D": _convolution,
     "BatchNormalization": _batch_normalization,
     "Activation": _activation,
-    "ReLU": lambda net, layer, x: net.add("Relu", layer.name, [x]),
     "ZeroPadding2D": _zero_padding,
     "MaxPooling2D": _pooling("MaxPool"),
     "AveragePooling2D": _pooling("AveragePool"),

@@ -2,15 +2,15 @@
 
 ImageNet files live in Keras's own download folder and are checked by Keras's own hash, so that what keras.applications
 has fetched is reused, and the other way round. A download goes to a temporary file that takes its place only once its
-hash is right, and gives up on a silent network within seconds.
+hash is right, and stops within seconds if the network is silent.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _files as files
-from cxrfeat import _machine as machine
-from cxrfeat._backbones import registry
+from cxrfeat._backbones import kept, registry
 from cxrfeat._backbones.registry import BACKBONES, Backbone
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError, WeightsError
@@ -27,15 +26,10 @@ from cxrfeat.errors import RecipeError, WeightsError
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 60
 """Seconds without a connection, and without a byte, after which a download gives up."""
 
-WAYS_ON = (
-    "Three ways on: (1) on a machine with internet run `cxrfeat weights fetch {name}` and copy {file} into {folder}; "
-    "(2) name a weights file with --weights PATH; (3) go on with --weights random:0, a baseline and never a result."
-)
-
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that are at hand.
+    """Weights that are on this machine, or drawn at random.
 
     Attributes
     ----------
@@ -67,7 +61,7 @@ def keras_folder() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def find(backbone: Backbone, wanted: str, fetch_missing: bool = True) -> Weights:
+def find(backbone: Backbone, wanted: str, fetch_missing: bool = True, progress: bool = True) -> Weights:
     """Return the weights that `wanted` names.
 
     Parameters
@@ -78,46 +72,52 @@ def find(backbone: Backbone, wanted: str, fetch_missing: bool = True) -> Weights
         `imagenet`, `random:SEED`, or a path.
     fetch_missing : bool
         Whether to download ImageNet weights that are not there.
+    progress : bool
+        Whether to draw a bar meanwhile.
 
     Raises
     ------
     WeightsError
-        If they cannot be had, or are damaged.
+        If they are missing and cannot be downloaded, or are damaged.
     """
+    if wanted == "imagenet" and not backbone.weights_url:
+        raise WeightsError(
+            f"there are no official ImageNet weights of {backbone.name}. Give a file as `weights`, or take "
+            "`weights=random:0`, a baseline and never a result."
+        )
     if wanted == "imagenet":
         path = keras_folder() / backbone.weights_file
         if not path.is_file() and not fetch_missing:
             raise WeightsError(f"ImageNet weights of {backbone.name} are not at {path}. " + ways_on(backbone))
-        return Weights("imagenet", check(backbone, path) if path.is_file() else fetch(backbone))
+        return Weights("imagenet", check(backbone, path) if path.is_file() else fetch(backbone, progress))
     if wanted.startswith("random:"):
         seed = wanted.removeprefix("random:")
-        if not seed.isdigit():
-            raise WeightsError(f"weights {wanted!r}: after random: comes a whole number, as in random:0.")
+        if not (seed.isascii() and seed.isdigit()):
+            raise WeightsError(f"weights {wanted!r}: a whole number follows random:, as in random:0.")
         return Weights(f"random:{int(seed)}", seed=int(seed))
     path = Path(wanted)
     if not path.is_file():
         raise WeightsError(
-            f"no weights file at {wanted}; --weights takes imagenet, random:SEED, or the path of a .h5 file."
+            f"no weights file at {wanted}; `weights` takes imagenet, random:SEED, or the path of a .h5 file."
         )
     return Weights(path.name, path)
 
 
-def weights_sha256(backbone: str, weights: Weights) -> str:
-    """Hash of the weights as the recipe keeps it; that of a random draw is remembered, since it takes TensorFlow."""
+def weights_sha256(backbone: str, weights: Weights, fresh: bool = False) -> str:
+    """Hash of the weights as the recipe keeps it; that of a random draw is kept, since it takes TensorFlow."""
     if (known := weights.sha256()) is not None:
         return known
-    kept = machine.cache_folder() / "random" / f"{backbone}-{weights.seed}.json"
-    if kept.is_file():
-        return str(json.loads(kept.read_text())["sha256"])
-    from cxrfeat._backbones import graph
+    spec = registry.get(backbone)
 
-    network = graph.keras_graph(backbone, weights, "unit", registry.MIN_SIZE)
-    sha256 = graph.weights_sha256(network)
-    files.write_atomically(kept, json.dumps({"sha256": sha256}))
-    return sha256
+    def drawn() -> str:
+        from cxrfeat._backbones import graph
+
+        return graph.weights_sha256(graph.keras_graph(backbone, weights, spec.preprocessing, spec.min_size))
+
+    return drawn() if fresh else str(kept.value(f"random/{backbone}-{spec.sha256[:8]}-{weights.seed}", drawn))
 
 
-def weights_for(recipe: Recipe, named: str | None = None) -> Weights:
+def weights_for(recipe: Recipe, named: str | None = None, fresh: bool = False) -> Weights:
     """Return the weights that a recipe was made with.
 
     Parameters
@@ -125,28 +125,34 @@ def weights_for(recipe: Recipe, named: str | None = None) -> Weights:
     recipe : Recipe
         The recipe.
     named : str, optional
-        Where a weights file of the user's lies now; a recipe keeps its name and hash, not its folder.
+        Where a weights file of the user's is now; a recipe keeps its name and hash, not its folder.
+    fresh : bool
+        Whether the hash of random weights is computed again rather than taken from what is kept.
 
     Raises
     ------
     WeightsError
-        If they cannot be had.
+        If they are missing or damaged.
     RecipeError
         If what is found has another hash.
     """
     weights = find(registry.get(recipe.backbone), named or recipe.weights)
-    found = weights_sha256(recipe.backbone, weights)
+    found = weights_sha256(recipe.backbone, weights, fresh)
     if found != recipe.weights_sha256:
         raise RecipeError(
             f"weights {named or recipe.weights!r} have sha256 {found[:12]}…, the recipe was made with "
-            f"{recipe.weights_sha256[:12]}…. Name the right file with --weights."
+            f"{recipe.weights_sha256[:12]}…. Name the right file as `weights`."
         )
     return weights
 
 
 def ways_on(backbone: Backbone) -> str:
     """The sentence that helps a user without ImageNet weights."""
-    return WAYS_ON.format(name=backbone.name, file=backbone.weights_file, folder=keras_folder())
+    return (
+        f"Three ways on: (1) on a machine with internet run `cxrfeat weights fetch {backbone.name}` and copy "
+        f"{backbone.weights_file} into {keras_folder()}; (2) give the path of a weights file as `weights`; (3) take "
+        "`weights=random:0`, a baseline and never a result."
+    )
 
 
 def check(backbone: Backbone, path: Path) -> Path:
@@ -157,13 +163,13 @@ def check(backbone: Backbone, path: Path) -> Path:
     WeightsError
         If its hash is another.
     """
+    kind, _, expected = backbone.weights_hash.partition(":")
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()  # md5 is what Keras publishes
-    if found != backbone.weights_md5:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if found != expected:
         raise WeightsError(
-            f"{path} is not Keras's official file: its md5 is {found}, not {backbone.weights_md5}. It may be cut off; "
-            f"delete it and run `cxrfeat weights fetch {backbone.name}`, or name it with --weights {path} to use it "
-            "as it is."
+            f"{path} is not Keras's official file: its {kind} is {found}, not {expected}. It may be incomplete. Delete "
+            f"it and run `cxrfeat weights fetch {backbone.name}`, or give its path as `weights` to use it as it is."
         )
     return path
 
@@ -181,60 +187,51 @@ def fetch(backbone: Backbone, progress: bool = True) -> Path:
     Raises
     ------
     WeightsError
-        If there is no connection within seconds, or the file is not the official one. Nothing is left behind.
+        If there is no connection within seconds, or the file is not the official one. No file is left behind.
     """
-    import logging
-
     import pooch
     import requests
 
     pooch.get_logger().setLevel(logging.WARNING)  # the path it announces is in our own message
     try:
         downloader = pooch.HTTPDownloader(
-            progressbar=_bar() if progress else False, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+            progressbar=_Bar() if progress else False, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
         )
         found = pooch.retrieve(
             url=backbone.weights_url,
-            known_hash=f"md5:{backbone.weights_md5}",
+            known_hash=backbone.weights_hash,
             fname=backbone.weights_file,
             path=keras_folder(),
             downloader=downloader,
         )
     except (requests.RequestException, OSError, ValueError) as error:
-        reason = (
-            "the file that came is not the official one"
-            if isinstance(error, ValueError) and not isinstance(error, requests.RequestException)
-            else f"the download failed ({type(error).__name__})"
-        )
+        wrong = isinstance(error, ValueError) and not isinstance(error, requests.RequestException)
+        reason = "the file is not the official one" if wrong else f"the download failed ({type(error).__name__})"
         raise WeightsError(
-            f"ImageNet weights of {backbone.name} cannot be had: {reason}. {ways_on(backbone)}"
+            f"ImageNet weights of {backbone.name} are not available: {reason}. {ways_on(backbone)}"
         ) from error
     return Path(found)
 
 
-def listing() -> list[dict[str, object]]:
-    """One row per backbone: whether its ImageNet weights are here, and whole."""
-    rows: list[dict[str, object]] = []
-    for backbone in BACKBONES.values():
+def listing() -> Iterator[dict[str, str]]:
+    """One row per backbone: whether its official ImageNet weights are here, and undamaged; see `cxrfeat.weights.ls`."""
+    for backbone in BACKBONES:
         path = keras_folder() / backbone.weights_file
-        state = "missing"
-        if path.is_file():
+        state = "missing" if backbone.weights_url else "none"
+        if backbone.weights_url and path.is_file():
             try:
                 check(backbone, path)
                 state = "ok"
             except WeightsError:
                 state = "damaged"
-        rows.append(
-            {
-                "backbone": backbone.name,
-                "weights": "imagenet",
-                "state": state,
-                "file": backbone.weights_file,
-                "folder": str(path.parent),
-                "md5": backbone.weights_md5,
-            }
-        )
-    return rows
+        yield {
+            "backbone": backbone.name,
+            "weights": "imagenet",
+            "state": state,
+            "file": backbone.weights_file,
+            "folder": str(path.parent),
+            "hash": backbone.weights_hash,
+        }
 
 
 def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDArray[np.float32]]:
@@ -256,7 +253,8 @@ def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDAr
         if leaf == "kernel":
             entropy = int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest(), "big")
             fan = int(np.prod(shape[:-2]))
-            limit = np.sqrt(6.0 / (fan * (shape[-2] + shape[-1])))
+            depthwise = fan > 1 and min(shape[-2:]) == 1  # each channel has a filter of its own
+            limit = np.sqrt(6.0 / (fan * (2 if depthwise else shape[-2] + shape[-1])))
             # Raw bits rather than Generator.uniform, whose stream numpy may change between versions.
             bits = np.random.PCG64(entropy).random_raw(int(np.prod(shape)))
             drawn[name] = ((bits >> np.uint64(11)) * 2.0**-53 * 2 * limit - limit).astype(np.float32).reshape(shape)
@@ -296,7 +294,3 @@ class _Bar:
 
     def close(self) -> None:
         self._bar.stop()
-
-
-def _bar() -> _Bar:
-    return _Bar()

@@ -187,7 +187,7 @@ class Explainer:
         size = (shape[0], shape[1])
         for k, recipe in enumerate(self.recipes):
             maps = average(recipe, target.image_id, size, self.seed, [one[k] for one in passes])
-            to_image = compose(prepare.geometry(size, recipe.size), grid_to_input(recipe.backbone))
+            to_image = compose(prepare.geometry(size, recipe.size), grid_to_input(recipe.backbone, recipe.size))
             grids.append(Grid(recipe.backbone, maps.astype(np.float32), to_image))
         return tuple(grids)
 

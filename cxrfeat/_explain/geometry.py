@@ -1,7 +1,7 @@
 """Where a cell of the map's grid lies on the original image.
 
 Coordinates are (x, y) of pixel centres, the first pixel at 0. A cell stands for the centre of its receptive field,
-which the strides and paddings of the backbone fix: not for an even share of the image. (In keras.applications'
+which the strides and paddings of the backbone decide: not for an even share of the image. (In keras.applications'
 ResNet50 the centres lie at 0, 32, 64, ...; to stretch its grid over the image would move every map by half a cell.)
 """
 
@@ -12,29 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._backbones.export import map_geometry
+from cxrfeat._backbones.registry import DEFAULT_SIZE
 from cxrfeat.errors import ExplainError
 
 Affine = npt.NDArray[np.float64]
 
 STRIDE = 32
 STRETCH = 4
-# Centre of the first cell, in pixels of the network input. DenseNet121: conv1 and pool1 are centred on their first
-# input pixel, the three 2x2 average poolings add half a step each: 2 + 4 + 8. ResNet50: every stride is centred.
-FIRST_CENTRE = {"densenet121": 14.0, "resnet50": 0.0}
 
 
-def grid_to_input(backbone: str) -> Affine:
-    """Affine (2, 3) from grid coordinates to pixels of the network input.
-
-    Raises
-    ------
-    ExplainError
-        If the backbone's strides are not known here.
-    """
-    if backbone not in FIRST_CENTRE:
-        raise ExplainError(f"where the map of {backbone!r} lies is not known; known: {', '.join(FIRST_CENTRE)}.")
-    first = FIRST_CENTRE[backbone]
-    return np.array([[STRIDE, 0.0, first], [0.0, STRIDE, first]])
+def grid_to_input(backbone: str, size: int = DEFAULT_SIZE) -> Affine:
+    """Affine (2, 3) from grid coordinates to pixels of the network input of that size."""
+    stride, first = map_geometry(backbone, size)
+    return np.array([[stride, 0.0, first], [0.0, stride, first]])
 
 
 def check_shape(shape: tuple[int, ...]) -> None:

@@ -5,12 +5,12 @@ Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3.1.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from cxrfeat._backbones.graph import layer_variables, places
 from cxrfeat._backbones.weights import draw
 from cxrfeat._explain.gradcam import Gradients
 
@@ -20,18 +20,16 @@ HEAD = "head"
 def cascade(method: Gradients, seed: int = 0) -> Iterator[str]:
     """Randomise the graph step by step, in place, and give each step's name once it is done.
 
-    First the head, then the backbone's stages from the last (`conv5`) to the first (`conv1`); what was random stays
-    random. Head kernels are shuffled, so that their scale stays; backbone weights are drawn as `random:SEED` draws
-    them.
+    First the head, then the backbone's stages from the last to the first; what was random stays random. Head kernels
+    are shuffled, so that their scale stays; backbone weights are drawn as `random:SEED` draws them.
 
     Yields
     ------
     str
-        `head`, then `conv5` ... `conv1`.
+        `head`, then the stages, as in `stride 32` ... `stride 2`.
     """
-    stages = stages_of(method)
-    for number, name in enumerate((HEAD, *sorted((s for s in stages if s != HEAD), reverse=True))):
-        for layer in stages[name]:
+    for number, (name, layers) in enumerate(stages_of(method).items()):
+        for layer in layers:
             if name == HEAD:
                 _shuffle(layer, seed + number)
             else:
@@ -40,17 +38,18 @@ def cascade(method: Gradients, seed: int = 0) -> Iterator[str]:
 
 
 def stages_of(method: Gradients) -> dict[str, list[Any]]:
-    """Layers with weights, by stage; of several backbones, the same stage of all of them together."""
-    head = {id(layer) for layer in method.after.layers}
-    stages: dict[str, list[Any]] = {}
+    """Layers with weights by stage, from the head down: a stage is all layers whose cells are as many pixels wide.
+
+    Networks halve their maps from stage to stage, so that this follows from the graph and not from the layers' names.
+    Of several backbones, a stage holds the layers of all of them.
+    """
+    head, where = {id(layer) for layer in method.after.layers}, places(method.model)
+    found: dict[int, list[Any]] = {}
     for layer in method.model.layers:
-        if not layer.weights:
-            continue
-        found = re.search(r"(?:conv|pool)(\d)", layer.name)
-        # DenseNet's last normalisation is called `bn` and follows the last stage.
-        stage = HEAD if id(layer) in head else f"conv{found.group(1) if found else 5}"
-        stages.setdefault(stage, []).append(layer)
-    return stages
+        if layer.weights and id(layer) not in head:
+            found.setdefault(where[layer.name][0].stride, []).append(layer)
+    stages = {f"stride {stride}": found[stride] for stride in sorted(found, reverse=True)}
+    return {HEAD: [layer for layer in method.after.layers if layer.weights], **stages}
 
 
 def _shuffle(layer: Any, seed: int) -> None:
@@ -61,5 +60,7 @@ def _shuffle(layer: Any, seed: int) -> None:
 
 
 def _draw(layer: Any, seed: int) -> None:
-    shapes = {f"{layer.name}/sanity/{v.name}": tuple(v.shape) for v in layer.weights}
-    layer.set_weights(list(draw(shapes, seed).values()))
+    variables = layer_variables(layer)
+    drawn = draw({f"sanity/{name}": tuple(v.shape) for name, v in variables.items()}, seed)
+    for variable, values in zip(variables.values(), drawn.values(), strict=True):
+        variable.assign(values)

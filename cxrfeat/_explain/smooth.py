@@ -49,7 +49,7 @@ def average(
     """
     clean = passes[0]
     layers = [clean]
-    cell = grid_to_input(recipe.backbone)
+    cell = grid_to_input(recipe.backbone, recipe.size)
     to_image = compose(prepare.geometry(shape, recipe.size), cell)
     for number, maps in enumerate(passes[1:], start=1):
         matrix = augment.matrix(_policy(recipe), seed, image_id, number)

@@ -87,21 +87,24 @@ def make_recipe(
     """
     spec = registry.get(backbone)
     size, preprocessing = size or DEFAULTS["size"], preprocessing or spec.preprocessing
-    if size < registry.MIN_SIZE:
-        raise RecipeError(f"size {size} is too small: {spec.name} needs {registry.MIN_SIZE} pixels or more.")
+    if size < spec.min_size:
+        raise RecipeError(f"size {size} is too small: {spec.name} needs {spec.min_size} pixels or more.")
     for what, value, known in (
         ("interpolation", interpolation, prepare.INTERPOLATIONS),
         ("preprocessing", preprocessing, prepare.NORMALISATION),
     ):
         if value not in known:
             raise RecipeError(f"unknown {what} {value!r}; choose one of {', '.join(known)}.")
+    if not spec.takes(preprocessing):
+        wanted = "only raw: it scales its input itself" if spec.preprocessing == "raw" else "scaled input, not raw"
+        raise RecipeError(f"`preprocessing` {preprocessing!r} does not fit {spec.name}, which takes {wanted}.")
     augmentation = augment.policy_of(policy).to_dict() if passes else None
     found = _find_weights(spec, weights, study)
     return Recipe(
         backbone=spec.name,
         weights=found.name,
         weights_sha256=weights_module.weights_sha256(spec.name, found),
-        layer=spec.cam_layer,
+        layer=spec.layer,
         preprocessing=preprocessing,
         size=size,
         interpolation=interpolation,

@@ -1,7 +1,7 @@
 """From a decoded picture to the network's input: the one path that extraction, prediction and maps share.
 
 `render` makes the uint8 grey square; what the backbone wants beyond that (three channels, its own scale) is affine in
-the grey value and stands in `NORMALISATION`, which every engine builds into its graph.
+the grey value (`NORMALISATION`), and every engine builds it into its graph.
 """
 
 from __future__ import annotations
@@ -22,30 +22,24 @@ _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Channel c of the network's input is `grey * scale[c] + offset[c]`, grey in 0..255.
+    """Channel c of the network's input is `grey * scale[c] + offset[c]`, grey in 0..255, c in the backbone's order."""
 
-    Attributes
-    ----------
-    scale, offset : tuple of 3 floats
-        In the backbone's own channel order.
-    """
-
-    scale: tuple[float, float, float]
-    offset: tuple[float, float, float]
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
+    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
-def _torch() -> Normalisation:
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    return Normalisation(tuple(1 / (255 * std)), tuple(-mean / std))
-
+_MEAN, _SD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 NORMALISATION: dict[str, Normalisation] = {
     # keras.applications.imagenet_utils.preprocess_input, modes "torch" and "caffe" (BGR order), on equal channels.
-    "torch": _torch(),
-    "caffe": Normalisation((1.0, 1.0, 1.0), (-103.939, -116.779, -123.68)),
+    "torch": Normalisation(tuple(1 / (255 * _SD)), tuple(-_MEAN / _SD)),
+    "caffe": Normalisation(offset=(-103.939, -116.779, -123.68)),
     # The reference paper's: [0, 1], whatever the backbone was trained with.
-    "unit": Normalisation((1 / 255, 1 / 255, 1 / 255), (0.0, 0.0, 0.0)),
+    "unit": Normalisation((1 / 255, 1 / 255, 1 / 255)),
+    # As it is, for networks that scale their input themselves.
+    "raw": Normalisation(),
 }
+"""Every preprocessing, by name. A new one is an entry here: recipes, networks and the command's choices follow."""
 
 
 def render(

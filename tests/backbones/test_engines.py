@@ -64,7 +64,7 @@ def test_a_map_of_one_cell_is_still_a_map(recipe_for):
 def test_a_damaged_export_is_made_again(recipe_for, pictures):
     recipe = dataclasses.replace(recipe_for("densenet121"), preprocessing="unit")  # an export of its own to damage
     first = open_engine(recipe, RANDOM, "openvino").run(pictures)[0]
-    damaged = export.ensure_export(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size) / "model.onnx"
+    damaged = export.ensure_export(recipe, RANDOM) / "model.onnx"
     damaged.write_bytes(damaged.read_bytes()[:-100])
     np.testing.assert_array_equal(open_engine(recipe, RANDOM, "openvino").run(pictures)[0], first)
 
@@ -219,18 +219,5 @@ def test_an_export_is_checked_by_another_reader_of_onnx(recipe_for):
     import onnx
 
     recipe = recipe_for("resnet50")
-    folder = export.ensure_export(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size)
+    folder = export.ensure_export(recipe, RANDOM)
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
-
-
-def test_a_layer_that_is_not_translated_is_named():
-    import keras
-
-    from cxrfeat._backbones import translate
-
-    image = keras.Input((8, 8, 1), name="image")
-    x = keras.layers.Conv2D(2, 3, name="stem")(keras.layers.Rescaling([1.0], [0.0], name="normalise")(image))
-    x = keras.layers.LeakyReLU(name="leaky")(x)
-    pooled = keras.layers.GlobalAveragePooling2D()(x)
-    with pytest.raises(EngineError, match=r"'leaky'.*LeakyReLU"):
-        translate.translate(keras.Model(image, [pooled, x]))

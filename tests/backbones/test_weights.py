@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+import cxrfeat as cxr
 from cxrfeat._backbones import registry, weights
 from cxrfeat.errors import WeightsError
 
@@ -19,7 +20,7 @@ def spec():
     return dataclasses.replace(
         registry.get("densenet121"),
         weights_url="http://127.0.0.1:1/tiny_notop.h5",
-        weights_md5=hashlib.md5(CONTENT).hexdigest(),
+        weights_hash=f"md5:{hashlib.md5(CONTENT).hexdigest()}",
     )
 
 
@@ -92,7 +93,7 @@ def test_a_silent_server_is_given_up(spec, monkeypatch):
     monkeypatch.setattr(weights, "READ_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/tiny_notop.h5"
-        with pytest.raises(WeightsError, match="cannot be had"):
+        with pytest.raises(WeightsError, match="not available"):
             weights.find(dataclasses.replace(spec, weights_url=url), "imagenet")
 
 
@@ -103,7 +104,7 @@ def test_a_damaged_file_is_named(spec, keras_home):
         weights.find(spec, "imagenet")
 
 
-@pytest.mark.parametrize("wanted", ["random:", "random:x", "random:-1", "no/such/file.h5"])
+@pytest.mark.parametrize("wanted", ["random:", "random:x", "random:-1", "random:²", "no/such/file.h5"])
 def test_a_name_that_means_nothing_is_refused(spec, wanted):
     with pytest.raises(WeightsError, match="random:"):
         weights.find(spec, wanted)
@@ -112,14 +113,32 @@ def test_a_name_that_means_nothing_is_refused(spec, wanted):
 def test_the_listing_says_what_is_here(keras_home):
     keras_home.mkdir(parents=True)
     (keras_home / registry.get("resnet50").weights_file).write_bytes(b"half")
-    assert {row["backbone"]: row["state"] for row in weights.listing()} == {
-        "densenet121": "missing",
-        "resnet50": "damaged",
-    }
+    table = cxr.weights.ls().set_index("backbone")
+    assert table["state"].to_dict() == dict.fromkeys(registry.BACKBONES.names, "missing") | {"resnet50": "damaged"}
+
+
+def test_fetch_gives_the_file(spec, serve, keras_home, monkeypatch):
+    url, _ = serve(CONTENT)
+    monkeypatch.setitem(registry.BACKBONES._loaded, "densenet121", dataclasses.replace(spec, weights_url=url))
+    assert cxr.weights.fetch("densenet121", progress=False) == keras_home / "tiny_notop.h5"
+
+
+def test_a_backbone_without_official_weights_says_so(spec):
+    with pytest.raises(WeightsError, match="no official"):
+        weights.find(dataclasses.replace(spec, weights_url=""), "imagenet")
 
 
 def test_names_and_hashes_are_keras_own():
-    densenet = pytest.importorskip("keras.src.applications.densenet")
-    resnet = pytest.importorskip("keras.src.applications.resnet")
+    densenet, resnet, efficient, convnext = (
+        pytest.importorskip(f"keras.src.applications.{name}")
+        for name in ("densenet", "resnet", "efficientnet_v2", "convnext")
+    )
     assert registry.get("densenet121").weights_url == densenet.DENSENET121_WEIGHT_PATH_NO_TOP
-    assert registry.get("resnet50").weights_md5 == resnet.WEIGHTS_HASHES["resnet50"][1]
+    for name, expected in {
+        "resnet50": resnet.WEIGHTS_HASHES["resnet50"][1],
+        "efficientnetv2b0": efficient.WEIGHTS_HASHES["b0"][1],
+        "convnexttiny": convnext.WEIGHTS_HASHES["convnext_tiny"][1],
+    }.items():
+        assert registry.get(name).weights_hash.partition(":")[2] == expected
+    assert registry.get("efficientnetv2b0").weights_url == efficient.BASE_WEIGHTS_PATH + "efficientnetv2-b0_notop.h5"
+    assert registry.get("convnexttiny").weights_url == convnext.BASE_WEIGHTS_PATH + "convnext_tiny_notop.h5"

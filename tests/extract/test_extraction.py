@@ -279,7 +279,7 @@ class TestWeights:
 
         monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
         spec = dataclasses.replace(registry.get("densenet121"), weights_url="http://127.0.0.1:1/w.h5")
-        monkeypatch.setitem(registry.BACKBONES, "densenet121", spec)
+        monkeypatch.setitem(registry.BACKBONES._loaded, "densenet121", spec)
 
     def test_on_the_sample_auto_goes_on_with_random_weights_and_says_so_loudly(self, sample_study, run, caplog):
         result = run(sample_study.take(range(3)), weights="auto")
