@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .base import Group
-from .output import json_option, print_json, print_table
+from .output import json_option, print_json, print_table, progress_bar
 
 
 @click.group("weights", cls=Group)
@@ -45,4 +45,6 @@ def fetch(backbone: str) -> None:
     """
     from cxrfeat import weights
 
-    click.echo(weights.fetch(backbone))
+    with progress_bar("fetch") as progress:
+        path = weights.fetch(backbone, progress=progress)
+    click.echo(path)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cxrfeat._backbones import weights as _weights
 from cxrfeat._backbones.registry import BACKBONES as _BACKBONES
+from cxrfeat._progress import Progress, silent
 
 __all__ = ["fetch", "ls"]
 
@@ -30,15 +31,15 @@ def ls() -> pd.DataFrame:
     return pd.DataFrame(_weights.listing())
 
 
-def fetch(backbone: str, progress: bool = True) -> Path:
+def fetch(backbone: str, *, progress: Progress = silent) -> Path:
     """Download the official ImageNet weights of a backbone into Keras's own folder, and check them.
 
     Parameters
     ----------
     backbone : str
         Its name.
-    progress : bool
-        Whether to draw a bar on stderr.
+    progress : callable
+        Called with the bytes downloaded, the total, and a note.
 
     Returns
     -------

@@ -53,11 +53,6 @@ def map_geometry(backbone: str, size: int) -> tuple[int, float]:
     """Return a map's stride and the centre of its first cell, in pixels of the network's input.
 
     As the backbone's entry declares, else as the strides and paddings of its graph say.
-
-    Raises
-    ------
-    EngineError
-        If the graph moves cells in a way that is not known, and its entry does not declare where the first one is.
     """
     spec = registry.get(backbone)
     if spec.first_centre is not None:

@@ -22,31 +22,9 @@ from cxrfeat.errors import EngineError, WeightsError
 
 
 def keras_graph(backbone: str, weights: Weights, preprocessing: str, size: int) -> Any:
-    """Build the graph.
+    """Build the graph: uint8 (n, size, size, 1) -> [embedding float32 (n, dim), map float32 (n, gh, gw, dim)].
 
-    Parameters
-    ----------
-    backbone : str
-        A name of the registry.
-    weights : Weights
-        From `weights.find`.
-    preprocessing : str
-        A key of `NORMALISATION`.
-    size : int
-        Side of the input, pixels.
-
-    Returns
-    -------
-    keras.Model
-        uint8 (n, size, size, 1) -> [embedding float32 (n, dim), map float32 (n, gh, gw, dim)]; not trainable, and
-        batch normalisation in inference mode wherever it is called from.
-
-    Raises
-    ------
-    WeightsError
-        If the weights file does not fit the backbone.
-    EngineError
-        If the entry does not describe the network that its builder returns.
+    It is not trainable, and its batch normalisation is in inference mode wherever it is called from.
     """
     import keras
 
@@ -129,35 +107,18 @@ def weights_sha256(network: Any) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor's cells are on the network's input, along one axis.
-
-    Attributes
-    ----------
-    stride : int
-        Input pixels per cell.
-    centre : float or None
-        Centre of the first cell's receptive field, in input pixels; None after pooling over the whole image.
-    """
+    """Where a tensor's cells are on the network's input, along one axis, in pixels."""
 
     stride: int = 1
     centre: float | None = 0.0
+    """Of the first cell's receptive field; None after pooling over the whole image."""
 
 
 def places(model: Any, begin: tuple[Place, Place] = (Place(), Place())) -> dict[str, tuple[Place, Place]]:
-    """Follow strides and paddings through a graph (Dumoulin and Visin 2016).
+    """Rows and columns of each operation's output, by its name: strides and paddings followed through a graph.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional or sequential model; models within it are gone through.
-    begin : (Place, Place)
-        Rows and columns of its input.
-
-    Returns
-    -------
-    dict of (Place, Place)
-        Rows and columns of each operation's output, by the operation's name. The centre is NaN where paths that meet
-        disagree, or where a layer moves cells in a way that is not known here.
+    Dumoulin and Visin, "A guide to convolution arithmetic", 2016. The centre is NaN where paths that meet disagree, or
+    where a layer moves cells in a way that is not known here.
     """
     found: dict[str, tuple[Place, Place]] = {}
     for operation in model.operations if hasattr(model, "operations") else model.layers:

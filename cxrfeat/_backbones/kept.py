@@ -23,14 +23,9 @@ COMPILED = "compiled"
 
 
 def folder(name: str, make: Callable[[Path], dict[str, Any]]) -> Path:
-    """Return a kept folder, making it if it is missing or damaged.
+    """Return a kept folder under `engines/`, making it if it is missing or damaged.
 
-    Parameters
-    ----------
-    name : str
-        Of the folder, under `engines/`.
-    make : callable
-        Writes the files into the empty folder it is given, and returns what `meta.json` says besides their hashes.
+    `make` writes the files into the empty folder it is given, and returns what `meta.json` says besides their hashes.
     """
     place = _engines() / name
     if _sound(place):
@@ -64,15 +59,7 @@ def discard(place: Path) -> None:
 
 
 def value(name: str, make: Callable[[], Any]) -> Any:
-    """Return a kept value that JSON can hold, making it if it is missing or damaged.
-
-    Parameters
-    ----------
-    name : str
-        Of the file in the cache folder, without `.json`.
-    make : callable
-        Returns the value.
-    """
+    """Return a kept value that JSON can hold, making it if it is missing or damaged; `name` is its file's."""
     path = machine.cache_folder() / f"{name}.json"
     try:
         found = json.loads(path.read_text())

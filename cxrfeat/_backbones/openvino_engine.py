@@ -113,15 +113,7 @@ def compile_model(folder: Path, streams: int, outputs: tuple[str, ...], keep: bo
 
 
 def convert(network: Any, folder: Path) -> None:
-    """Convert a Keras graph by OpenVINO's own converter to `model.xml` and `model.bin`, of the same form as our export.
-
-    Parameters
-    ----------
-    network : keras.Model
-        From `graph.keras_graph`.
-    folder : Path
-        Where the files are written.
-    """
+    """Convert what `graph.keras_graph` built by OpenVINO's own converter; inputs and outputs are as in our export."""
     import tensorflow as tf
 
     ov, size = _ov(), network.input_shape[1]

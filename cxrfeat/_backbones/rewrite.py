@@ -23,13 +23,7 @@ _NCHW_PADS = [0, 1, 4, 5]  # of Pad's eight numbers (begins, ends), those of axe
 
 
 def rewrite(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a network that computes what `model` does, and sooner.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        From `translate.translate`: every tensor's shape can be inferred, channels are axis 1.
-    """
+    """Return a network that computes what `model`, from `translate.translate`, does in less time."""
     net = _Network(model)
     net.nodes = list(_pad_inside(net))
     net.nodes = list(_average_first(net))

@@ -92,15 +92,7 @@ def open_engine(
     precision: str = "float32",
     devices: list[str] | None = None,
 ) -> TensorFlowEngine:
-    """Place a copy of the network on every device.
-
-    Parameters
-    ----------
-    recipe, weights, outputs, precision
-        See `engine.open_engine`.
-    devices : list of str, optional
-        TensorFlow device names; by default every GPU, or the CPU where there is none.
-    """
+    """Place a copy of the network on every device: by default every GPU, or the CPU where there is none."""
     import keras
     import tensorflow as tf
 

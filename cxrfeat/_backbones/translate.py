@@ -30,21 +30,8 @@ _GREY_LAYERS = ("grey", "grey_to_rgb", "normalise")
 def translate(graph: Any) -> onnx.ModelProto:
     """Translate what `graph.keras_graph` built.
 
-    Parameters
-    ----------
-    graph : keras.Model
-        uint8 (n, size, size, 1) -> [embedding, map].
-
-    Returns
-    -------
-    onnx.ModelProto
-        `image` float32 (1, 1, size, size), grey values 0 to 255 -> `embedding` float32 (1, dim), `map` float32
-        (1, dim, gh, gw).
-
-    Raises
-    ------
-    NotTranslatedError
-        If the graph has a layer that is not known here, or one with a setting that is not.
+    `image` float32 (1, 1, size, size), grey values 0 to 255 -> `embedding` float32 (1, dim), `map` float32
+    (1, dim, gh, gw). A layer or setting that is not known here raises a NotTranslatedError.
     """
     size = graph.input_shape[1]
     net = _Network()

@@ -20,8 +20,11 @@ import numpy.typing as npt
 from cxrfeat import _files as files
 from cxrfeat._backbones import kept, registry
 from cxrfeat._backbones.registry import BACKBONES, Backbone
+from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError, WeightsError
+
+_log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 60
 """Seconds without a connection, and without a byte, after which a download gives up."""
@@ -29,17 +32,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 5, 60
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that are on this machine, or drawn at random.
-
-    Attributes
-    ----------
-    name : str
-        `imagenet`, `random:SEED`, or the file's name: what the recipe calls them.
-    path : pathlib.Path or None
-        The file; None for a random draw.
-    seed : int
-        Of the random draw.
-    """
+    """Weights in a file on this machine, or drawn at random; `name` is what the recipe calls them."""
 
     name: str
     path: Path | None = None
@@ -61,19 +54,8 @@ def keras_folder() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def find(backbone: Backbone, wanted: str, fetch_missing: bool = True, progress: bool = True) -> Weights:
-    """Return the weights that `wanted` names.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        For which network.
-    wanted : str
-        `imagenet`, `random:SEED`, or a path.
-    fetch_missing : bool
-        Whether to download ImageNet weights that are not there.
-    progress : bool
-        Whether to draw a bar meanwhile.
+def find(backbone: Backbone, wanted: str, fetch_missing: bool = True, progress: Progress = silent) -> Weights:
+    """Return the weights that `wanted` names: `imagenet`, `random:SEED`, or a path.
 
     Raises
     ------
@@ -118,16 +100,7 @@ def weights_sha256(backbone: str, weights: Weights, fresh: bool = False) -> str:
 
 
 def weights_for(recipe: Recipe, named: str | None = None, fresh: bool = False) -> Weights:
-    """Return the weights that a recipe was made with.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        The recipe.
-    named : str, optional
-        Where a weights file of the user's is now; a recipe keeps its name and hash, not its folder.
-    fresh : bool
-        Whether the hash of random weights is computed again rather than taken from what is kept.
+    """Return the weights that a recipe was made with; a user's file is `named`, since a recipe keeps no folder.
 
     Raises
     ------
@@ -156,13 +129,7 @@ def ways_on(backbone: Backbone) -> str:
 
 
 def check(backbone: Backbone, path: Path) -> Path:
-    """Return `path` if it holds Keras's official file, byte for byte.
-
-    Raises
-    ------
-    WeightsError
-        If its hash is another.
-    """
+    """Return `path` if it holds Keras's official file, byte for byte; else raise a WeightsError."""
     kind, _, expected = backbone.weights_hash.partition(":")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
@@ -174,29 +141,16 @@ def check(backbone: Backbone, path: Path) -> Path:
     return path
 
 
-def fetch(backbone: Backbone, progress: bool = True) -> Path:
-    """Download Keras's official ImageNet weights unless they are there, and check them.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        For which network.
-    progress : bool
-        Whether to draw a bar on stderr.
-
-    Raises
-    ------
-    WeightsError
-        If there is no connection within seconds, or the file is not the official one. No file is left behind.
-    """
+def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
+    """Download Keras's official ImageNet weights unless they are there, and check them; a failure leaves no file."""
     import pooch
     import requests
 
-    pooch.get_logger().setLevel(logging.WARNING)  # the path it announces is in our own message
+    pooch.get_logger().setLevel(logging.WARNING)  # ours says the same
+    if not (keras_folder() / backbone.weights_file).is_file():
+        _log.info("downloading the ImageNet weights of %s into %s.", backbone.name, keras_folder())
     try:
-        downloader = pooch.HTTPDownloader(
-            progressbar=_Bar() if progress else False, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
-        )
+        downloader = pooch.HTTPDownloader(progressbar=_Bar(progress), timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
         found = pooch.retrieve(
             url=backbone.weights_url,
             known_hash=backbone.weights_hash,
@@ -238,14 +192,8 @@ def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDAr
     """Draw random weights, the same for one seed on every platform.
 
     Convolution kernels are uniform with Glorot and Bengio's (2010) limit, keras.applications' own initialiser; of batch
-    normalisation the scale and variance are 1, the shift and mean 0, and so are biases.
-
-    Parameters
-    ----------
-    shapes : mapping of str to tuple of int
-        Shape by variable path (`conv1_conv/kernel`).
-    seed : int
-        Any whole number.
+    normalisation the scale and variance are 1, the shift and mean 0, and so are biases. `shapes` are by variable path
+    (`conv1_conv/kernel`).
     """
     drawn = {}
     for name, shape in shapes.items():
@@ -273,24 +221,17 @@ def arrays_sha256(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
 
 
 class _Bar:
-    """What pooch asks of a progress bar, drawn by rich."""
+    """What pooch asks of a progress bar, handed on to a callback; `total` is set by pooch."""
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-        self._bar = Progress(
-            "weights", BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True)
-        )
-        self._task = self._bar.add_task("", total=None)
-        self.total = 0
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.total, self.done = progress, 0, 0
 
     def update(self, size: int) -> None:
-        self._bar.start()
-        self._bar.update(self._task, total=self.total or None, advance=size)
+        self.done += size
+        self.progress(self.done, self.total, "bytes")
 
     def reset(self) -> None:
-        self._bar.reset(self._task)
+        self.done = 0
 
     def close(self) -> None:
-        self._bar.stop()
+        """Nothing to do: whoever gave the callback closes its bar."""

@@ -119,8 +119,12 @@ def test_the_listing_says_what_is_here(keras_home):
 
 def test_fetch_gives_the_file(spec, serve, keras_home, monkeypatch):
     url, _ = serve(CONTENT)
+    told = []
     monkeypatch.setitem(registry.BACKBONES._loaded, "densenet121", dataclasses.replace(spec, weights_url=url))
-    assert cxr.weights.fetch("densenet121", progress=False) == keras_home / "tiny_notop.h5"
+    assert cxr.weights.fetch("densenet121", progress=lambda done, total, note: told.append((done, total))) == (
+        keras_home / "tiny_notop.h5"
+    )
+    assert told[-1] == (len(CONTENT), len(CONTENT))
 
 
 def test_a_backbone_without_official_weights_says_so(spec):
