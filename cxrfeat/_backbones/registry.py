@@ -71,7 +71,17 @@ class Backbone:
     weights_hash: str = ""
 
     def build(self, input_tensor: Any) -> Any:
-        """Build the Keras model on a tensor (n, size, size, 3)."""
+        """Build the network.
+
+        Parameters
+        ----------
+        input_tensor : keras.KerasTensor, shape (n, size, size, 3)
+            The normalised input.
+
+        Returns
+        -------
+        keras.Model
+        """
         builder = self.builder
         if isinstance(builder, str):
             module, _, name = builder.partition(":")
@@ -79,7 +89,13 @@ class Backbone:
         return builder(input_tensor=input_tensor, include_top=False, weights=None, **self.arguments)
 
     def takes(self, preprocessing: str) -> bool:
-        """Whether the network can be run with that preprocessing: one that scales its input takes only `raw`."""
+        """Whether the network runs with a preprocessing: one that scales its input itself takes only `raw`.
+
+        Parameters
+        ----------
+        preprocessing : str
+            Its name.
+        """
         return (preprocessing == "raw") == (self.preprocessing == "raw")
 
     @property

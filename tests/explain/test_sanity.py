@@ -105,6 +105,6 @@ def test_without_a_readable_image_there_is_a_sentence(trained, tmp_path):
 
 def test_a_check_prints_its_verdict_and_draws_itself(checked, tmp_path):
     found, _ = checked
-    assert found.verdict in repr(found) and "conv1" in found._repr_html_()
+    assert found.verdict in repr(found) and "stride 2" in found._repr_html_()
     figure, *_, data = found.save(tmp_path)
     assert figure.stat().st_size > 10_000 and data.name == "gradcam-sanity.csv"
