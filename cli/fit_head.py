@@ -90,7 +90,7 @@ def _show(run) -> None:
         say("NOT converged: see `notes` in head.json.")
     say(f"validation: {run.validation}")
     if (run.path / "history.csv").is_file():
-        from cxrfeat._report.figures import losses
+        from cxrfeat._report.curves import loss
 
-        say(f"loss curves: {losses(run, run.path / 'figures' / 'loss.png')[0]}")
+        say(f"loss curves: {loss(run).save(run.path / 'figures' / 'loss.png')[0]}")
     ended(run.path, f"{len(run.labels) - len(run.unfitted)} labels fitted.", "cxrfeat evaluate")

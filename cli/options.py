@@ -99,8 +99,8 @@ run_option = click.option(
     "--run", "run", metavar="RUN", type=RUN_NAME, help="Run folder. Default: the newest under runs/."
 )
 split_option = click.option("--split", default="test", show_default=True, help="Which images.")
-anyway_option = click.option(
-    "--anyway", is_flag=True, help="Go on where the split was used in fitting; every output says so."
+contaminated_option = click.option(
+    "--allow-contaminated", is_flag=True, help="Evaluate a split that was used in fitting; every output says so."
 )
 replicates_option = click.option(
     "--bootstrap",

@@ -85,6 +85,29 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
+def print_result(found: Any, kind: str, **more: Any) -> None:
+    """Print an evaluation, curves or a comparison on stdout: as `table`, or as `csv`, `json`, `latex` or `markdown`.
+
+    What must be read before the numbers goes to stderr.
+    """
+    if kind == "json":
+        print_json({**found.to_dict(), **more})
+    elif kind != "table":
+        click.echo(found.render(kind), nl=False)
+    else:
+        for title, rows in found.tables().items():
+            print_table(rows, title or found.title())
+        for note in found.notes():
+            click.echo(note)
+    for problem in found.problems():
+        say(f"warning: {problem}")
+
+
+def say_written(files: Sequence[Any]) -> None:
+    """Name the files that a command wrote."""
+    say("written: " + ", ".join(str(file) for file in files))
+
+
 @contextmanager
 def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
     """A bar on stderr with rate and time left; nothing where stderr is no terminal."""

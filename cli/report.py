@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import click
 
-from cxrfeat._project import run_path
-
 from .base import Command
-from .options import engine_option, weights_option
+from .options import contaminated_option, engine_option, replicates_option, seed_option, split_option, weights_option
 from .output import json_option, print_json, progress_bar, say
 
 
@@ -16,24 +14,24 @@ from .output import json_option, print_json, progress_bar, say
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False), default="report.html", show_default=True, help="The page."
 )
-@click.option("--split", default="test", show_default=True, help="Which images.")
+@split_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Group by this column; may be repeated. Default: view.")
-@click.option("--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0), help="Replicates.")
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@replicates_option
+@seed_option
 @click.option(
     "--images", default=12, show_default=True, type=click.IntRange(0),
     help="Pictures with maps, for each run; 0 opens no network.",
 )  # fmt: skip
 @click.option("--card/--no-card", "cards", default=True, show_default=True, help="Model card as README.md in each run.")
 @click.option("--intersection", is_flag=True, help="Compare on the images and labels that all runs share.")
-@click.option("--anyway", is_flag=True, help="Go on where the split was used in fitting; the page says so.")
+@contaminated_option
 @weights_option
 @engine_option
 @json_option
 def command(runs, out, by, as_json, **options) -> None:
     """Write one self-contained HTML report on runs: warnings, what was done, metrics, curves, groups, maps.
 
-    The page opens from disk and asks no network for anything. RUN is a run folder or a name under runs/; by default
+    The page opens from disk and loads nothing from the network. RUN is a run folder or a name under runs/; by default
     the newest. Several are compared with the first. Each run also gets a model card, README.md in its folder.
 
     \b
@@ -41,12 +39,10 @@ def command(runs, out, by, as_json, **options) -> None:
       cxrfeat report
       cxrfeat report runs/sample-densenet121-logistic runs/sample-densenet121-keras -o report.html --images 30
     """
-    from cxrfeat import _pages as pages
-    from cxrfeat._run import Run
+    import cxrfeat as cxr
 
-    opened = [Run.open(run_path(run)) for run in runs or (None,)]
     with progress_bar("report", "steps") as progress:
-        report = pages.report(opened, out, by=by or None, progress=progress, **options)
+        report = cxr.report(runs, out, by=by or None, progress=progress, **options)
     for warning in report.warnings:
         say(f"warning: {warning}")
     if report.random:

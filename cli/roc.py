@@ -6,11 +6,9 @@ from pathlib import Path
 
 import click
 
-from cxrfeat._project import run_path
-
 from .base import Command
-from .options import anyway_option, run_option, split_option
-from .output import json_option, print_json, print_table, say
+from .options import contaminated_option, replicates_option, run_option, seed_option, split_option
+from .output import json_option, print_result, progress_bar, say_written
 
 
 @click.command(cls=Command)
@@ -19,12 +17,21 @@ from .output import json_option, print_json, print_table, say
 @click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only this label; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Picture to write. Default: RUN/figures/roc.png.")
 @click.option(
-    "--width", default=5.2, show_default=True, type=click.FloatRange(3, 12), help="Inches; 3.5 is a paper's column."
+    "--layout",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "panels", "one"]),
+    help="A small panel for each label, or all in one; auto: panels for more than six labels.",
 )
-@anyway_option
+@click.option(
+    "--width", type=click.FloatRange(3, 12), help="Inches; 3.5 is a paper's column. Default: 7 for panels, else 5.2."
+)
+@replicates_option
+@seed_option
+@contaminated_option
 @json_option
-def command(run, split, labels, out, width, anyway, as_json) -> None:
-    """Draw the ROC curves of a run, one per label, with AUROC and 95 % DeLong interval.
+def command(out, layout, width, as_json, **options) -> None:
+    """Draw the ROC curves of a run, with AUROC and 95 % DeLong interval of each label.
 
     Writes PNG and SVG and, beside them, the points as CSV; prints the AUROCs.
 
@@ -33,20 +40,10 @@ def command(run, split, labels, out, width, anyway, as_json) -> None:
       cxrfeat roc --run runs/sample-logistic
       cxrfeat roc --label Effusion --label Edema --out effusion.pdf
     """
-    from cxrfeat._evaluate.scored import scored_run
-    from cxrfeat._labels import choose
-    from cxrfeat._report import figures, tables
-    from cxrfeat._run import Run
+    import cxrfeat as cxr
 
-    opened = Run.open(run_path(run))
-    scored = scored_run(opened, split, anyway)
-    if labels:
-        scored = scored.with_labels(choose(labels, scored.labels))
-    path = out or opened.path / "figures" / "roc.png"
-    written = figures.roc(scored, path, width=width)
-    rows = tables.auroc_rows(scored)
-    if as_json:
-        print_json({**scored.stands_on(), "labels": rows, "files": written})
-    else:
-        print_table([tables.flat(row) for row in rows], tables.title("AUROC", scored))
-        say("written: " + ", ".join(str(file) for file in written))
+    with progress_bar("bootstrap", "replicates") as progress:
+        found = cxr.roc(progress=progress, **options)
+    written = found.save(out, layout=layout, width=width)
+    print_result(found, "json" if as_json else "table", files=written)
+    say_written(written)

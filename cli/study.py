@@ -90,9 +90,9 @@ def describe(study: str | None, figure: str | None, as_json: bool) -> None:
     found = read_study(study)
     _print(found.describe(), as_json)
     if figure:
-        from cxrfeat._report import figures
+        from cxrfeat._report import bars
 
-        figures.class_frequencies(found, figure)
+        bars.class_frequencies(found).save(figure)
         say(f"wrote {figure}")
 
 

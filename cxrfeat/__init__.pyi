@@ -6,7 +6,10 @@ from ._datasets import Dataset as Dataset
 from ._datasets import read_study as read_study
 from ._demo import demo as demo
 from ._doctor import doctor as doctor
-from ._evaluate.comparison import compare as compare
+from ._evaluate import Metric as Metric
+from ._evaluate import compare as compare
+from ._evaluate import evaluate as evaluate
+from ._evaluate import roc as roc
 from ._explain.localize import localize as localize
 from ._explain.maps import explain as explain
 from ._explain.sanity import sanity_check as sanity_check
@@ -16,6 +19,7 @@ from ._extract import make_recipe as make_recipe
 from ._heads.base import Head as Head
 from ._heads.fit import fit_head as fit_head
 from ._heads.solver.estimator import MultiLabelLogistic as MultiLabelLogistic
+from ._pages import report as report
 from ._predict import predict as predict
 from ._recipe import Recipe as Recipe
 from ._run import Run as Run

@@ -110,11 +110,11 @@ def _table(demo: Demo) -> None:
     study = sample.study()
     summary = summarise(study)
     _log.info(f"1/5 study: {summary.images['all']} images of {summary.patients['all']} patients; {summary.leakage()}.")
-    from cxrfeat._report import figures
+    from cxrfeat._report import bars
 
     demo.made["study"] = study.save(demo.folder / "studies" / f"{sample.NAME}.csv")
     demo.made["class frequencies"] = demo.folder / "class-frequencies.png"
-    figures.class_frequencies(study, demo.made["class frequencies"])
+    bars.class_frequencies(study).save(demo.made["class frequencies"])
 
 
 def _embeddings(demo: Demo, weights: str, passes: int, engine: str, progress: Callable[..., Any]) -> Path:
@@ -148,15 +148,15 @@ def _head(demo: Demo, embeddings: Path, progress: Callable[..., Any]) -> Run:
 
 
 def _evaluation(demo: Demo, run: Run, progress: Callable[..., Any]) -> None:
-    from cxrfeat._evaluate import evaluate_run
-    from cxrfeat._report import evaluation, figures, tables
+    from cxrfeat._evaluate import evaluate
 
     _log.info("4/5 evaluation on the test split.")
     with progress("bootstrap") as bar:
-        found = evaluate_run(run, replicates=REPLICATES, progress=bar)
-    evaluation.write(found, run, draw=False)
-    figures.roc(found.scored, run.path / "figures" / "roc.png")
-    demo.rows = tables.auroc_rows(found.scored)
+        found = evaluate(run, replicates=REPLICATES, progress=bar)
+    found.save(figures=False)
+    curves = found.curves("roc")
+    curves.save(run.path / "figures" / "roc.png")
+    demo.rows = curves.rows
     demo.macro_auroc = float(found.macro["auroc"])
     demo.accuracy = found.accuracy["at_half"]
     demo.all_negative = found.accuracy["all_negative_baseline"]

@@ -1,6 +1,20 @@
-"""Metrics, intervals and comparisons, as plain functions over arrays."""
+"""Metrics, intervals, curves and comparisons; the functions behind them work on plain arrays."""
 
+from cxrfeat._evaluate.comparison import Comparison, compare
+from cxrfeat._evaluate.curves import Curves, roc
+from cxrfeat._evaluate.evaluation import Evaluation, evaluate
+from cxrfeat._evaluate.metrics import METRICS, Metric
 from cxrfeat._evaluate.scored import Scored, scored_run
-from cxrfeat._evaluate.summary import Evaluation, evaluate, evaluate_run
 
-__all__ = ["Evaluation", "Scored", "evaluate", "evaluate_run", "scored_run"]
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Curves",
+    "Evaluation",
+    "Metric",
+    "Scored",
+    "compare",
+    "evaluate",
+    "roc",
+    "scored_run",
+]

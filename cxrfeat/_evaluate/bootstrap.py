@@ -1,22 +1,24 @@
 """Every metric of every label, with intervals from resampling patients.
 
-Images of one patient are alike, so that patients and not images are drawn with replacement, as often as there are
-(a cluster bootstrap). A replicate is then a whole-number weight per patient: what depends on a threshold or on bins is
-one matrix product with per-patient sums, and what depends on ranks comes from `cxrfeat._evaluate.ranked`.
+Images of one patient are alike, so patients and not images are drawn with replacement, as often as there are patients
+(a cluster bootstrap: Field and Welsh, J. R. Statist. Soc. B 2007, 69:369-390). A replicate is a whole-number weight per
+patient: what is summed over images is one matrix product with per-patient sums, and what depends on ranks comes from
+`cxrfeat._evaluate.ranked`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._evaluate import metrics
+from cxrfeat._evaluate.arrays import known, ratio
 from cxrfeat._evaluate.delong import LEVEL
+from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric, Term
 from cxrfeat._evaluate.ranked import Ranked
 from cxrfeat._progress import Progress, silent
 
@@ -26,27 +28,9 @@ REPLICATES = 2000
 BLOCK = 64
 """Replicates drawn together, from one stream of random numbers: part of what a seed means, so never a setting."""
 
-METRICS = (
-    "auroc",
-    "average_precision",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "f1",
-    "accuracy",
-    "accuracy_at_half",
-    "all_negative_accuracy",
-    "brier",
-    "ece",
-)
-"""In the order of tables. `accuracy` is at the stored thresholds, `accuracy_at_half` at 0.5."""
-
-_LINEAR = 8  # tp, fp, fn, tn, right at 0.5, squared error, images, positives; then one signed error per bin
-
 
 class Sample:
-    """Labels, scores and patients, arranged so that every metric can be had under many weightings at once.
+    """Labels, scores and patients, arranged so that every metric is available under many weightings at once.
 
     Parameters
     ----------
@@ -55,6 +39,8 @@ class Sample:
     patients : array (n,)
     thresholds : array (labels,)
         NaN where there is none.
+    metrics : iterable of Metric, optional
+        By default all that are registered.
     dtype : numpy dtype
         Of the running sums over ranks.
     """
@@ -65,11 +51,12 @@ class Sample:
         p: npt.ArrayLike,
         patients: npt.ArrayLike,
         thresholds: npt.ArrayLike,
+        metrics: Iterable[Metric] | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         truth, score = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
         names, cluster = np.unique(np.asarray(patients), return_inverse=True)
-        cut = np.asarray(thresholds, dtype=np.float64)
+        self.metrics = tuple(METRICS if metrics is None else metrics)
         self.clusters, self.labels = len(names), truth.shape[1]
         self._ranked = [Ranked(truth[:, j], score[:, j], cluster, self.clusters, dtype) for j in range(self.labels)]
         if self.labels > 1:
@@ -77,11 +64,30 @@ class Sample:
             # Counts of all labels together must stay exact, too.
             wide = np.float64 if truth.size > 2**22 else dtype
             self._ranked.append(Ranked(truth.ravel(), score.ravel(), everyone, self.clusters, wide))
-        sums = [_sums(truth[:, j], score[:, j], cut[j], cluster, self.clusters) for j in range(self.labels)]
+        self._cuts = np.asarray(thresholds, dtype=np.float64)
+        # Metrics share most of their sums. A label without a threshold adds nothing to those that need one.
+        terms = dict.fromkeys((t, m.needs_threshold) for m in self.metrics if not m.ranked for t in m.sums)
+        self._columns: dict[tuple[Term, bool], slice] = {}
+        sums = [self._summed(terms, truth[:, j], score[:, j], cut, cluster) for j, cut in enumerate(self._cuts)]
         self._sums = np.concatenate(sums, axis=1)
 
+    def _summed(
+        self, terms: Iterable[tuple[Term, bool]], y: Array, p: Array, cut: float, cluster: npt.NDArray
+    ) -> Array:
+        """Per-patient sums of every term of one label, (patients, sums); notes which columns are whose."""
+        positive, score = known(y, p)
+        who, columns, start = cluster[~(np.isnan(y) | np.isnan(p))], [], 0
+        for term, needs_threshold in terms:
+            each = np.atleast_2d(np.asarray(term(positive, score, cut), dtype=np.float64).T).T
+            if needs_threshold and np.isnan(cut):
+                each = np.zeros_like(each)
+            columns += [np.bincount(who, weights=column, minlength=self.clusters) for column in each.T]
+            self._columns[term, needs_threshold] = slice(start, len(columns))
+            start = len(columns)
+        return np.stack(columns, axis=1) if columns else np.empty((self.clusters, 0))
+
     def weigh(self, counts: npt.NDArray) -> dict[str, Array]:
-        """Every metric of `METRICS`, for each label, their mean (macro) and all labels pooled (micro).
+        """Every metric by name, for each label, their mean (macro) and all labels pooled (micro).
 
         Parameters
         ----------
@@ -93,23 +99,23 @@ class Sample:
         dict of float64 (replicates, labels + 2)
             NaN where a metric is not defined. Macro runs over the labels that have an AUROC (both classes).
         """
-        ranks = [ranked.weigh(counts) for ranked in self._ranked]
+        weighed = [ranked.weigh(counts) for ranked in self._ranked]
         if self.labels == 1:
-            ranks.append(ranks[0])
+            weighed.append(weighed[0])
+        ranks = [np.stack(sums, axis=1) for sums in zip(*weighed, strict=True)]
         linear = (counts.T.astype(np.float64) @ self._sums).reshape(counts.shape[1], self.labels, -1)
         pooled = np.concatenate([linear, linear.sum(axis=1, keepdims=True)], axis=1)
-        tp, fp, fn, tn, right, squared, images, positives = np.moveaxis(pooled[..., :_LINEAR], -1, 0)
-        found = {
-            "auroc": np.stack([auroc for auroc, _ in ranks], axis=1),
-            "average_precision": np.stack([precise for _, precise in ranks], axis=1),
-            **metrics.rates(tp, fp, fn, tn),
-            "accuracy_at_half": metrics.ratio(right, images),
-            "all_negative_accuracy": metrics.ratio(images - positives, images),
-            "brier": metrics.ratio(squared, images),
-            "ece": metrics.ratio(np.abs(pooled[..., _LINEAR:]).sum(axis=-1), images),
-        }
-        comparable = ~np.isnan(found["auroc"][:, :-1])
-        return {name: _with_macro(found[name], comparable) for name in METRICS}
+        comparable = ~np.isnan(AUROC.value(*ranks)[:, :-1])
+        return {m.name: _with_macro(self._value(m, ranks, pooled), comparable) for m in self.metrics}
+
+    def _value(self, metric: Metric, ranks: list[Array], pooled: Array) -> Array:
+        if metric.ranked:
+            return metric.value(*ranks)
+        columns = [pooled[..., self._columns[term, metric.needs_threshold]] for term in metric.sums]
+        value = metric.value(*(c[..., 0] if c.shape[-1] == 1 else c for c in columns))
+        if metric.needs_threshold:
+            value[:, :-1][:, np.isnan(self._cuts)] = np.nan
+        return value
 
 
 @dataclass(frozen=True)
@@ -129,27 +135,27 @@ class Replicates:
     def __len__(self) -> int:
         return len(next(iter(self.draws.values())))
 
-    def interval(self, metric: str, level: float = LEVEL) -> Array:
+    def interval(self, metric: Metric, values: Array | None = None, level: float = LEVEL) -> Array:
         """Percentile interval, float64 (labels + 2, 2), over the replicates where the metric is defined.
 
         Parameters
         ----------
-        metric : str
-            One of `METRICS`.
+        metric : Metric
+        values : float64 (labels + 2,), optional
+            The estimates: with them a metric with `recentre` is corrected for the bias of the draws.
         level : float
             Coverage, 0.95 for 95 %.
         """
-        return percentiles(self.draws[metric], level)
+        draws = self.draws[metric.name]
+        ends = percentiles(draws, level)
+        if metric.recentre and values is not None:
+            mean = ratio(np.nansum(draws, axis=0), (~np.isnan(draws)).sum(axis=0))
+            ends -= (mean - values)[:, None]
+        return np.clip(ends, *metric.bounds)
 
-    def undefined(self, metric: str) -> npt.NDArray[np.int64]:
-        """Number of replicates (labels + 2,) without a value, since a draw held one class only.
-
-        Parameters
-        ----------
-        metric : str
-            One of `METRICS`.
-        """
-        return np.isnan(self.draws[metric]).sum(axis=0)
+    def undefined(self, metric: Metric) -> npt.NDArray[np.int64]:
+        """Number of replicates (labels + 2,) without a value, since a draw held one class only."""
+        return np.isnan(self.draws[metric.name]).sum(axis=0)
 
 
 def percentiles(values: Array, level: float = LEVEL) -> Array:
@@ -161,10 +167,12 @@ def percentiles(values: Array, level: float = LEVEL) -> Array:
     return ends
 
 
-def point(y: npt.ArrayLike, p: npt.ArrayLike, thresholds: npt.ArrayLike) -> dict[str, Array]:
+def point(
+    y: npt.ArrayLike, p: npt.ArrayLike, thresholds: npt.ArrayLike, metrics: Iterable[Metric] | None = None
+) -> dict[str, Array]:
     """Every metric on the images as they are: float64 (labels + 2,) by name, macro and micro last."""
-    n = len(np.asarray(y))
-    values = Sample(y, p, np.zeros(n, dtype=int), thresholds, np.float64).weigh(np.ones((1, 1)))
+    one = np.zeros(len(np.asarray(y)), dtype=int)
+    values = Sample(y, p, one, thresholds, metrics, np.float64).weigh(np.ones((1, 1)))
     return {name: value[0] for name, value in values.items()}
 
 
@@ -175,6 +183,7 @@ def bootstrap(
     thresholds: npt.ArrayLike,
     replicates: int = REPLICATES,
     seed: int = 0,
+    metrics: Iterable[Metric] | None = None,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Replicates:
@@ -185,39 +194,27 @@ def bootstrap(
 
     Parameters
     ----------
-    y, p : array (n, labels)
-        Truth (1, 0, NaN unknown) and probability.
-    patients : array (n,)
-        Patient of each image.
-    thresholds : array (labels,)
-        A probability >= threshold calls the label present; NaN where there is none.
-    replicates : int
-        How many draws.
-    seed : int
-        Equal seeds and patients give equal draws.
+    y, p, patients, thresholds, metrics
+        As `Sample`.
+    replicates, seed : int
     threads : int, optional
         By default one per processor.
     progress : Progress
-        Told of each block of draws.
-
-    References
-    ----------
-    Field and Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 2007, 69:369-390.
+        Called after each block of draws.
     """
-    sample = Sample(y, p, patients, thresholds)
-    starts = range(0, replicates, BLOCK)
+    sample = Sample(y, p, patients, thresholds, metrics)
 
     def block(start: int) -> dict[str, Array]:
-        counts = draw(sample.clusters, seed, start // BLOCK)
-        return sample.weigh(counts[:, : replicates - start])
+        return sample.weigh(draw(sample.clusters, seed, start // BLOCK)[:, : replicates - start])
 
     parts = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for part in pool.map(block, starts):
+        for part in pool.map(block, range(0, replicates, BLOCK)):
             parts.append(part)
             progress(min(len(parts) * BLOCK, replicates), replicates)
     empty = np.empty((0, sample.labels + 2))
-    return Replicates({name: np.concatenate([empty, *(part[name] for part in parts)]) for name in METRICS}, seed)
+    names = [metric.name for metric in sample.metrics]
+    return Replicates({name: np.concatenate([empty, *(part[name] for part in parts)]) for name in names}, seed)
 
 
 def means(
@@ -236,13 +233,13 @@ def means(
     sums = np.zeros((len(names), 2, table.shape[1]))
     np.add.at(sums, cluster, np.stack([np.where(known, table, 0.0), known], axis=1))
     total, counted = sums.sum(axis=0)
-    mean = metrics.ratio(total, counted)[:, None]
+    mean = ratio(total, counted)[:, None]
     if len(names) < 2:
         return np.concatenate([mean, np.full((len(mean), 2), np.nan)], axis=1)
     blocks = range(-(-replicates // BLOCK))
     counts = np.concatenate([draw(len(names), seed, block) for block in blocks], axis=1)[:, :replicates]
     drawn = np.tensordot(counts.T.astype(np.float64), sums, axes=1)
-    return np.concatenate([mean, percentiles(metrics.ratio(drawn[:, 0], drawn[:, 1]), level)], axis=1)
+    return np.concatenate([mean, percentiles(ratio(drawn[:, 0], drawn[:, 1]), level)], axis=1)
 
 
 def draw(clusters: int, seed: int, block: int) -> npt.NDArray[np.float32]:
@@ -253,32 +250,9 @@ def draw(clusters: int, seed: int, block: int) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(counts.reshape(BLOCK, clusters).T, dtype=np.float32)
 
 
-def _sums(y: Array, p: Array, threshold: float, cluster: npt.NDArray[np.int64], clusters: int) -> Array:
-    """Per-patient sums of what threshold, squared-error and calibration metrics are made of."""
-    here = ~(np.isnan(y) | np.isnan(p))
-    positive, score = metrics.known(y, p)
-    who, cut = cluster[here], not np.isnan(threshold)
-    called = score >= threshold
-    columns = [
-        cut & called & positive,
-        cut & called & ~positive,
-        cut & ~called & positive,
-        cut & ~called & ~positive,
-        (score >= 0.5) == positive,
-        (score - positive) ** 2,
-        np.ones(len(score)),
-        positive,
-    ]
-    sums = np.stack([np.bincount(who, weights=c.astype(np.float64), minlength=clusters) for c in columns], axis=1)
-    # In a bin, |mean probability - share of positives| times its images is |sum of (probability - truth)|.
-    at = who * metrics.ECE_BINS + metrics.bin_index(score)
-    error = np.bincount(at, weights=score - positive, minlength=clusters * metrics.ECE_BINS)
-    return np.concatenate([sums, error.reshape(clusters, metrics.ECE_BINS)], axis=1)
-
-
 def _with_macro(values: Array, comparable: npt.NDArray[np.bool_]) -> Array:
     """(replicates, labels + pooled) -> (replicates, labels + macro + pooled); macro of the comparable labels only."""
     labels = values[:, :-1]
     counted = comparable & ~np.isnan(labels)
-    macro = metrics.ratio(np.where(counted, labels, 0.0).sum(axis=1), counted.sum(axis=1))
+    macro = ratio(np.where(counted, labels, 0.0).sum(axis=1), counted.sum(axis=1))
     return np.column_stack([labels, macro, values[:, -1]])

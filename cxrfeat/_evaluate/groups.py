@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._evaluate import metrics
+from cxrfeat._evaluate.metrics import AUROC
 from cxrfeat.errors import EvaluationError
 
 DEFAULT = ("view",)
@@ -89,7 +89,7 @@ def auroc_alone(
             share = _prevalence(training_y[inside, j]) if inside is not None else np.nan
             if not np.isnan(share):
                 score[mask] = share
-        found[j] = metrics.auroc(y[:, j], score)
+        found[j] = AUROC(y[:, j], score)
     return found
 
 

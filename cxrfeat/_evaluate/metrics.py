@@ -1,272 +1,331 @@
-"""Metrics of one finding, as plain functions over a truth and a score.
+"""Metrics: one entry each, from which value, interval, column, comparison, figures and documentation follow.
 
-Every function takes the truth `y` (1 present, 0 absent, NaN unknown, shape (n,)) and a score or probability `p`
-(shape (n,), higher means more likely present), leaves out the images whose truth is unknown, and answers NaN where the
-metric is not defined: an AUROC without a positive, a precision without a predicted positive.
+A metric is a formula over sums. The sums run over images, over the images of a patient, or over the patients of a
+bootstrap draw, and the formula is the same; so 2,000 replicates are one matrix product. What depends on the order of
+scores has sums of its own (`RANKS`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+
+from cxrfeat._evaluate.arrays import bin_index, known, rank_sums
+from cxrfeat._registry import Registry
+from cxrfeat.errors import EvaluationError
 
 Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Term = Callable[[Bools, Array, float], npt.ArrayLike]
+
+
+def _ranks(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    raise TypeError("RANKS are sums over pairs of images, not over images")
+
+
+RANKS: tuple[Term, ...] = (_ranks,)
+"""As `sums`: the formula takes the number of pairs (a positive, a negative) that are ranked correctly, ties half; the
+sum of precision over the positives, from the highest score down; and the numbers of positives and of negatives."""
 
 ECE_BINS = 15
-"""Equal-width bins of the expected calibration error (Guo et al., ICML 2017)."""
 
 
-def known(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Return the truth as booleans and the scores, of the images whose truth is known and score is a number."""
-    truth, score = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
-    keep = ~(np.isnan(truth) | np.isnan(score))
-    return truth[keep] == 1, score[keep]
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one label: how it is computed, and how it is shown.
 
-
-def auroc(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """Area under the ROC curve, as the Mann-Whitney statistic: P(score of a positive > of a negative), ties half.
+    Everything else follows from the entry: its column in the tables of `cxrfeat evaluate`, CSV, LaTeX and Markdown,
+    its bootstrap interval over patients, groups, macro and micro values, comparisons of runs, and figures. Another
+    package adds a metric by an entry point in the group `cxrfeat.metrics`.
 
     Parameters
     ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities or any other scores.
+    name : str
+        The key in JSON and CSV, and the entry point's name.
+    heading : str
+        Its column in tables; with an empty heading only JSON and CSV have it.
+    about : str
+        One sentence for the documentation.
+    sums : sequence of callable, or `Metric.RANKS`
+        Each takes ``positive`` (bool, (n,)), ``p`` (float64, (n,)) and ``threshold`` (float) of the images whose truth
+        is known, and returns what is summed: shape (n,), or (n, k) for k sums.
+    formula : callable
+        Takes one array for each of `sums`, of any shape (for k sums the last axis has length k), and returns the value
+        in the same shape. It must be written with NumPy operations. NaN and infinity mean that the metric is not
+        defined there; a division by zero needs no care.
+    undefined : str
+        When there is no value, for the documentation.
+    higher_is_better : bool or None
+        None for what is no quality of a model, such as a baseline.
+    bounds : (float, float)
+        Least and greatest value possible. Intervals and axes end there.
+    digits : int
+        Decimals in tables.
+    needs_threshold : bool
+        Whether it is undefined for a label without a decision threshold.
+    show_interval : bool
+        Whether tables that people read have its interval in a column of its own; JSON and CSV always have it.
+    recentre : bool
+        Whether the interval is shifted by the bootstrap's estimate of bias: for metrics that grow when images are
+        repeated.
+    chance : callable, optional
+        Takes the numbers of images and of positives, and returns the mean value of a random score.
 
-    Returns
-    -------
-    float
-        In [0, 1]; NaN if a class is absent.
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> youden = cxr.Metric(
+    ...     name="youden",
+    ...     heading="J",
+    ...     about="sensitivity + specificity - 1",
+    ...     sums=(
+    ...         lambda positive, p, threshold: positive & (p >= threshold),
+    ...         lambda positive, p, threshold: ~positive & (p < threshold),
+    ...         lambda positive, p, threshold: positive,
+    ...         lambda positive, p, threshold: ~positive,
+    ...     ),
+    ...     formula=lambda tp, tn, positives, negatives: tp / positives + tn / negatives - 1,
+    ...     bounds=(-1.0, 1.0),
+    ...     needs_threshold=True,
+    ... )
+    >>> youden([1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1], threshold=0.5)
+    0.5
     """
-    positive, score = known(y, p)
-    m, n = int(positive.sum()), int((~positive).sum())
-    if not m or not n:
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[positive].sum() - m * (m + 1) / 2) / (m * n))
+
+    name: str
+    heading: str
+    about: str
+    sums: tuple[Term, ...]
+    formula: Callable[..., npt.ArrayLike]
+    undefined: str = ""
+    higher_is_better: bool | None = True
+    bounds: tuple[float, float] = (0.0, 1.0)
+    digits: int = 3
+    needs_threshold: bool = False
+    show_interval: bool = True
+    recentre: bool = False
+    chance: Callable[[int, int], float] | None = None
+
+    RANKS = RANKS
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it depends on the order of scores alone."""
+        return self.sums is RANKS
+
+    def value(self, *sums: Array) -> Array:
+        """Apply the formula.
+
+        Parameters
+        ----------
+        *sums : float64 (...)
+            One array for each of `sums`.
+
+        Returns
+        -------
+        float64 (...)
+            NaN where it is not defined.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.asarray(self.formula(*sums), dtype=np.float64)
+        return np.where(np.isfinite(found), found, np.nan)
+
+    def __call__(self, y: npt.ArrayLike, p: npt.ArrayLike, threshold: float = 0.5) -> float:
+        """Return the value for one label.
+
+        Parameters
+        ----------
+        y : array-like, shape (n,)
+            1, 0 or NaN (unknown: left out).
+        p : array-like, shape (n,)
+            Probabilities, or any scores for a metric of ranks.
+        threshold : float
+            A probability >= threshold calls the label present.
+        """
+        if self.ranked:
+            return float(self.value(*(np.asarray(x, dtype=np.float64) for x in rank_sums(y, p))))
+        positive, score = known(y, p)
+        terms = (np.asarray(term(positive, score, threshold), dtype=np.float64) for term in self.sums)
+        return float(self.value(*(term.sum(axis=0) for term in terms)))
+
+    def text(self, value: float) -> str:
+        """Return a value as tables print it.
+
+        Parameters
+        ----------
+        value : float
+            A dash if it is NaN.
+        """
+        return "-" if np.isnan(value) else f"{value:.{self.digits}f}"
 
 
-def roc_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """Points of the ROC curve, one per distinct score, highest first, from (0, 0) to (1, 1).
+def _tp(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return positive & (p >= threshold)
 
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities or any other scores.
 
-    Returns
-    -------
-    false_positive_rate, true_positive_rate, thresholds : float64 (k,)
-        A score >= `thresholds[i]` counts as positive; the first threshold is infinite. All empty if a class is absent.
+def _fp(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return ~positive & (p >= threshold)
+
+
+def _fn(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return positive & (p < threshold)
+
+
+def _tn(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return ~positive & (p < threshold)
+
+
+def _images(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return np.ones(len(p))
+
+
+def _negatives(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return ~positive
+
+
+def _right_at_half(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return (p >= 0.5) == positive
+
+
+def _squared_error(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    return (p - positive) ** 2
+
+
+def _errors_by_bin(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
+    # In a bin, |mean probability - share of positives| times its images is |sum of (probability - truth)|.
+    errors = np.zeros((len(p), ECE_BINS))
+    errors[np.arange(len(p)), bin_index(p, ECE_BINS)] = p - positive
+    return errors
+
+
+def _f1(tp: Array, fp: Array, fn: Array) -> npt.ArrayLike:
+    # Without a positive, recall has no value, and so its mean with precision has none.
+    return np.where(tp + fn > 0, 2 * tp / (2 * tp + fp + fn), np.nan)
+
+
+def _random_average_precision(n: int, positives: int) -> float:
+    """Mean over all orders of n images: above the prevalence, and far above it with few positives.
+
+    A positive is at rank i with probability m / n, and then finds (i - 1)(m - 1) / (n - 1) positives above it.
     """
-    tp, fp, thresholds = _cumulated(y, p)
-    if not tp.size or not tp[-1] or not fp[-1]:
-        return np.empty(0), np.empty(0), np.empty(0)
-    return np.r_[0.0, fp / fp[-1]], np.r_[0.0, tp / tp[-1]], np.r_[np.inf, thresholds]
+    if not positives:
+        return np.nan
+    if n == 1:
+        return 1.0
+    above = (positives - 1) / (n - 1)
+    return float((np.sum(1 / np.arange(1, n + 1)) * (1 - above)) / n + above)
 
 
-def auroc_trapezoid(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """Area under the ROC curve by the trapezoidal rule; equal to `auroc`, since ties make slanted segments."""
-    fpr, tpr, _ = roc_curve(y, p)
-    return float(np.trapezoid(tpr, fpr)) if fpr.size else float("nan")
+_plain = partial(Metric, show_interval=False)
+_called = partial(Metric, show_interval=False, needs_threshold=True)
+
+AUROC = Metric(
+    "auroc",
+    "AUROC",
+    "Mann-Whitney statistic: P(a positive ranks above a negative), ties half. The trapezoidal area is the same number",
+    RANKS,
+    lambda right, precise, positives, negatives: right / (positives * negatives),
+    "a class is absent",
+    chance=lambda n, positives: 0.5 if 0 < positives < n else np.nan,
+)
+AVERAGE_PRECISION = _plain(
+    "average_precision",
+    "AP",
+    "sum of precision over the steps of recall, as scikit-learn's",
+    RANKS,
+    lambda right, precise, positives, negatives: precise / positives,
+    "no positive",
+    chance=_random_average_precision,
+)
+SENSITIVITY = _called(
+    "sensitivity",
+    "sens.",
+    "share of positives that are called, at the run's stored threshold (p >= threshold is a call)",
+    (_tp, _fn),
+    lambda tp, fn: tp / (tp + fn),
+    "no positive, or no threshold",
+)
+SPECIFICITY = _called(
+    "specificity",
+    "spec.",
+    "share of negatives that are not called",
+    (_tn, _fp),
+    lambda tn, fp: tn / (tn + fp),
+    "no negative, or no threshold",
+)
+PPV = _called(
+    "ppv",
+    "PPV",
+    "share of calls that are positive (precision)",
+    (_tp, _fp),
+    lambda tp, fp: tp / (tp + fp),
+    "nothing is called, or no threshold",
+)
+NPV = _called(
+    "npv",
+    "NPV",
+    "share of what is not called that is negative",
+    (_tn, _fn),
+    lambda tn, fn: tn / (tn + fn),
+    "everything is called, or no threshold",
+)
+F1 = _called("f1", "F1", "harmonic mean of PPV and sensitivity", (_tp, _fp, _fn), _f1, "no positive, or no threshold")
+ACCURACY = _called(
+    "accuracy",
+    "",
+    "share of correct calls",
+    (_tp, _tn, _fp, _fn),
+    lambda tp, tn, fp, fn: (tp + tn) / (tp + tn + fp + fn),
+    "no threshold",
+)
+ACCURACY_AT_HALF = _plain(
+    "accuracy_at_half",
+    "",
+    "the same at 0.5. The micro value is equation 1 of the reference paper (correct labels over 14 n)",
+    (_right_at_half, _images),
+    lambda right, images: right / images,
+)
+ALL_NEGATIVE_ACCURACY = _plain(
+    "all_negative_accuracy",
+    "",
+    "the same of the always-negative baseline: 0.948 on the full table of ChestX-ray14",
+    (_negatives, _images),
+    lambda negatives, images: negatives / images,
+    higher_is_better=None,
+)
+BRIER = _plain(
+    "brier",
+    "Brier",
+    "mean squared difference of probability and truth",
+    (_squared_error, _images),
+    lambda squared, images: squared / images,
+    higher_is_better=False,
+)
+ECE = _plain(
+    "ece",
+    "ECE",
+    "expected calibration error, 15 equal-width bins (Guo et al. 2017). On few images it is above 0 by chance alone",
+    (_errors_by_bin, _images),
+    lambda errors, images: np.abs(errors).sum(axis=-1) / images,
+    higher_is_better=False,
+    recentre=True,
+)
+
+_OURS = (
+    AUROC, AVERAGE_PRECISION, SENSITIVITY, SPECIFICITY, PPV, NPV, F1, ACCURACY, ACCURACY_AT_HALF,
+    ALL_NEGATIVE_ACCURACY, BRIER, ECE,
+)  # fmt: skip
+METRICS: Registry[Metric] = Registry(
+    "metric", "cxrfeat.metrics", {m.name: f"{__name__}:{m.name.upper()}" for m in _OURS}, EvaluationError
+)
+"""In the order of tables."""
 
 
-def precision_recall_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """Points of the precision-recall curve, one per distinct score, highest first.
-
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities or any other scores.
-
-    Returns
-    -------
-    precision, recall, thresholds : float64 (k,)
-        All empty if there is no positive.
-    """
-    tp, fp, thresholds = _cumulated(y, p)
-    if not tp.size or not tp[-1]:
-        return np.empty(0), np.empty(0), np.empty(0)
-    return tp / (tp + fp), tp / tp[-1], thresholds
-
-
-def average_precision(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """Average precision: the sum of precision over the steps of recall, without interpolation.
-
-    A score that knows nothing has the prevalence as its expected value. NaN if there is no positive.
-
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities or any other scores.
-    """
-    precision, recall, _ = precision_recall_curve(y, p)
-    return float(np.sum(precision * np.diff(recall, prepend=0.0))) if precision.size else float("nan")
-
-
-def confusion(y: npt.ArrayLike, p: npt.ArrayLike, threshold: float) -> tuple[int, int, int, int]:
-    """Count true positives, false positives, false negatives and true negatives; p >= threshold is positive.
-
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities.
-    threshold : float
-        The probability from which on an image is called positive.
-    """
-    positive, score = known(y, p)
-    called = score >= threshold
-    return (
-        int((called & positive).sum()),
-        int((called & ~positive).sum()),
-        int((~called & positive).sum()),
-        int((~called & ~positive).sum()),
-    )
-
-
-def rates(tp: npt.ArrayLike, fp: npt.ArrayLike, fn: npt.ArrayLike, tn: npt.ArrayLike) -> dict[str, Array]:
-    """Sensitivity, specificity, PPV, NPV, F1 and accuracy from counts of any shape; NaN where a denominator is 0.
-
-    Parameters
-    ----------
-    tp, fp, fn, tn : array-like
-        Counts of one shape.
-    """
-    a, b, c, d = (np.asarray(x, dtype=np.float64) for x in (tp, fp, fn, tn))
-    return {
-        "sensitivity": ratio(a, a + c),
-        "specificity": ratio(d, d + b),
-        "ppv": ratio(a, a + b),
-        "npv": ratio(d, d + c),
-        # Without a positive, recall has no value, and so its mean with precision has none.
-        "f1": np.where(a + c > 0, ratio(2 * a, 2 * a + b + c), np.nan),
-        "accuracy": ratio(a + d, a + b + c + d),
-    }
-
-
-def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-    """Return a / b, NaN where b is 0."""
-    over, under = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    return np.divide(over, under, out=np.full(over.shape, np.nan), where=under != 0)
-
-
-def brier(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
-    """Mean squared difference of probability and truth; 0 is best. NaN without images.
-
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities.
-    """
-    positive, score = known(y, p)
-    return float(np.mean((score - positive) ** 2)) if score.size else float("nan")
-
-
-def calibration_bins(
-    y: npt.ArrayLike, p: npt.ArrayLike, bins: int = ECE_BINS
-) -> tuple[Array, Array, npt.NDArray[np.int64]]:
-    """Mean probability, observed share of positives and number of images in equal-width bins of [0, 1].
-
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities.
-    bins : int
-        Number of equal-width bins of [0, 1].
-
-    Returns
-    -------
-    predicted, observed : float64 (bins,)
-        NaN in an empty bin.
-    count : int64 (bins,)
-    """
-    positive, score = known(y, p)
-    index = bin_index(score, bins)
-    count = np.bincount(index, minlength=bins)
-    predicted = ratio(np.bincount(index, weights=score, minlength=bins), count)
-    observed = ratio(np.bincount(index, weights=positive.astype(np.float64), minlength=bins), count)
-    return predicted, observed, count
-
-
-def bin_index(p: Array, bins: int = ECE_BINS) -> npt.NDArray[np.int64]:
-    """Return the equal-width bin of each probability; 1.0 belongs to the last."""
-    return np.clip((p * bins).astype(np.int64), 0, bins - 1)
-
-
-def expected_calibration_error(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = ECE_BINS) -> float:
-    """Mean over images of |mean probability - share of positives| of their bin (Guo et al., ICML 2017).
-
-    It is biased upwards on few images: even a calibrated head has an ECE above 0.
-
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    p : array-like, shape (n,)
-        Probabilities.
-    bins : int
-        Number of equal-width bins of [0, 1].
-    """
-    predicted, observed, count = calibration_bins(y, p, bins)
-    full = count > 0
-    if not full.any():
-        return float("nan")
-    return float(np.sum(count[full] * np.abs(predicted - observed)[full]) / count.sum())
-
-
-def label_accuracy(y: npt.ArrayLike, p: npt.ArrayLike, thresholds: npt.ArrayLike = 0.5) -> float:
-    """Share of correct labels over all images and labels (Fan and Bu, Entropy 2022, 24(3):313, equation 1).
-
-    Parameters
-    ----------
-    y, p : array (n, labels)
-        Unknown labels, and labels without a threshold, do not count.
-    thresholds : float or array (labels,)
-        One for all labels, or one each.
-
-    Notes
-    -----
-    Most labels of most X-rays are absent, so that saying "nothing" everywhere scores high: compare with
-    `all_negative_accuracy`.
-    """
-    truth, score = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
-    cut = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), truth.shape)
-    counts = ~(np.isnan(truth) | np.isnan(score) | np.isnan(cut))
-    correct = (score >= cut) == (truth == 1)
-    return float(correct[counts].mean()) if counts.any() else float("nan")
-
-
-def all_negative_accuracy(y: npt.ArrayLike) -> float:
-    """`label_accuracy` of a head that calls every label absent: 0.948 on the full table of ChestX-ray14.
-
-    Parameters
-    ----------
-    y : array-like, shape (n, labels)
-        1, 0 or NaN (unknown).
-    """
-    truth = np.asarray(y, dtype=np.float64)
-    truth = truth[~np.isnan(truth)]
-    return float((truth == 0).mean()) if truth.size else float("nan")
-
-
-def _cumulated(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """True and false positives at each distinct score, highest first, and the scores."""
-    positive, score = known(y, p)
-    order = np.argsort(-score, kind="stable")
-    positive, score = positive[order], score[order]
-    last = np.r_[np.flatnonzero(np.diff(score)), score.size - 1] if score.size else np.empty(0, dtype=np.int64)
-    tp = np.cumsum(positive, dtype=np.float64)[last]
-    return tp, last + 1 - tp, score[last]
+def documentation() -> str:
+    """Return the table of metrics in docs/evaluation.md."""
+    lines = ["| key | column | what | undefined (NaN, a dash, `null`) |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{m.name}` | {m.heading} | {m.about} | {m.undefined} |" for m in _OURS)])

@@ -1,4 +1,4 @@
-"""AUROC and average precision of one score under many weightings at once: what makes the bootstrap fast.
+"""The sums behind metrics of ranks, under many weightings at once: what makes the bootstrap fast.
 
 A bootstrap replicate is a whole-number weight per patient: how often the patient was drawn. Scores are sorted once.
 Between two neighbouring positive scores all negatives count alike, so that a weighting's false positives at every
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from cxrfeat._evaluate import metrics
+from cxrfeat._evaluate.arrays import known
+
+Array = npt.NDArray[np.float64]
 
 ROWS = 1024
 """Rows of a running sum that are worked on together, so that they stay in the processor's cache."""
@@ -40,7 +42,7 @@ class Ranked:
         clusters: int,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        positive, score = metrics.known(y, p)
+        positive, score = known(y, p)
         cluster = cluster[~(np.isnan(np.asarray(y, dtype=float)) | np.isnan(np.asarray(p, dtype=float)))]
         values = np.unique(score[positive])  # ascending; row k of every matrix is the k-th value from the top
         rows, x, z = len(values), score[positive], score[~positive]
@@ -63,20 +65,13 @@ class Ranked:
         self._negatives = np.bincount(others, minlength=clusters).astype(np.float64)
         self._dtype = dtype
 
-    def weigh(
-        self, counts: npt.NDArray[np.float32] | npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """AUROC and average precision under each column of `counts`.
+    def weigh(self, counts: npt.NDArray) -> tuple[Array, Array, Array, Array]:
+        """Return the sums that `Metric.RANKS` names, float64 (replicates,) each.
 
         Parameters
         ----------
         counts : float (clusters, replicates)
             How often each cluster was drawn.
-
-        Returns
-        -------
-        auroc, average_precision : float64 (replicates,)
-            NaN where the draw left a class out (for average precision: the positives).
         """
         counts = np.ascontiguousarray(counts, dtype=self._dtype)
         width = counts.shape[1]
@@ -100,4 +95,4 @@ class Ranked:
         if self._ties.shape[0]:
             wrong -= 0.5 * np.einsum("kb,kb->b", self._met @ counts, self._ties @ counts, dtype=np.float64)
         right = positives * negatives - wrong
-        return metrics.ratio(right, positives * negatives), metrics.ratio(precise, positives)
+        return right, precise, positives.astype(np.float64), negatives.astype(np.float64)

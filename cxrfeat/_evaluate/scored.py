@@ -1,16 +1,17 @@
-"""A run's predictions joined to the truth, checked: what every metric, table and figure here starts from."""
+"""A run's predictions, joined to the truth and checked: the input of every metric, table and figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._run import Run
+from cxrfeat._run import Run, load_run
 from cxrfeat._study import Study
 from cxrfeat.errors import EvaluationError
 
@@ -33,12 +34,14 @@ class Scored:
         A probability >= threshold calls the label present; NaN where there is none.
     name : str
         What made the predictions, for instance the run's folder name.
-    standing : mapping
-        What the numbers stand on, in words: `split`, `study`, `head`, `recipes`, `weights`, ...
+    provenance : mapping
+        Where the numbers come from, in words: `split`, `study`, `head`, `recipes`, `weights`, ...
     random : bool
         Whether a backbone had random weights, so that no number is a result.
     table : pandas.DataFrame
         The study's rows, in the same order, to group by.
+    palette : tuple of str
+        All labels of the run: a label keeps its colour where only some are shown.
     """
 
     labels: tuple[str, ...]
@@ -48,9 +51,10 @@ class Scored:
     patients: npt.NDArray[np.str_]
     thresholds: Array
     name: str = ""
-    standing: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     random: bool = False
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    palette: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_arrays(self.y, self.p, self.labels, self.ids)
@@ -59,33 +63,14 @@ class Scored:
         return len(self.y)
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Scored:
-        """Return the images chosen by a mask or by positions.
-
-        Parameters
-        ----------
-        rows : ndarray of bool (n,), or of int
-            Which images.
-        """
-        return Scored(
-            self.labels,
-            self.y[rows],
-            self.p[rows],
-            self.ids[rows],
-            self.patients[rows],
-            self.thresholds,
-            self.name,
-            self.standing,
-            self.random,
-            self.table[rows] if rows.dtype == bool else self.table.iloc[rows],
+        """Return the images chosen by a mask or by positions."""
+        table = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
+        return replace(
+            self, y=self.y[rows], p=self.p[rows], ids=self.ids[rows], patients=self.patients[rows], table=table
         )
 
     def with_labels(self, wanted: Sequence[str]) -> Scored:
         """Return these labels only, in this order.
-
-        Parameters
-        ----------
-        wanted : sequence of str
-            Labels, in the order they are to have.
 
         Raises
         ------
@@ -95,27 +80,35 @@ class Scored:
         missing = [label for label in wanted if label not in self.labels]
         if missing:
             raise EvaluationError(
-                f"label {missing[0]!r} is not among those of {self.name or 'the predictions'}: "
-                f"{', '.join(self.labels)}."
+                f"{self.name or 'the predictions'} has no label {missing[0]!r}; it has {', '.join(self.labels)}."
             )
         at = [self.labels.index(label) for label in wanted]
-        return Scored(
-            tuple(wanted),
-            self.y[:, at],
-            self.p[:, at],
-            self.ids,
-            self.patients,
-            self.thresholds[at],
-            self.name,
-            self.standing,
-            self.random,
-            self.table,
-        )
+        return replace(
+            self, labels=tuple(wanted), y=self.y[:, at], p=self.p[:, at], thresholds=self.thresholds[at],
+            palette=self.palette or self.labels,
+        )  # fmt: skip
+
+    def colour_of(self, label: str) -> int:
+        """Return the number of a label's colour: the same in every figure of a run."""
+        return (self.palette or self.labels).index(label)
 
     @property
     def positives(self) -> npt.NDArray[np.int64]:
         """Number of positives of each label."""
         return np.nansum(self.y, axis=0).astype(np.int64)
+
+    @property
+    def positive_patients(self) -> npt.NDArray[np.int64]:
+        """Number of patients of each label with a positive image."""
+        return self._patients_with(1)
+
+    @property
+    def negative_patients(self) -> npt.NDArray[np.int64]:
+        """Number of patients of each label with a negative image."""
+        return self._patients_with(0)
+
+    def _patients_with(self, value: int) -> npt.NDArray[np.int64]:
+        return np.array([len(np.unique(self.patients[column == value])) for column in self.y.T])
 
     @property
     def defined(self) -> npt.NDArray[np.bool_]:
@@ -124,33 +117,37 @@ class Scored:
         return present & absent & ~np.isnan(self.p).all(axis=0)
 
     def stands_on(self) -> dict[str, Any]:
-        """What every table and figure says of itself."""
+        """Return what every table and figure says about its data."""
         return {
             "n": len(self),
             "patients": len(np.unique(self.patients)),
             "positives": dict(zip(self.labels, self.positives.tolist(), strict=True)),
-            **self.standing,
+            **self.provenance,
             "random_weights": self.random,
         }
 
     def caption(self) -> str:
         """One line for figures and titles: images, patients, split, study, head, recipe, weights."""
         images = f"n = {len(self):,} images of {len(np.unique(self.patients)):,} patients"
-        where = ", ".join(f"{key} {self.standing[key]}" for key in ("split", "study") if self.standing.get(key))
-        return "; ".join(part for part in (images, where, self.standing.get("head", self.name)) if part)
+        where = ", ".join(f"{key} {self.provenance[key]}" for key in ("split", "study") if self.provenance.get(key))
+        return "; ".join(part for part in (images, where, self.provenance.get("head", self.name)) if part)
 
 
-def scored_run(run: Run, split: str = "test", anyway: bool = False) -> Scored:
+Evaluable = Run | Scored | str | Path | None
+"""What can be evaluated: a run, its folder or name, or truth and probabilities without a run; None: the newest run."""
+
+
+def scored_run(run: Evaluable = None, split: str = "test", allow_contaminated: bool = False) -> Scored:
     """Join a run's predictions of one split to the truth of its study, by image id.
 
     Parameters
     ----------
-    run : Run
-        An opened run.
+    run : Run, path or name, optional
+        By default the newest. A `Scored` is returned as it is.
     split : str
         Which images.
-    anyway : bool
-        Go on where the split was used for fitting or for choosing thresholds; the standing then says so.
+    allow_contaminated : bool
+        Evaluate a split that was used for fitting or for choosing thresholds; every output then says so.
 
     Raises
     ------
@@ -158,16 +155,21 @@ def scored_run(run: Run, split: str = "test", anyway: bool = False) -> Scored:
         If the predictions are not probabilities of this split's images, or if the split was used for fitting or for
         choosing thresholds.
     LeakageError
-        If a patient stands in two splits.
+        If a patient is in two splits.
     StudyError, HeadError, NotFoundError
-        If the run's files are not there, damaged, or hold nothing of this split.
+        If the run's files are missing, damaged, or hold nothing of this split.
     """
+    if isinstance(run, Scored):
+        return run
+    run = load_run(run)
     study = run.study()
     part = study.split(split)
     predictions = run.predictions(split)
     problems = unfair(run, split)
-    if problems and not anyway:
-        raise EvaluationError(f"{' '.join(problems)} `--anyway` goes on and says so in every output.")
+    if problems and not allow_contaminated:
+        raise EvaluationError(
+            f"{' '.join(problems)} `allow_contaminated=True` evaluates it all the same, and every output says so."
+        )
     part, p, missing = _joined(part, predictions, f"{run.path / 'predictions.csv'}, split {split!r}")
     return Scored(
         run.labels,
@@ -233,7 +235,7 @@ def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, 
     """The study's rows and the probabilities in one order, and how many of the rows have no prediction."""
     ids = predictions.index
     if ids.has_duplicates:
-        raise EvaluationError(f"{where}: image {ids[ids.duplicated()][0]!r} stands there twice.")
+        raise EvaluationError(f"{where}: image {ids[ids.duplicated()][0]!r} is duplicated.")
     unknown = ids.difference(pd.Index(part.ids))
     if len(unknown):
         raise EvaluationError(

@@ -52,7 +52,7 @@ def of_scores(scored: Scored, training_y: Array | None = None) -> list[Warning]:
         Labels of the images the head was fitted on, to compare prevalences with.
     """
     aurocs, errors = _against_chance(scored)
-    found = [Warning("not_fair", message) for message in scored.standing.get("not_fair", [])]
+    found = [Warning("not_fair", message) for message in scored.provenance.get("not_fair", [])]
     found += missing(scored)
     found += one_class(scored)
     found += chance(scored, aurocs, errors)
@@ -67,7 +67,7 @@ def of_scores(scored: Scored, training_y: Array | None = None) -> list[Warning]:
 
 def missing(scored: Scored) -> list[Warning]:
     """Images of the split without a prediction, mostly since they could not be read."""
-    count = scored.standing.get("without_prediction", 0)
+    count = scored.provenance.get("without_prediction", 0)
     if not count:
         return []
     return [Warning("missing", f"{count:,} images of the split have no prediction and are left out of every number.")]

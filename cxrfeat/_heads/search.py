@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._evaluate.metrics import auroc
+from cxrfeat._evaluate.metrics import AUROC as auroc
 from cxrfeat._heads.base import Head, Task
 from cxrfeat._progress import Progress, silent
 from cxrfeat._split import stratified

@@ -1,4 +1,4 @@
-"""The HTML report: runs on one page that opens from disk, asks no network for anything, warnings first."""
+"""The HTML report: runs on one page that opens from disk and loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrfeat import _files as files
-from cxrfeat._evaluate import Evaluation, evaluate_run
+from cxrfeat._evaluate import Comparison, Evaluation, compare, evaluate
 from cxrfeat._evaluate.bootstrap import REPLICATES
-from cxrfeat._evaluate.comparison import Comparison, compare
 from cxrfeat._pages import card
 from cxrfeat._pages.pictures import Pictures, explain
 from cxrfeat._progress import Progress, silent
-from cxrfeat._report import forest, html_charts, html_tables, tables
-from cxrfeat._report.html import render
+from cxrfeat._report import html, html_charts
+from cxrfeat._report.html import Table
 from cxrfeat._report.html_charts import Chart
-from cxrfeat._report.html_tables import Table
-from cxrfeat._run import Run
+from cxrfeat._run import Run, load_run
 from cxrfeat._summary import Summary, summarise
-from cxrfeat.errors import EvaluationError
 
 IMAGES = 12
 
@@ -37,7 +34,7 @@ class Report:
     cards : list of pathlib.Path
         The model cards, one beside each run.
     warnings : list of str
-        As they stand at the top of the page.
+        As at the top of the page.
     pictures : int
         Images in its galleries.
     random : bool
@@ -79,88 +76,100 @@ class StudySection:
 
 
 def report(
-    runs: Sequence[Run],
-    path: str | Path,
+    runs: Run | str | Path | Sequence[Run | str | Path] = (),
+    out: str | Path = "report.html",
     *,
     split: str = "test",
     by: Iterable[str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     images: int = IMAGES,
-    anyway: bool = False,
+    allow_contaminated: bool = False,
     intersection: bool = False,
     cards: bool = True,
     weights: Sequence[str] = (),
     engine: str = "auto",
     progress: Progress = silent,
 ) -> Report:
-    """Evaluate runs on one split and write the page, and a model card into each run's folder.
+    """Write a self-contained HTML report on one or several runs, and a model card into each run's folder.
 
     Parameters
     ----------
-    runs : sequence of Run
-        With several, the others are compared with the first.
-    path : path
+    runs : Run, path or name, or a sequence of them
+        By default the newest run. With several, the others are compared with the first.
+    out : path
         The page.
-    split, by, replicates, seed, anyway
-        See `evaluate.evaluate_run`.
+    split, by, replicates, seed, allow_contaminated
+        See `evaluate`.
     images : int
-        Pictures in the gallery of each run; 0 opens no network.
+        Pictures with maps, for each run; 0 opens no network.
     intersection : bool
-        See `evaluate.comparison.compare`.
+        See `compare`.
     cards : bool
         Whether the model cards are written.
     weights, engine
-        See `explain.explainer.Explainer`.
+        See `explain`.
     progress : Progress
-        Told of bootstrap replicates and of images.
+        Called after each block of bootstrap replicates and each image.
+
+    Returns
+    -------
+    Report
+        With the `path` of the page.
 
     Raises
     ------
     EvaluationError
-        If no run is named, one cannot be evaluated, or they cannot be compared.
+        If a run cannot be evaluated, or they cannot be compared.
     StudyError, LeakageError, HeadError, NotFoundError
-        If a run's files are not there, damaged, or leak.
+        If a run's files are missing, damaged, or leak.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> made = cxr.report(images=0, replicates=200)  # on the newest run, without maps
+    >>> made.path.name, made.cards[0].name
+    ('report.html', 'README.md')
     """
-    if not runs:
-        raise EvaluationError("name at least one run to report on.")
+    several = [runs] if isinstance(runs, Run | str | Path) else list(runs)
+    all_runs = [load_run(run) for run in several] or [load_run(None)]
     sections = []
-    for k, run in enumerate(runs, start=1):
-        found = evaluate_run(run, split, by, replicates, seed, anyway, _named(progress, f"{run.name}: bootstrap"))
+    for k, run in enumerate(all_runs, start=1):
+        found = evaluate(
+            run, split, by=by, replicates=replicates, seed=seed, allow_contaminated=allow_contaminated,
+            progress=_named(progress, f"{run.name}: bootstrap"),
+        )  # fmt: skip
         pictures = explain(run, images, split, weights, engine, _named(progress, f"{run.name}: maps"))
         sections.append(section(f"run-{k}", run, found, pictures))
     compared = None
-    if len(runs) > 1:
+    if len(sections) > 1:
         scored = [s.evaluation.scored for s in sections]
-        compared = compare(scored, intersection, replicates or 1000, seed, _named(progress, "comparison"))
-    text = page(sections, compared)
-    written = files.write_atomically(path, text)
+        compared = compare(
+            *scored, intersection=intersection, replicates=replicates or 1000, seed=seed,
+            progress=_named(progress, "comparison"),
+        )  # fmt: skip
+    written = files.write_atomically(out, page(sections, compared))
     beside = [card.write(s.run, s.evaluation) for s in sections] if cards else []
-    told = [f"{s.run.name}: {w}" if len(sections) > 1 else w for s in sections for w in s.warnings]
+    problems = [f"{s.run.name}: {w}" if len(sections) > 1 else w for s in sections for w in s.warnings]
     shown = sum(len(s.pictures.shown) for s in sections)
-    return Report(Path(path), written.stat().st_size, beside, told, shown, any(s.run.random for s in sections))
+    return Report(Path(out), written.stat().st_size, beside, problems, shown, any(s.run.random for s in sections))
 
 
 def section(key: str, run: Run, evaluation: Evaluation, pictures: Pictures | None = None) -> Section:
     """Gather what the page says of one run; `key` is its anchor."""
     pictures = pictures or Pictures()
-    scored = evaluation.scored
-    charts = [
-        html_charts.roc(scored, f"{key}-roc"),
-        html_charts.precision_recall(scored, f"{key}-pr"),
-        html_charts.reliability(scored, f"{key}-calibration"),
-    ]
-    group_rows = tables.group_rows(evaluation)
+    caption, groups = evaluation.scored.caption(), evaluation.group_rows()
+    kinds = ("roc", "precision_recall", "calibration")
     return Section(
         key,
         run,
         evaluation,
         pictures,
         _warnings(run, evaluation, pictures),
-        html_tables.made_by(run, evaluation),
-        html_tables.table("Metrics per label", tables.rows_to_read(evaluation), scored.caption()),
-        html_tables.table("Groups", group_rows, scored.caption()) if group_rows else None,
-        charts,
+        card.made_by(run, evaluation),
+        html.table("Metrics per label", evaluation.rows_to_read(), caption),
+        html.table("Groups", groups, caption) if groups else None,
+        [html_charts.chart(evaluation.curves(kind), f"{key}-{kind.replace('_', '-')}") for kind in kinds],
         html_charts.training(run, f"{key}-training"),
     )
 
@@ -171,8 +180,9 @@ def page(sections: Sequence[Section], compared: Comparison | None = None) -> str
     comparison = None
     if compared is not None:
         title = f"AUROC against {compared.baseline.name}"
-        comparison = html_tables.table(title, forest.rows_to_read(compared), compared.caption())
-    return render(
+        (rows,) = compared.tables().values()
+        comparison = html.table(title, rows, compared.caption())
+    return html.render(
         "report.html.j2",
         title=f"Report on {', '.join(s.run.name for s in sections)}",
         random=any(s.run.random for s in sections),
@@ -181,7 +191,6 @@ def page(sections: Sequence[Section], compared: Comparison | None = None) -> str
         studies=_studies(sections),
         compared=compared,
         comparison=comparison,
-        accuracy_line=tables.accuracy_line,
         data=html_charts.as_json(charts),
     )
 
@@ -218,7 +227,7 @@ def _studies(sections: Sequence[Section]) -> list[StudySection]:
     for sha256, mine in by_hash.items():
         summary = summarise(mine[0].run.study())
         counts = ", ".join(f"{k} {summary.images[k]:,} of {summary.patients[k]:,} patients" for k in summary.splits)
-        balance = html_tables.table("Class balance", summary.rows(), f"positive images; {counts}")
+        balance = html.table("Class balance", summary.rows(), f"positive images; {counts}")
         found.append(StudySection(summary, sha256, ", ".join(s.run.name for s in mine), balance))
     return found
 

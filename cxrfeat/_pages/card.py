@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cxrfeat import _files as files
 from cxrfeat._evaluate import Evaluation
-from cxrfeat._report import html_tables, tables
+from cxrfeat._report import tables
+from cxrfeat._report.tables import escaped
 from cxrfeat._run import Run
 from cxrfeat._summary import summarise
 
@@ -56,28 +58,63 @@ def text(run: Run, evaluation: Evaluation) -> str:
     summary = summarise(study)
     parts = [
         f"---\n{_front_matter(run, evaluation)}---",
-        f"# {_plain(run.name)}",
+        f"# {escaped(run.name)}",
         *([f"> **{tables.RANDOM}** The backbone has learnt nothing, so no number below is a result."] * run.random),
-        f"{_plain(run.describe())}. Trained on study {_plain(study.name)}.",
+        f"{escaped(run.describe())}. Trained on study {escaped(study.name)}.",
         "## Intended use",
         INTENDED,
         "## Data",
-        f"Study {_plain(study.name)}: {summary.images['all']:,} images of {summary.patients['all']:,} patients; "
+        f"Study {escaped(study.name)}: {summary.images['all']:,} images of {summary.patients['all']:,} patients; "
         f"{summary.leakage()}. Splits are by patient.",
-        tables.markdown([{k: _plain(v) for k, v in row.items()} for row in summary.rows()]),
+        tables.markdown(summary.rows()),
         "## How it was made",
-        "\n".join(f"- **{name}:** {_plain(value)}" for name, value in html_tables.made_by(run, evaluation)),
+        "\n".join(f"- **{name}:** {escaped(value)}" for name, value in made_by(run, evaluation)),
         "## Metrics",
-        _plain(f"{scored.caption()}. {tables.accuracy_line(evaluation)} Intervals are 95 %."),
-        tables.markdown([{k: _plain(v) for k, v in row.items()} for row in tables.rows_to_read(evaluation)]),
+        escaped(f"{scored.caption()}. {evaluation.accuracy_line()} Intervals are 95 %."),
+        tables.markdown(evaluation.rows_to_read()),
     ]
-    if groups := tables.group_rows(evaluation):
-        parts += ["### Groups", tables.markdown([{k: _plain(v) for k, v in row.items()} for row in groups])]
+    if groups := evaluation.group_rows():
+        parts += ["### Groups", tables.markdown(groups)]
     parts += ["## Limits", LIMITS]
     if evaluation.warnings:
-        parts += ["### Warnings", "\n".join(f"- {_plain(warning.message)}" for warning in evaluation.warnings)]
-    parts += ["## How to use", f"```\ncxrfeat predict --run {_plain(run.name)} IMAGE\n```"]
+        parts += ["### Warnings", "\n".join(f"- {escaped(warning.message)}" for warning in evaluation.warnings)]
+    parts += ["## How to use", f"```\ncxrfeat predict --run {escaped(run.name)} IMAGE\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def made_by(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What was done to get this run, as pairs of a name and a text."""
+    rows = [("Head", f"{run.kind}, {len(run.labels)} labels")]
+    for recipe in run.recipes:
+        policy = (recipe.augmentation or {}).get("name", "none")
+        rows += [
+            ("Backbone", recipe.describe()),
+            ("Preprocessing", f"{recipe.preprocessing}, {recipe.interpolation} to {recipe.size} x {recipe.size}"),
+            ("Augmentation", f"{policy}, seed {recipe.seed}" if recipe.passes else "none"),
+            ("Weights file", f"{recipe.weights}, SHA-256 {recipe.weights_sha256}"),
+            ("Recipe", f"SHA-256 {recipe.sha256}"),
+        ]
+    fitted = run.fitted_on
+    if fitted.images:
+        who = f"{fitted.images:,} images of {fitted.patients:,} patients"
+        rows.append(("Fitted on", f"split {', '.join(fitted.splits)}: {who}, {len(fitted.passes)} renderings of each"))
+    rows += [
+        (name, text)
+        for name, text in (("Class weights", run.options.weighting), ("Validation", run.validation))
+        if text
+    ]
+    settings = {**run.options.settings, **run.notes}
+    # What the solver notes of every label is for head.json, not for reading.
+    short = [f"{key}={value}" for key, value in settings.items() if not isinstance(value, Mapping)]
+    if short:
+        rows.append(("Settings", ", ".join(short)))
+    if (calibration := run.calibration).get("method"):
+        rows.append(("Calibration", f"{calibration['method']} on {calibration.get('split') or 'no split'}"))
+    rows.append(("Thresholds", str(evaluation.scored.provenance.get("thresholds", "none"))))
+    rows.append(("Evaluated on", evaluation.scored.caption()))
+    versions = ", ".join(f"{k} {v}" for k, v in run.versions.items())
+    rows += [("Seed", str(run.options.seed)), ("Made", run.created)]
+    return [*rows, ("Versions", versions)] if versions else rows
 
 
 def _front_matter(run: Run, evaluation: Evaluation) -> str:
@@ -89,7 +126,7 @@ def _front_matter(run: Run, evaluation: Evaluation) -> str:
         if not math.isnan(macro[key])
     ]
     scored = evaluation.scored
-    dataset = {"name": run.study_name, "type": "chest-x-ray", "split": scored.standing.get("split", "")}
+    dataset = {"name": run.study_name, "type": "chest-x-ray", "split": scored.provenance.get("split", "")}
     task = {"type": "image-classification", "name": "multi-label chest X-ray classification"}
     fields: dict[str, Any] = {
         "library_name": "cxrfeat",
@@ -102,12 +139,3 @@ def _front_matter(run: Run, evaluation: Evaluation) -> str:
         ],
     }
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in fields.items())
-
-
-def _plain(value: Any) -> Any:
-    """A text that Markdown takes for nothing but text; other values as they are."""
-    if not isinstance(value, str):
-        return value
-    for character in "\\`*[]<>#":
-        value = value.replace(character, f"\\{character}")
-    return " ".join(value.split())

@@ -1,157 +1,169 @@
-"""Numbers per label: metrics with intervals, confusion counts, class frequencies."""
+"""Numbers per label: metrics with intervals, differences between runs, confusion counts, class frequencies."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
-from cxrfeat._evaluate import metrics
-from cxrfeat._report import style
+from cxrfeat._report import style, tables
 
 if TYPE_CHECKING:
-    from cxrfeat._evaluate import Evaluation
-    from cxrfeat._evaluate.scored import Scored
+    from cxrfeat._evaluate import Comparison, Evaluation, Scored
     from cxrfeat._study import Study
 
+Row = dict[str, Any]
 
-def labels(evaluation: Evaluation, path: str | Path, title: str = "AUROC and average precision") -> list[Path]:
-    """Draw AUROC and average precision of every label and their mean, with 95 % intervals, prevalence as a mark.
+
+def labels(evaluation: Evaluation) -> style.Drawing:
+    """Draw AUROC and average precision of every label and their mean, with 95 % intervals and a random score's value.
 
     Intervals are the bootstrap's over patients, or DeLong's (AUROC only) where there was no bootstrap.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What `evaluate_run` found.
-    path : str or Path
-        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
-    title : str
-        What stands above.
-
-    Returns
-    -------
-    list of Path
-        PNG (or the ending asked for), SVG, and the CSV.
     """
     scored, rows = evaluation.scored, evaluation.rows[:-1]
     figure, (left, right) = style.new_figure(style.PAGE, 0.7 + 0.2 * len(rows), columns=2)
-    at = np.arange(len(rows))[::-1]
     kind = "bootstrap over patients" if evaluation.replicates else "DeLong"
+    names = [style.pretty(row["label"]) for row in rows[:-1]] + [f"macro over {len(rows[-1]['over'])}"]
+    at = _label_axis(left, [f"{n}  ({r['positives']:,})" for n, r in zip(names, rows, strict=True)])
+    right.set_yticks(at, [""] * len(rows))
     data = pd.DataFrame({"label": [row["label"] for row in rows], "prevalence": [row["prevalence"] for row in rows]})
     for axes, metric, name in ((left, "auroc", "AUROC"), (right, "average_precision", "average precision")):
         ends = [row.get(f"{metric}_bootstrap") or row.get(f"{metric}_delong") or [np.nan, np.nan] for row in rows]
         values, (low, high) = np.array([row[metric] for row in rows]), np.array(ends, dtype=float).T
+        chance = [row[f"{metric}_chance"] for row in rows]
         axes.hlines(at, low, high, color=style.COLOURS[0], linewidth=1.2)
         axes.plot(values[:-1], at[:-1], "o", color=style.COLOURS[0], markersize=3.4)
         axes.plot(values[-1:], at[-1:], "D", color=style.COLOURS[1], markersize=4.2)
+        axes.plot(chance, at, "|", color="0.35", markersize=7)
         axes.set(xlabel=name, xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3))
-        axes.grid(axis="x", color="0.92", linewidth=0.6)
+        _grid(axes)
         data[metric], data[f"{metric}_low"], data[f"{metric}_high"] = values, low, high
-    left.axvline(0.5, color="0.6", linewidth=0.8, linestyle=(0, (2, 2)))
-    right.plot(data["prevalence"], at, "|", color="0.35", markersize=7, label="prevalence")
-    names = [style.pretty(row["label"]) for row in rows[:-1]] + [f"macro over {len(rows[-1]['over'])}"]
-    left.set_yticks(at, [f"{n}  ({r['positives']:,})" for n, r in zip(names, rows, strict=True)])
-    right.set_yticks(at, [""] * len(rows))
-    style.legend_below(figure, right.get_lines()[-1:], ["prevalence: the AP of a score that knows nothing"], columns=1)
+        data[f"{metric}_chance"] = chance
+    style.legend_below(figure, right.get_lines()[-1:], ["mean of a random order of these images"], columns=1)
     caption = f"{scored.caption()}. Positives in brackets; 95 % intervals by {kind}."
-    style.annotate(figure, title, caption, scored.random)
-    return style.save(figure, path, data)
+    style.annotate(figure, "AUROC and average precision", caption, scored.random)
+    return figure.having(data)
 
 
-def confusions(scored: Scored, path: str | Path, title: str = "Confusion at the stored thresholds") -> list[Path]:
-    """Draw a two-by-two table of counts for each label, shaded by the share of its row.
+def forest(comparison: Comparison, title: str = "") -> style.Drawing:
+    """Draw the difference of every label and their mean, with 95 % intervals over patients.
 
-    Parameters
-    ----------
-    scored : Scored
-        Predictions with their truth.
-    path : str or Path
-        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
-    title : str
-        What stands above.
-
-    Returns
-    -------
-    list of Path
-        PNG (or the ending asked for), SVG, and the CSV of the counts.
+    A filled mark is a difference that holds after Holm's correction (patients as clusters); an open one is not.
     """
-    figure, panels = style.panels(len(scored.labels))
-    data = []
-    for j, (label, axes) in enumerate(zip(scored.labels, panels, strict=True)):
-        threshold = scored.thresholds[j]
+    others = [scored.name for scored in comparison.scored[1:]]
+    by_run = {name: [row for row in comparison.rows if row["run"] == name] for name in others}
+    rows = by_run[others[0]]
+    figure, (axes,) = style.new_figure(5.6, 0.8 + len(rows) * (0.1 + 0.13 * len(others)))
+    at = _label_axis(axes, [style.pretty(row["label"]) for row in rows])
+    step, handles = 0.72 / len(others), []
+    for k, name in enumerate(others):
+        colour = style.COLOURS[k % len(style.COLOURS)]
+        for y, row in zip(at + 0.36 - step * (k + 0.5) if len(others) > 1 else at, by_run[name], strict=True):
+            _difference(axes, float(y), row, comparison, colour)
+        handles.append(axes.plot([], [], "o-", color=colour, markersize=3.8)[0])
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    name = comparison.metric.heading or comparison.metric.name
+    axes.set(xlabel=f"{name} minus that of {comparison.baseline.name}", ylim=(-0.7, len(rows) - 0.3))
+    _grid(axes)
+    if len(others) > 1:
+        style.legend_below(figure, handles, others, columns=min(len(others), 3))
+    bars = "paired bootstrap over patients" if comparison.replicates else "DeLong with patients as clusters"
+    caption = f"{comparison.caption()}. Bars: 95 %, {bars}."
+    if "p_patients_holm" in rows[0]:
+        caption += " p: paired DeLong test with patients as clusters, after Holm's correction; filled: p < "
+        caption += f"{comparison.alpha:g}. Diamond: macro, without a test."
+    what = title or f"{' and '.join(others)} against {comparison.baseline.name}"
+    style.annotate(figure, what, caption, comparison.random)
+    return figure.having(comparison.to_frame())
+
+
+def _difference(axes: Axes, y: float, row: Row, comparison: Comparison, colour: str) -> None:
+    """Draw one row of a forest plot: the interval, the mark, and the numbers on the right."""
+    low, high = row["difference_bootstrap"]
+    if not comparison.replicates:
+        low, high = row.get("difference_delong_patients", (math.nan, math.nan))
+    p = row.get("p_patients_holm", math.nan)
+    macro = row["label"] == "macro"
+    axes.hlines(y, low, high, color=colour, linewidth=1.1)
+    face = colour if macro or p < comparison.alpha else "white"
+    shape, size = ("D", 4.4) if macro else ("o", 3.8)
+    axes.plot(row["difference"], y, shape, color=colour, markersize=size, markerfacecolor=face, markeredgewidth=0.9)
+    said = "not defined"
+    if not math.isnan(row["difference"]):
+        said = f"{row['difference']:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
+        said += "" if math.isnan(p) else f"  p {tables.p_text(p)}"
+    where: Any = ("axes fraction", "data")
+    axes.annotate(said, (1.02, y), xycoords=where, va="center", fontsize=6.0, color="0.2")
+
+
+def confusion(scored: Scored, rows: Sequence[Row]) -> style.Drawing:
+    """Draw a two-by-two table of counts for each label, shaded by the share of its row."""
+    figure, panels = style.panels(len(rows))
+    for row, axes in zip(rows, panels, strict=True):
         axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=["present", "absent"], yticklabels=["present", "absent"])
         axes.tick_params(length=0)
-        if np.isnan(threshold):
-            style.panel_title(axes, label, "no threshold")
+        if math.isnan(row["threshold"]):
+            style.panel_title(axes, row["label"], "no threshold")
             axes.set(xlim=(-0.5, 1.5), ylim=(1.5, -0.5))
             continue
-        tp, fp, fn, tn = metrics.confusion(scored.y[:, j], scored.p[:, j], threshold)
-        counts = np.array([[tp, fn], [fp, tn]])
-        share = np.nan_to_num(metrics.ratio(counts, counts.sum(axis=1, keepdims=True)))
+        counts = np.array([[row["tp"], row["fn"]], [row["fp"], row["tn"]]])
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1.25)
-        for (row, column), count in np.ndenumerate(counts):
-            axes.text(
-                column, row, f"{count:,}", ha="center", va="center", fontsize=7,
-                color="white" if share[row, column] > 0.65 else "black",
-            )  # fmt: skip
-        style.panel_title(axes, label, f"p >= {threshold:.3g}")
-        data.append({"label": label, "threshold": threshold, "tp": tp, "fp": fp, "fn": fn, "tn": tn})
+        for (y, x), count in np.ndenumerate(counts):
+            colour = "white" if share[y, x] > 0.65 else "black"
+            axes.text(x, y, f"{count:,}", ha="center", va="center", fontsize=7, color=colour)
+        style.panel_title(axes, row["label"], f"p >= {row['threshold']:.3g}")
     style.outer_labels(figure, "called", "truth")
-    caption = (
-        f"{scored.caption()}. Thresholds: {scored.standing.get('thresholds', 'as given')}; shade: share of the row."
-    )
-    style.annotate(figure, title, caption, scored.random)
-    return style.save(figure, path, pd.DataFrame(data, columns=["label", "threshold", "tp", "fp", "fn", "tn"]))
+    chosen = scored.provenance.get("thresholds", "as given")
+    caption = f"{scored.caption()}. Thresholds: {chosen}; shade: share of the row."
+    style.annotate(figure, "Confusion at the stored thresholds", caption, scored.random)
+    return figure.having(pd.DataFrame([row for row in rows if not math.isnan(row["threshold"])]))
 
 
-def class_frequencies(study: Study, path: str | Path, title: str = "Class frequencies") -> list[Path]:
-    """Draw how many images of each split are positive for each label, with the share of the split.
-
-    Parameters
-    ----------
-    study : Study
-        What is counted.
-    path : str or Path
-        The picture to write; its ending names the format, and PNG, SVG and the data as CSV are written beside it.
-    title : str
-        What stands above.
-
-    Returns
-    -------
-    list of Path
-        PNG (or the ending asked for), SVG, and the CSV of the counts.
-    """
+def class_frequencies(study: Study) -> style.Drawing:
+    """Draw how many images of each split are positive for each label, with the share of the split."""
     splits = study.splits or ("",)
     height = 0.8 / len(splits)
     figure, (axes,) = style.new_figure(5.2, 0.8 + len(study.labels) * (0.1 + 0.11 * len(splits)))
-    at = np.arange(len(study.labels))[::-1].astype(float)
+    at = _label_axis(axes, [style.pretty(label) for label in study.labels])
     data, most = [], 1
     for k, split in enumerate(splits):
         part = study.split(split) if split else study
         known, positives = (~np.isnan(part.y)).sum(axis=0), np.nansum(part.y, axis=0).astype(int)
-        share = metrics.ratio(positives, known)
+        share = positives / np.maximum(known, 1)
         where = at + 0.4 - height * (k + 0.5)
         name = f"{split or 'all images'} ({len(part):,} images, {len(set(part.patients)):,} patients)"
         axes.barh(where, positives, height * 0.92, color=style.COLOURS[k % len(style.COLOURS)], label=name)
         for x, y, s in zip(positives, where, share, strict=True):
-            axes.annotate(
-                f"{x:,} ({s:.1%})", (x, y), (2, 0), textcoords="offset points", va="center", fontsize=5.6, color="0.25"
-            )
+            said = f"{x:,} ({s:.1%})"
+            axes.annotate(said, (x, y), (2, 0), textcoords="offset points", va="center", fontsize=5.6, color="0.25")
         most = max(most, int(positives.max()))
         data.append(pd.DataFrame({"split": split, "label": study.labels, "positives": positives, "known": known}))
-    axes.set_yticks(at, [style.pretty(label) for label in study.labels])
     axes.set(xlabel="positive images", xlim=(0, most * 1.2), ylim=(-0.6, len(at) - 0.4))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.grid(axis="x", color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
+    _grid(axes)
     handles, names = axes.get_legend_handles_labels()
     style.legend_below(figure, handles, names, columns=1)
     unlabelled = float((np.nansum(study.y, axis=1) == 0).mean())
     caption = f"Study {study.name}: {len(study):,} images of {len(set(study.patients)):,} patients; "
     caption += f"{unlabelled:.1%} of the images have none of these labels. An image can have several."
-    style.annotate(figure, title, caption, random=False)
-    return style.save(figure, path, pd.concat(data, ignore_index=True))
+    style.annotate(figure, "Class frequencies", caption, random=False)
+    return figure.having(pd.concat(data, ignore_index=True))
+
+
+def _label_axis(axes: Axes, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Write names down the left side; return where their rows are, the first at the top."""
+    at = np.arange(len(names))[::-1].astype(float)
+    axes.set_yticks(at, list(names))
+    return at
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(axis="x", color="0.92", linewidth=0.6)
+    axes.set_axisbelow(True)

@@ -1,9 +1,13 @@
-"""HTML pages: the templates, filled and escaped, with their style and script inside."""
+"""HTML pages: templates, filled and escaped, with their style and script inside, and the tables in them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,44 @@ import jinja2
 from markupsafe import Markup, escape
 
 from cxrfeat import __version__
+from cxrfeat._report import tables
+from cxrfeat._report.style import pretty
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, what it is sorted by (a number where it begins with one), whether it stands to the right."""
+
+    text: str
+    key: str
+    number: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: title, what it stands on, column names, rows of cells."""
+
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
+    """Make a table of rows that share their keys."""
+    columns = list(rows[0]) if rows else []
+    return Table(title, caption, columns, [[cell(row.get(column)) for column in columns] for row in rows])
+
+
+def cell(value: Any) -> Cell:
+    """One value: numbers as `tables.cell` prints them; intervals and shares sort by the number they begin with."""
+    text = pretty(tables.cell(value))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Cell(text, "" if math.isnan(value) else repr(float(value)), True)
+    begins = re.match(r"^<?\s*([+-]?\d+(?:\.\d+)?)(?:%| to |$)", text)
+    return Cell(text, begins.group(1) if begins else ("" if text == "-" else text), bool(begins) or text == "-")
 
 
 def render(template: str, **context: Any) -> str:

@@ -11,18 +11,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from cxrfeat._evaluate import delong, metrics
 from cxrfeat._report import curves, tables
 from cxrfeat._report.style import pretty
 
 if TYPE_CHECKING:
-    from cxrfeat._evaluate.scored import Scored
+    from cxrfeat._evaluate.curves import Curves
     from cxrfeat._run import Run
 
 MOST = 400
 """Points of a curve at most: more than a screen shows, and few enough to keep the page small."""
+
+_NAMES = {
+    "fpr": "false positive rate",
+    "tpr": "true positive rate",
+    "predicted": "mean probability",
+    "observed": "share of positives",
+    "n": "images",
+    "low": "from",
+    "high": "to",
+}
 
 WIDTH, HEIGHT = 460, 400
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
@@ -42,12 +50,15 @@ class Series:
         One per point, a number for each of the chart's `columns`; infinite and undefined ones are None.
     step : bool
         Whether y holds from the point before, as precision does where average precision counts it.
+    colour : int
+        Its number, the same in every figure of a run.
     """
 
     name: str
     value: str
     rows: list[list[float | None]]
     step: bool = False
+    colour: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,10 @@ class Chart:
         Whether y = x is drawn, dashed.
     marks : bool
         Whether points are marked.
+    bars : (int, int), optional
+        The columns that are the ends of a bar through each point.
+    layout : {"joint", "panels", "both"}
+        All curves in one pair of axes, a small panel for each, or panels with the joint axes to be opened below.
     """
 
     key: str
@@ -83,6 +98,8 @@ class Chart:
     y_range: tuple[float, float] = (0.0, 1.0)
     diagonal: bool = False
     marks: bool = False
+    bars: tuple[int, int] | None = None
+    layout: str = "joint"
     box: tuple[int, int, int, int, int, int] = field(default=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM))
 
     def x(self, value: float) -> float:
@@ -118,6 +135,11 @@ class Chart:
         values = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
         return [(float(v), f"{v:g}" if abs(v) > 1e-12 else "0") for v in np.round(values, 10)]
 
+    def point(self, row: list[float | None]) -> str:
+        """What a point says of itself."""
+        pairs = zip(self.columns, row, strict=True)
+        return ", ".join(f"{name} {value:g}" for name, value in pairs if value is not None)
+
     def data(self) -> dict[str, Any]:
         """What the script needs of it."""
         return {
@@ -131,65 +153,37 @@ class Chart:
         }
 
 
-def roc(scored: Scored, key: str) -> Chart:
-    """ROC curves of every label that has one."""
-    found = []
-    for j, (label, at) in enumerate(zip(scored.labels, delong.intervals(scored.y, scored.p), strict=True)):
-        fpr, tpr, thresholds = metrics.roc_curve(scored.y[:, j], scored.p[:, j])
-        if fpr.size:
-            value = f"AUROC {at.value:.3f} {curves.span(at.low, at.high)}, n+ {scored.positives[j]:,}"
-            found.append(Series(pretty(label), value, _rows(thresholds, tpr, fpr)))
-    about = f"ROC curves of {len(found)} labels with AUROC and 95 % DeLong interval. {scored.caption()}."
-    columns = ("threshold", "true positive rate", "false positive rate")
-    return Chart(key, "ROC curves", about, columns, 2, 1, found, diagonal=True)
-
-
-def precision_recall(scored: Scored, key: str) -> Chart:
-    """Precision and recall of every label that has a positive."""
-    found = []
-    for j, label in enumerate(scored.labels):
-        y, p = scored.y[:, j], scored.p[:, j]
-        precision, recall, thresholds = metrics.precision_recall_curve(y, p)
-        if recall.size:
-            value = f"AP {metrics.average_precision(y, p):.3f}, prevalence {np.nanmean(y):.3f}"
-            rows = _rows(thresholds, precision, recall)
-            found.append(Series(pretty(label), value, [[None, rows[0][1], 0.0], *rows], step=True))
-    about = f"Precision over recall for {len(found)} labels, with average precision. {scored.caption()}."
-    return Chart(key, "Precision and recall", about, ("threshold", "precision", "recall"), 2, 1, found)
-
-
-def reliability(scored: Scored, key: str) -> Chart:
-    """Share of positives over the mean probability of 15 equal bins."""
-    found = []
-    for j, label in enumerate(scored.labels):
-        y, p = scored.y[:, j], scored.p[:, j]
-        predicted, observed, count = metrics.calibration_bins(y, p)
-        full = count > 0
-        if full.any():
-            value = f"ECE {metrics.expected_calibration_error(y, p):.3f}, Brier {metrics.brier(y, p):.3f}"
-            rows = _rows(predicted[full], observed[full], count[full].astype(np.float64))
-            found.append(Series(pretty(label), value, rows))
-    about = f"Share of positives over mean probability in 15 equal bins, {len(found)} labels. {scored.caption()}."
-    columns = ("mean probability", "share of positives", "images")
-    return Chart(key, "Calibration", about, columns, 0, 1, found, diagonal=True, marks=True)
+def chart(found: Curves, key: str) -> Chart:
+    """Lay out curves of one kind."""
+    series = []
+    for curve in found.curves:
+        columns = list(curve.points.values())
+        step = found.kind == "precision_recall"
+        series.append(Series(pretty(curve.label), curve.value, _rows(*columns), step, curve.colour))
+    names = [_NAMES.get(name, name) for name in (found.curves[0].points if found.curves else ("x", "y"))]
+    straight = found.kind in ("roc", "calibration")
+    about = f"{found.summary}. {found.caption()}" if found.summary else found.caption()
+    layout = "panels" if found.kind == "calibration" else "both" if len(series) > curves.MANY else "joint"
+    bars = (3, 4) if found.kind == "calibration" else None
+    return Chart(
+        key, found.heading, about, tuple(names), 0, 1, series, diagonal=straight, marks=bars is not None, bars=bars,
+        layout=layout,
+    )  # fmt: skip
 
 
 def training(run: Run, key: str) -> Chart | None:
     """Loss over training as `history.csv` has it; None where the head leaves none."""
-    file = run.path / "history.csv"
-    if not file.is_file():
+    history, across, names = curves.history_of(run.path / "history.csv")
+    if history is None or not names or history.empty:
         return None
-    history = pd.read_csv(file)
-    names = [str(c) for c in history if "loss" in str(c) or "objective" in str(c)]
-    names = [name for name in names if np.isfinite(history[name].to_numpy(dtype=float)).any()]
-    if not names or history.empty:
-        return None
-    across = next((c for c in ("epoch", "iteration", "step") if c in history), None)
     x = history[across].to_numpy(dtype=float) if across else np.arange(1, len(history) + 1, dtype=float)
     values = history[names].to_numpy(dtype=float)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = (high - low) * 0.06 or abs(high) * 0.06 or 1.0
-    found = [Series(pretty(n), f"last {history[n].iloc[-1]:.4g}", _rows(x, values[:, k])) for k, n in enumerate(names)]
+    found = [
+        Series(pretty(n), f"last {history[n].iloc[-1]:.4g}", _rows(x, values[:, k]), colour=k)
+        for k, n in enumerate(names)
+    ]
     end = float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1
     about = f"Training of {run.describe()}: {', '.join(pretty(n) for n in names)} over {across or 'step'}."
     ends = (float(x[0]), end), (low - room, high + room)
@@ -198,7 +192,8 @@ def training(run: Run, key: str) -> Chart | None:
 
 def as_json(charts: Sequence[Chart]) -> dict[str, Any]:
     """The points of every chart by its key, without what JSON does not have."""
-    return json.loads(tables.json_text({chart.key: chart.data() for chart in charts}))
+    read = {chart.key: chart.data() for chart in charts if chart.layout != "panels"}
+    return json.loads(tables.json_text(read))
 
 
 def _rows(*columns: np.ndarray) -> list[list[float | None]]:

@@ -6,6 +6,7 @@ that figures can be drawn from threads and inside another program's session.
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,8 @@ from cxrfeat import _files as files
 COLUMN, PAGE = 3.5, 7.0
 """Widths of a figure in inches: one column of a paper, and both."""
 
-# Okabe and Ito (2008): eight colours that colour-blind readers tell apart; yellow is darkened to be seen on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# After Okabe and Ito (2008), darkened to be seen on white; the same as --c0 to --c6 in templates/report.css.
+COLOURS = ("#0072B2", "#C04F00", "#007A5A", "#B0558F", "#6A4FC4", "#8F6400", "#111111")
 LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (4, 1.4)), (0, (1, 1.1)))
 
 RC: Any = {
@@ -50,28 +51,49 @@ RANDOM = "random weights: not a result"
 FORMATS = ("png", "svg")
 
 
+class Drawing(Figure):
+    """A matplotlib figure that shows itself in a notebook, and has the numbers drawn in it as `data`."""
+
+    data: pd.DataFrame
+
+    def having(self, data: pd.DataFrame) -> Drawing:
+        """Return the figure with these numbers."""
+        self.data = data
+        return self
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write PNG and SVG, and `data` as CSV, beside each other; an ending such as `.pdf` adds that format."""
+        return save(self, path, self.data)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with mpl.rc_context(RC):
+            self.savefig(buffer, format="png", dpi=110, bbox_inches=_drawn(self).padded(0.06))
+        return buffer.getvalue()
+
+
 def line_style(index: int) -> dict:
     """Colour and dash of the curve with this index: the first 21 all differ, neighbours in colour and then in dash."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index // len(COLOURS) % len(LINES)]}
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Drawing, list[Axes]]:
     """Return an empty figure of this size in inches and its axes, row by row."""
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+        figure = Drawing(figsize=(width, height), dpi=200, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.ravel())
 
 
-def panels(count: int, across: int = 5) -> tuple[Figure, list[Axes]]:
-    """Return a page-wide figure of small square axes that share their scales, one for each of `count`."""
-    columns = min(across, count)
+def panels(count: int, page: float = PAGE, across: int = 5) -> tuple[Drawing, list[Axes]]:
+    """Return a figure of small square axes that share their scales, one for each of `count`; `page` inches wide."""
+    columns = min(max(round(across * page / PAGE), 2), count)
     rows = -(-count // columns)
-    side, room = PAGE / across, (0.45, 0.5)  # inches; room for the scales on the left and below
+    side, room = min(PAGE / across, page / columns), (0.45, 0.5)  # inches; room for the scales on the left and below
     width, height = side * columns + room[0], rows * (side + 0.2) + room[1]
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(width, height), dpi=200)
+        figure = Drawing(figsize=(width, height), dpi=200)
         FigureCanvasAgg(figure)
         # All panels are alike, so that the layout is known beforehand; finding it would take longer than drawing.
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -139,15 +161,7 @@ def annotate(figure: Figure, title: str, caption: str, random: bool) -> None:
 
 
 def save(figure: Figure, path: str | Path, data: pd.DataFrame, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Save a figure in every format, and the data behind it as CSV, beside each other.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    path : str or Path
-        An ending that is a format (`.pdf`) adds that format.
-    data : pandas.DataFrame
-    formats : sequence of str
+    """Write PNG and SVG, and the numbers as CSV, beside each other; an ending such as `.pdf` adds that format.
 
     Returns
     -------
@@ -158,11 +172,10 @@ def save(figure: Figure, path: str | Path, data: pd.DataFrame, formats: Sequence
     ending = path.suffix.lstrip(".").lower()
     known = figure.canvas.get_supported_filetypes()
     stem = path.with_suffix("") if ending in known else path
-    wanted = list(dict.fromkeys(([ending] if ending in known else []) + list(formats)))
     written = []
     with mpl.rc_context(RC):
         frame = _drawn(figure).padded(0.06)
-        for kind in wanted:
+        for kind in dict.fromkeys(([ending] if ending in known else []) + list(formats)):
             target = stem.with_name(f"{stem.name}.{kind}")
             with files.atomic_path(target) as part:
                 # No date and no version in the file: the same data give the same bytes.

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from cxrfeat._evaluate import evaluate, scored_run
-from cxrfeat._evaluate.comparison import compare
+from cxrfeat._evaluate import compare, evaluate
 from cxrfeat._progress import Progress, silent
 from cxrfeat._reproduce.arms import ARMS, BATCH, EPOCHS, PATIENCE, SIZE, WAYS, Arm, Way
 from cxrfeat._reproduce.reproduction import REPLICATES, Reproduction, Result
@@ -152,22 +151,20 @@ def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: Ca
 
 
 def _evaluated(arm: Arm, way: Way, run: Run, replicates: int, seed: int) -> Result:
-    from cxrfeat._report import evaluation
-
     # Table 1 of the paper is of images that were trained on, so that this has to be asked for.
-    training = evaluate(scored_run(run, "train", anyway=True), (), replicates, seed)
-    test = evaluate(scored_run(run, "test"), None, replicates, seed)
-    evaluation.write(test, run, draw=False)
+    training = evaluate(run, "train", by=(), replicates=replicates, seed=seed, allow_contaminated=True)
+    test = evaluate(run, "test", replicates=replicates, seed=seed)
+    test.save(figures=False)
     return Result(arm, way, run, training, test)
 
 
 def _compare(done: Reproduction) -> None:
     for way in WAYS:
         scored = [result.test.scored for result in done.of(way)]
-        done.between_arms[way.key] = compare(scored, replicates=done.replicates, seed=done.seed)
+        done.between_arms[way.key] = compare(*scored, replicates=done.replicates, seed=done.seed)
     for arm in ARMS:
         scored = [result.test.scored for result in done.results if result.arm == arm]
-        done.between_ways[arm.key] = compare(scored, replicates=done.replicates, seed=done.seed)
+        done.between_ways[arm.key] = compare(*scored, replicates=done.replicates, seed=done.seed)
 
 
 def _maps(done: Reproduction, result: Result, engine: str, progress: Callable[..., Any]) -> None:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _files as files
-from cxrfeat._report import figures, forest, html, html_tables, rendering
-from cxrfeat._report.html_tables import Table
+from cxrfeat._images import augment, prepare
+from cxrfeat._images.decode import read_grey
+from cxrfeat._recipe import Recipe
+from cxrfeat._report import bars, curves, figures, html
+from cxrfeat._report.html import Table
 from cxrfeat._reproduce import account, arms
 from cxrfeat._reproduce.reproduction import Reproduction
 from cxrfeat._summary import summarise
@@ -65,23 +70,31 @@ def _films(done: Reproduction) -> tuple[Figure, Figure]:
     """Figures 1 and 2: the first image, before and after augmentation, as the paper's way renders it."""
     recipe = done.of(arms.WAYS[0])[-1].run.recipes[0]
     image_id, path = str(done.study.ids[0]), done.study.paths()[0]
-    pictures = rendering.renderings(recipe, image_id, path)
+    pictures = _renderings(recipe, image_id, path)
     names = ["before", *(f"pass {k}" for k in range(1, len(pictures)))]
     caption = f"Image {image_id} of study {done.study.name}, {recipe.size} px."
     one, two = _figure_path(done, "figure-1"), _figure_path(done, "figure-2")
-    rendering.draw(pictures[:1], ["as the network sees it"], one, "The first image", caption)
+    figures.side_by_side(pictures[:1], ["as the network sees it"], "The first image", caption).save(one)
     what = f"{caption} Policy: {(recipe.augmentation or {}).get('name', 'none')}, seed {recipe.seed}."
-    rendering.draw(pictures, names, two, "Before and after augmentation", what)
+    figures.side_by_side(pictures, names, "Before and after augmentation", what).save(two)
     return (
         _figure(done, "Figure 1: the first image", f"Chest X-ray {image_id}", one),
         _figure(done, "Figure 2: with augmentation", f"The same film, and {len(names) - 1} augmented", two),
     )
 
 
+def _renderings(recipe: Recipe, image_id: str, path: str | Path) -> list[npt.NDArray[np.uint8]]:
+    """Pass 0 and every augmented pass of one image, uint8 (size, size) each, as extraction renders them."""
+    policy = augment.policy_of(recipe.augmentation) if recipe.augmentation else None
+    matrices = [augment.matrix(policy, recipe.seed, image_id, k) for k in range(1, recipe.passes + 1)] if policy else []
+    grey = read_grey(path)
+    return list(prepare.passes(grey, recipe.size, matrices, policy, recipe.interpolation))
+
+
 def _losses(done: Reproduction, result: Any) -> Figure:
     path = _figure_path(done, f"figure-3-{result.key}")
     heading = f"Figure 3: {result.arm.title}, {result.way.title.lower()}"
-    figures.losses(result.run, path, heading)
+    curves.loss(result.run, heading).save(path)
     epochs = result.run.notes.get("epochs_run", "?")
     return _figure(done, heading, f"Training and validation loss over {epochs} epochs", path)
 
@@ -89,7 +102,7 @@ def _losses(done: Reproduction, result: Any) -> Figure:
 def _roc(done: Reproduction, result: Any) -> Figure:
     path = _figure_path(done, f"figure-{result.arm.figure}-{result.key}")
     heading = f"Figure {result.arm.figure}: {result.arm.title}, {result.way.title.lower()}"
-    figures.roc(result.test.scored, path, heading)
+    result.test.curves("roc").plot(title=heading).save(path)
     macro = result.test.macro
     return _figure(
         done, heading, f"ROC curves, macro AUROC {macro['auroc']:.3f} over {len(macro['over'])} labels", path
@@ -108,7 +121,7 @@ def _maps(done: Reproduction) -> list[Figure]:
 
 def _frequencies(done: Reproduction) -> Figure:
     path = _figure_path(done, "class-frequencies")
-    figures.class_frequencies(done.study, path)
+    bars.class_frequencies(done.study).save(path)
     return _figure(done, "Class frequencies", "Positive images of each label and split", path)
 
 
@@ -120,8 +133,9 @@ def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
     for key, comparison in {**done.between_arms, **done.between_ways}.items():
         path = _figure_path(done, f"tests-{key}")
         heading = f"{titles[key]}: differences to {comparison.baseline.name}"
-        forest.forest(comparison, path)
-        table = html_tables.table(heading, forest.rows_to_read(comparison), comparison.caption())
+        comparison.save(path)
+        (rows,) = comparison.tables().values()
+        table = html.table(heading, rows, comparison.caption())
         figure = _figure(done, heading, "Differences in AUROC with intervals over patients", path)
         found.append((table, comparison.conclusions, figure))
     return found
@@ -140,7 +154,7 @@ def _table(done: Reproduction, name: str, title: str, rows: Sequence[Row]) -> Ta
     """Write a table as CSV, with whether the weights were random in every row, and return it for the page."""
     text = pd.DataFrame(list(rows)).assign(random_weights=done.random).to_csv(index=False, lineterminator="\n")
     files.write_atomically(done.folder / "tables" / f"{name}.csv", text)
-    return html_tables.table(title, rows, f"study {done.study.name}; tables/{name}.csv")
+    return html.table(title, rows, f"study {done.study.name}; tables/{name}.csv")
 
 
 def _figure_path(done: Reproduction, name: str) -> Path:

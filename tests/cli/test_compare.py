@@ -17,7 +17,7 @@ def test_it_prints_rows_and_a_conclusion_and_draws_a_forest_plot(make_run, tmp_p
     result = call(a, b)
     assert result.exit_code == 0, result.output
     assert "RANDOM WEIGHTS: NOT A RESULT" in result.stdout and "Random weights (b): not a result" in result.stdout
-    assert "After Holm's correction over 13 tests" in result.stdout
+    assert "after Holm's correction over 13 tests" in result.stdout
     table = pd.read_csv(tmp_path / "compare-a-b.csv")
     assert len(table) == 15 and {"p", "p_holm", "p_patients_holm", "difference_bootstrap_low"} <= set(table)
     assert "random weights: not a result" in (tmp_path / "compare-a-b.svg").read_text()

@@ -17,11 +17,11 @@ def test_it_prints_the_table_and_leaves_metrics_and_figures(make_run):
     (run / "history.csv").write_text("epoch,loss,val_loss\n1,0.9,0.95\n2,0.6,0.7\n")
     result = call("--run", run, "--bootstrap", 50)
     assert result.exit_code == 0, result.output
-    for part in ("RANDOM WEIGHTS: NOT A RESULT", "macro over 13", "view AP", "calling everything absent"):
+    for part in ("RANDOM WEIGHTS: NOT A RESULT", "macro over 13", "view AP", "always-negative baseline"):
         assert part in result.stdout
     assert "warning: no image is positive for Hernia" in result.stderr
     assert json.loads((run / "metrics.json").read_text())["intervals"]["bootstrap_replicates"] == 50
-    stems = {"labels", "roc", "precision_recall", "reliability", "thresholds", "confusion", "loss"}
+    stems = {"labels", "roc", "precision_recall", "calibration", "thresholds", "confusion", "loss"}
     written = {file.name: file.stat().st_size for file in (run / "figures").iterdir()}
     assert set(written) == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg", "csv")}
     assert written["roc.png"] > 10_000

@@ -6,7 +6,8 @@ from scipy.stats import norm
 from sklearn import metrics as oracle
 
 from cxrfeat._evaluate import metrics
-from cxrfeat._evaluate.bootstrap import BLOCK, METRICS, bootstrap, draw, means, percentiles, point
+from cxrfeat._evaluate.bootstrap import BLOCK, bootstrap, draw, means, percentiles, point
+from cxrfeat._evaluate.metrics import METRICS
 from cxrfeat._evaluate.ranked import Ranked
 
 
@@ -52,18 +53,11 @@ def test_point_values_are_the_plain_functions_values():
     y, p, _, thresholds = case(1, levels=30)
     y[3:40, 1] = np.nan
     found = point(y, p, thresholds)
-    assert set(found) == set(METRICS)
+    assert tuple(found) == METRICS.names
     for j in range(3):
-        assert found["auroc"][j] == pytest.approx(metrics.auroc(y[:, j], p[:, j]), abs=1e-12)
-        assert found["average_precision"][j] == pytest.approx(metrics.average_precision(y[:, j], p[:, j]), abs=1e-12)
-        assert found["ece"][j] == pytest.approx(metrics.expected_calibration_error(y[:, j], p[:, j]), abs=1e-12)
-        assert found["brier"][j] == pytest.approx(metrics.brier(y[:, j], p[:, j]), abs=1e-12)
-        rates = metrics.rates(*metrics.confusion(y[:, j], p[:, j], thresholds[j]))
-        for name, value in rates.items():
-            assert found[name][j] == pytest.approx(float(value), abs=1e-12)
-    assert found["accuracy"][-1] == pytest.approx(metrics.label_accuracy(y, p, thresholds))
-    assert found["accuracy_at_half"][-1] == pytest.approx(metrics.label_accuracy(y, p))
-    assert found["all_negative_accuracy"][-1] == pytest.approx(metrics.all_negative_accuracy(y))
+        for metric in METRICS:
+            wanted = metric(y[:, j], p[:, j], thresholds[j])
+            assert found[metric.name][j] == pytest.approx(wanted, abs=1e-12), metric.name
     assert found["auroc"][-2] == pytest.approx(np.mean(found["auroc"][:3]))
 
 
@@ -73,7 +67,8 @@ def test_long_labels_are_summed_exactly_across_chunks():
     y, cluster = (rng.random(n) < 0.6).astype(float), rng.integers(0, 900, n)
     p = np.round(rng.random(n) + 0.1 * y, 3)
     counts = draw(900, 1, 0)
-    auroc, precise = Ranked(y, p, cluster, 900).weigh(counts)
+    sums = Ranked(y, p, cluster, 900).weigh(counts)
+    auroc, precise = metrics.AUROC.value(*sums), metrics.AVERAGE_PRECISION.value(*sums)
     for b in (0, 17, BLOCK - 1):
         weight = counts[cluster, b]
         assert auroc[b] == pytest.approx(oracle.roc_auc_score(y, p, sample_weight=weight), abs=1e-9)
@@ -84,7 +79,7 @@ def test_a_seed_means_the_same_draws_whatever_the_scores_threads_and_number():
     y, p, patients, thresholds = case(4)
     a = bootstrap(y, p, patients, thresholds, 100, seed=9, threads=1)
     b = bootstrap(y, p, patients, thresholds, 150, seed=9, threads=4)
-    for name in METRICS:
+    for name in METRICS.names:
         np.testing.assert_array_equal(a.draws[name], b.draws[name][:100])
     # Two heads on the same images are paired: the truth's share in each draw is the same.
     other = bootstrap(y, 1 - p, patients, thresholds, 100, seed=9)
@@ -104,10 +99,10 @@ def test_draws_without_a_class_are_left_out_and_counted():
     y[0, 0] = y[1:15, 1] = 1
     p = np.random.default_rng(0).random((30, 2))
     found = bootstrap(y, p, np.arange(30), [0.5, np.nan], 400, seed=0)
-    missing = found.undefined("auroc")
+    missing = found.undefined(metrics.AUROC)
     assert 0.25 < missing[0] / 400 < 0.5  # (1 - 1/30)^30 = 0.36 of the draws lack the one positive
-    assert missing[1] == missing[2] == 0 and not np.isnan(found.interval("auroc")).any()
-    assert np.isnan(found.interval("sensitivity")[1]).all()
+    assert missing[1] == missing[2] == 0 and not np.isnan(found.interval(metrics.AUROC)).any()
+    assert np.isnan(found.interval(metrics.SENSITIVITY)[1]).all()
 
 
 def test_a_label_without_predictions_leaves_the_others_alone():
@@ -139,7 +134,7 @@ def coverage(simulations, replicates, seed, patients=80, per_patient=3):
         found = bootstrap(
             ill[who][:, None].astype(float), norm.cdf(score)[:, None], who, [0.5], replicates, seed=k, threads=1
         )
-        low, high = found.interval("auroc")[0]
+        low, high = found.interval(metrics.AUROC)[0]
         inside += low <= truth <= high
     return inside / simulations
 

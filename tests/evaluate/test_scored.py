@@ -40,7 +40,7 @@ def test_it_says_what_it_stands_on(make_run):
         (lambda t: t.assign(Mass=t["Mass"] + 0.9), r"not probabilities in \[0, 1\]; the first is .* for Mass of image"),
         (lambda t: t.assign(Mass=t["Mass"].where(t.index % 9 > 0)), r"the first is nan for Mass of image '0"),
         (lambda t: t.assign(image_id="x" + t["image_id"]), "are not in that split of study 'made-up'"),
-        (lambda t: pd.concat([t, t.tail(1)]), "stands there twice"),
+        (lambda t: pd.concat([t, t.tail(1)]), "is duplicated"),
     ],
 )
 def test_bad_predictions_are_refused_in_a_sentence(make_run, change, sentence):
@@ -93,7 +93,7 @@ def test_the_training_split_is_refused_unless_asked_for(make_run):
     run = Run.open(make_run("a"))
     with pytest.raises(EvaluationError, match="was fitted on split 'train'"):
         scored_run(run, "train")
-    assert "seen in training" in scored_run(run, "train", anyway=True).standing["not_fair"][0]
+    assert "seen in training" in scored_run(run, "train", allow_contaminated=True).provenance["not_fair"][0]
 
 
 def test_thresholds_from_the_evaluated_split_are_refused(make_run):

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat._evaluate import warnings
+from cxrfeat._evaluate import evaluate, warnings
 from cxrfeat._evaluate.scored import Scored
-from cxrfeat._evaluate.summary import evaluate
 
 
 def make(y, p, **kwargs):

@@ -6,13 +6,13 @@ import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
 
-from cxrfeat._evaluate import evaluate_run
+from cxrfeat._evaluate import evaluate
 from cxrfeat._pages import card
 from cxrfeat._run import Run
 
 
 def parts(run: Run) -> tuple[dict, str]:
-    path = card.write(run, evaluate_run(run, replicates=20))
+    path = card.write(run, evaluate(run, replicates=20))
     assert path == run.path / "README.md"
     _, front, body = path.read_text().split("---\n", 2)
     return yaml.safe_load(front), body

@@ -1,6 +1,8 @@
 """Figures: drawn without text over text, stamped where weights were random, with their data beside them."""
 
+import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from cxrfeat._evaluate import evaluate_run, metrics, scored_run
-from cxrfeat._report import figures, style
+from cxrfeat._evaluate import evaluate, roc, scored_run
+from cxrfeat._evaluate.curves import confusion_rows
+from cxrfeat._evaluate.metrics import AUROC
+from cxrfeat._report import bars, curves, figures, html, html_charts, style
 from cxrfeat._run import Run
+from cxrfeat.errors import EvaluationError
 
-ONE_RUN = ("roc", "precision_recall", "reliability", "sweep", "confusions")
+KINDS = ("labels", "roc", "precision_recall", "calibration", "thresholds", "confusion", "loss")
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def overlapping(figure):
     return [(a, b) for (a, box), (b, other) in combinations(boxes, 2) if a != b and box.overlaps(other)]
 
 
-@pytest.mark.parametrize("name", [*ONE_RUN, "labels", "losses", "class_frequencies"])
+@pytest.mark.parametrize("name", [*KINDS, "class_frequencies"])
 def test_no_text_lies_over_other_text_and_random_weights_are_stamped(caught, run, tmp_path, name):
     draw(name, run, tmp_path / "figure.png")
     assert not overlapping(caught[0]) and len(texts(caught[0])) > 5
@@ -58,7 +63,7 @@ def test_no_text_lies_over_other_text_and_random_weights_are_stamped(caught, run
 
 
 def test_curves_fit_a_papers_column(caught, run, tmp_path):
-    figures.roc(scored_run(run), tmp_path / "roc.png", width=style.COLUMN)
+    roc(run, replicates=0).save(tmp_path / "roc.png", layout="one", width=style.COLUMN)
     assert not overlapping(caught[0]) and caught[0].get_tightbbox().width < 1.05 * style.COLUMN
 
 
@@ -70,16 +75,16 @@ def test_real_weights_are_not_stamped(caught, make_run, tmp_path, name):
 
 def test_the_data_beside_a_figure_are_the_numbers_drawn(caught, run, tmp_path):
     scored = scored_run(run)
-    figures.roc(scored, tmp_path / "roc.png")
+    roc(run, replicates=0).save(tmp_path / "roc.png")
     points = pd.read_csv(tmp_path / "roc.csv")
     for j, label in enumerate(scored.labels[:3]):
         mine = points[points["label"] == label]
-        wanted = metrics.auroc(scored.y[:, j], scored.p[:, j])
+        wanted = AUROC(scored.y[:, j], scored.p[:, j])
         assert np.trapezoid(mine["tpr"], mine["fpr"]) == pytest.approx(wanted, abs=1e-5)
-    figures.confusions(scored, tmp_path / "confusion.png")
+    bars.confusion(scored, confusion_rows(scored)).save(tmp_path / "confusion.png")
     counts = pd.read_csv(tmp_path / "confusion.csv").set_index("label")
     assert (counts[["tp", "fp", "fn", "tn"]].sum(axis=1) == len(scored)).all()
-    figures.class_frequencies(run.study(), tmp_path / "frequencies.png")
+    bars.class_frequencies(run.study()).save(tmp_path / "frequencies.png")
     table = pd.read_csv(tmp_path / "frequencies.csv")
     assert table["positives"].sum() == np.nansum(run.study().y)
 
@@ -90,22 +95,47 @@ def test_fourteen_curves_are_told_apart():
 
 
 def test_an_ending_adds_a_format_and_equal_data_give_equal_files(run, tmp_path):
-    scored = scored_run(run).with_labels(run.labels[:2])
-    written = figures.roc(scored, tmp_path / "one.pdf")
+    written = roc(run, labels=run.labels[:2], replicates=0).save(tmp_path / "one.pdf")
     assert [file.name for file in written] == ["one.pdf", "one.png", "one.svg", "one.csv"]
-    again = figures.roc(scored, tmp_path / "two.pdf")
+    again = roc(run, labels=run.labels[:2], replicates=0).save(tmp_path / "two.pdf")
     for a, b in zip(written, again, strict=True):
         assert a.read_bytes() == b.read_bytes(), a.suffix
 
 
 def test_a_run_without_history_has_no_loss_curve(make_run, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"history\.csv is missing"):
-        figures.losses(Run.open(make_run("b")), tmp_path / "loss.png")
+        curves.loss(Run.open(make_run("b")))
+
+
+def test_few_curves_share_axes_and_many_have_panels(caught, run, tmp_path):
+    roc(run, replicates=0).save(tmp_path / "many.png")
+    roc(run, labels=run.labels[:6], replicates=0).save(tmp_path / "few.png")
+    roc(run, replicates=50).save(tmp_path / "one.png", layout="one")
+    assert [len(figure.axes) for figure in caught] == [13, 13, 1, 1, 1, 1]  # PNG and SVG; one label has no positive
+    said = " ".join(text for text, _ in texts(caught[4])).replace("\n", " ")
+    assert "macro AUROC" in said and "95 % interval over patients" in said
+
+
+def test_a_label_has_one_colour_in_every_figure_of_a_run(caught, run, tmp_path):
+    """Also where it is drawn alone, and in the HTML report, whose classes c0 to c6 are the same colours."""
+    found = roc(run, labels=[run.labels[3]], replicates=0)
+    found.save(tmp_path / "alone.png")
+    colour = style.COLOURS[3]
+    assert colour in {line.get_color() for line in caught[0].axes[0].lines}
+    css = (Path(html.__file__).parent / "templates" / "report.css").read_text().lower()
+    assert re.findall(r"--c\d: (#\w{6})", css)[:7] == [c.lower() for c in style.COLOURS]
+    chart = html_charts.chart(found, "k")
+    assert [series.colour for series in chart.series] == [3]
 
 
 def draw(name, run, path):
     if name == "class_frequencies":
-        return figures.class_frequencies(run.study(), path)
-    if name == "labels":
-        return figures.labels(evaluate_run(run, replicates=20, by=[]), path)
-    return getattr(figures, name)(run if name == "losses" else scored_run(run), path)
+        return bars.class_frequencies(run.study()).save(path)
+    return evaluate(run, replicates=20, by=[]).plot(name).save(path)
+
+
+def test_an_unknown_figure_is_refused_with_the_ones_there_are(run):
+    found = evaluate(run, replicates=0, by=[])
+    assert tuple(figures.kinds(found)) == KINDS
+    with pytest.raises(EvaluationError, match="unknown figure 'pie'; choose one of labels, roc"):
+        found.plot("pie")

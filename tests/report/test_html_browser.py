@@ -114,6 +114,7 @@ def test_curves_are_switched_and_read_out_under_the_pointer(opened):
     from selenium.webdriver.common.action_chains import ActionChains
 
     browser = opened("two")
+    find(browser, "#run-1-roc summary").click()
     shown = "return document.querySelectorAll('#run-1-roc .plot g.series:not([hidden])').length"
     assert js(browser, shown) == 13
     find(browser, "#run-1-roc [data-show=none]").click()
@@ -124,15 +125,16 @@ def test_curves_are_switched_and_read_out_under_the_pointer(opened):
     js(browser, "arguments[0].scrollIntoView({block: 'center'})", svg)
     ActionChains(browser).move_to_element(svg).perform()
     said = find(browser, "#run-1-roc .readout").text
-    assert said.startswith("Effusion: threshold ") and "true positive rate" in said and "false positive rate" in said
+    assert said.startswith("Effusion: false positive rate ") and "true positive rate" in said and "threshold" in said
 
 
 def test_curves_are_read_out_by_arrow_keys(opened):
     browser = opened("two")
     svg = "#run-1-roc .plot svg"
+    find(browser, "#run-1-roc summary").click()
     key(browser, svg, "ARROW_RIGHT")
     first = find(browser, "#run-1-roc .readout").text
-    assert "threshold above every score, true positive rate 0, false positive rate 0" in first
+    assert "false positive rate 0, true positive rate 0, threshold above every score" in first
     for _ in range(5):
         key(browser, svg, "ARROW_RIGHT")
     further = find(browser, "#run-1-roc .readout").text

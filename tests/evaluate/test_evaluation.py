@@ -3,58 +3,58 @@
 import numpy as np
 import pytest
 
-from cxrfeat._evaluate import delong, evaluate_run, metrics, scored_run
-from cxrfeat._evaluate.bootstrap import METRICS
+from cxrfeat._evaluate import METRICS, delong, evaluate, scored_run
+from cxrfeat._evaluate.metrics import AUROC
 from cxrfeat._run import Run
 
 
 def test_rows_hold_every_metric_with_its_intervals(make_run):
     run = Run.open(make_run("a"))
     scored = scored_run(run)
-    found = evaluate_run(run, replicates=200, by=[])
+    found = evaluate(run, replicates=200, by=[])
     assert [row["label"] for row in found.rows] == [*run.labels, "macro", "micro"]
     for j, row in enumerate(found.rows[:13]):
         y, p = scored.y[:, j], scored.p[:, j]
-        assert row["auroc"] == pytest.approx(metrics.auroc(y, p))
+        assert row["auroc"] == pytest.approx(AUROC(y, p))
         assert row["auroc_delong"] == pytest.approx(delong.interval(y, p)[1:])
         assert row["auroc_delong_patients"] == pytest.approx(delong.interval(y, p, scored.patients)[1:])
         assert (row["n"], row["positives"]) == (len(y), int(y.sum()))
         assert row["patients"] == len(set(scored.patients))
         assert row["threshold"] == pytest.approx(run.thresholds[row["label"]])
-        for name in METRICS:
+        for name in METRICS.names:
             low, high = row[f"{name}_bootstrap"]
             assert low <= row[name] <= high, name
     assert found.macro["over"] == list(run.labels[:13])
     assert found.macro["auroc"] == pytest.approx(np.mean([row["auroc"] for row in found.rows[:13]]))
     assert np.isnan(found.rows[13]["auroc"]) and found.accuracy["at_half"] == pytest.approx(
-        metrics.label_accuracy(scored.y, scored.p)
+        np.mean((scored.p >= 0.5) == scored.y)
     )
 
 
 def test_a_group_is_evaluated_as_if_alone(make_run):
     run = Run.open(make_run("a"))
     scored = scored_run(run)
-    found = evaluate_run(run, replicates=0)
+    found = evaluate(run, replicates=0)
     assert [(g.column, g.name) for g in found.groups] == [("view", "AP"), ("view", "PA")]
     for group in found.groups:
         mask = (scored.table["view"] == group.name).to_numpy()
-        assert group.rows[5]["auroc"] == pytest.approx(metrics.auroc(scored.y[mask, 5], scored.p[mask, 5]))
+        assert group.rows[5]["auroc"] == pytest.approx(AUROC(scored.y[mask, 5], scored.p[mask, 5]))
         assert len(group.scored) == mask.sum()
     assert set(found.alone) == {"view"}
 
 
 def test_progress_counts_every_replicate_of_every_group(make_run):
-    told = []
-    evaluate_run(Run.open(make_run("a")), replicates=100, progress=lambda *args: told.append(args))
-    assert told[-1] == (300, 300, "view PA") and [t[0] for t in told] == sorted(t[0] for t in told)
+    seen = []
+    evaluate(Run.open(make_run("a")), replicates=100, progress=lambda *args: seen.append(args))
+    assert seen[-1] == (300, 300, "view PA") and [t[0] for t in seen] == sorted(t[0] for t in seen)
 
 
 def test_without_a_bootstrap_there_are_no_bootstrap_columns(make_run):
-    found = evaluate_run(Run.open(make_run("a")), replicates=0, by=[])
+    found = evaluate(Run.open(make_run("a")), replicates=0, by=[])
     assert not any("bootstrap" in key for row in found.rows for key in row)
 
 
 def test_the_training_split_carries_its_warning_into_every_output(make_run):
-    found = evaluate_run(Run.open(make_run("a")), "train", replicates=0, by=[], anyway=True)
+    found = evaluate(Run.open(make_run("a")), "train", replicates=0, by=[], allow_contaminated=True)
     assert found.warnings[0].kind == "not_fair"
     assert "seen in training" in found.to_dict()["stands_on"]["not_fair"][0]

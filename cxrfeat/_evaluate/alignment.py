@@ -1,0 +1,87 @@
+"""Runs, brought to the same images and labels before they are compared; joined by id and name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from cxrfeat._evaluate.scored import Scored
+from cxrfeat.errors import EvaluationError
+
+
+def align(runs: Sequence[Scored], intersection: bool = False) -> tuple[list[Scored], int]:
+    """Bring runs to the same images and labels, in the order of the first, joined by id and name.
+
+    Returns
+    -------
+    runs : list of Scored
+    left_out : int
+        Images that are not in every run.
+
+    Raises
+    ------
+    EvaluationError
+        As `compare`.
+    """
+    if len(runs) < 2:
+        raise EvaluationError("a comparison needs at least two runs.")
+    first = runs[0]
+    shared, labels, everywhere = set(first.ids), list(first.labels), set(first.ids)
+    for other in runs[1:]:
+        _same_images(first, other, intersection)
+        shared &= set(other.ids)
+        everywhere |= set(other.ids)
+        labels = [label for label in labels if label in other.labels]
+    if not shared or not labels:
+        raise EvaluationError("the runs share no " + ("images." if not shared else "labels."))
+    ids = [name for name in first.ids if name in shared]
+    aligned = [_at(run, ids).with_labels(labels) for run in runs]
+    for other in aligned[1:]:
+        _same_truth(aligned[0], other)
+    return aligned, len(everywhere) - len(shared)
+
+
+def _at(run: Scored, ids: list[str]) -> Scored:
+    return run.take(pd.Index(run.ids).get_indexer(pd.Index(ids)).astype(np.int64))
+
+
+def _same_images(a: Scored, b: Scored, intersection: bool) -> None:
+    only_a, only_b = set(a.ids) - set(b.ids), set(b.ids) - set(a.ids)
+    both = len(a) - len(only_a)
+    if (only_a or only_b) and not intersection:
+        raise EvaluationError(
+            f"{a.name} and {b.name} were evaluated on different images: {len(only_a):,} only in {a.name}, "
+            f"{len(only_b):,} only in {b.name}, {both:,} in both. `intersection=True` compares them on those {both:,}."
+        )
+    if set(a.labels) != set(b.labels) and not intersection:
+        odd = sorted(set(a.labels) ^ set(b.labels))
+        raise EvaluationError(
+            f"{a.name} and {b.name} do not have the same labels: {', '.join(odd)} only in one of them. "
+            "`intersection=True` compares them on the labels they share."
+        )
+
+
+def _same_truth(a: Scored, b: Scored) -> None:
+    differ = ~((a.y == b.y) | (np.isnan(a.y) & np.isnan(b.y)))
+    if differ.any():
+        row, column = np.argwhere(differ)[0]
+        raise EvaluationError(
+            f"{a.name} and {b.name} do not agree on the truth of {int(differ.sum()):,} labels, the first is "
+            f"{a.labels[column]} of image {str(a.ids[row])!r} ({a.y[row, column]:g} and {b.y[row, column]:g}). "
+            "Fit both on the same study."
+        )
+    if (a.patients != b.patients).any():
+        row = int((a.patients != b.patients).argmax())
+        raise EvaluationError(f"{a.name} and {b.name} do not agree on the patient of image {str(a.ids[row])!r}.")
+
+
+def named_apart(runs: Sequence[Scored]) -> list[Scored]:
+    """Give runs of the same name a number each."""
+    names = [run.name or "run" for run in runs]
+    return [
+        replace(run, name=name if names.count(name) == 1 else f"{name} ({names[: k + 1].count(name)})")
+        for k, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]

@@ -1,0 +1,102 @@
+"""Curves, ranks and bins of one label, as plain functions over a truth and a score.
+
+Every function takes the truth `y` (1 present, 0 absent, NaN unknown, shape (n,)) and a score or probability `p`
+(shape (n,), higher means more likely present), and leaves out the images whose truth or score is unknown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+Z95 = 1.959964
+"""Standard normal quantile of a 95 % interval."""
+
+
+def known(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Return the truth as booleans and the scores, of the images whose truth is known and score is a number."""
+    truth, score = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
+    keep = ~(np.isnan(truth) | np.isnan(score))
+    return truth[keep] == 1, score[keep]
+
+
+def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """Return a / b, NaN where b is 0."""
+    over, under = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    return np.divide(over, under, out=np.full(over.shape, np.nan), where=under != 0)
+
+
+def rank_sums(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[float, float, int, int]:
+    """Correctly ranked pairs (ties half), sum of precision over the positives, positives, negatives."""
+    tp, fp, _ = _cumulated(y, p)
+    if not tp.size:
+        return 0.0, 0.0, 0, 0
+    new_tp, new_fp = np.diff(tp, prepend=0.0), np.diff(fp, prepend=0.0)
+    right = float(new_tp @ (fp[-1] - fp + new_fp / 2))
+    return right, float(new_tp @ (tp / (tp + fp))), int(tp[-1]), int(fp[-1])
+
+
+def roc_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
+    """Points of the ROC curve, one per distinct score, highest first, from (0, 0) to (1, 1).
+
+    Returns
+    -------
+    false_positive_rate, true_positive_rate, thresholds : float64 (k,)
+        A score >= `thresholds[i]` counts as positive; the first threshold is infinite. All empty if a class is absent.
+    """
+    tp, fp, thresholds = _cumulated(y, p)
+    if not tp.size or not tp[-1] or not fp[-1]:
+        return np.empty(0), np.empty(0), np.empty(0)
+    return np.r_[0.0, fp / fp[-1]], np.r_[0.0, tp / tp[-1]], np.r_[np.inf, thresholds]
+
+
+def precision_recall_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
+    """Points of the precision-recall curve, one per distinct score, highest first.
+
+    Returns
+    -------
+    precision, recall, thresholds : float64 (k,)
+        All empty if there is no positive.
+    """
+    tp, fp, thresholds = _cumulated(y, p)
+    if not tp.size or not tp[-1]:
+        return np.empty(0), np.empty(0), np.empty(0)
+    return tp / (tp + fp), tp / tp[-1], thresholds
+
+
+def bin_index(p: Array, bins: int) -> npt.NDArray[np.int64]:
+    """Return the equal-width bin of each probability; 1.0 belongs to the last."""
+    return np.clip((p * bins).astype(np.int64), 0, bins - 1)
+
+
+def calibration_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int) -> tuple[Array, Array, npt.NDArray[np.int64]]:
+    """Mean probability, share of positives and number of images in at most `bins` bins of about equally many images.
+
+    Equal probabilities are never divided, so that there may be fewer bins.
+    """
+    positive, score = known(y, p)
+    if not score.size:
+        return np.empty(0), np.empty(0), np.empty(0, dtype=np.int64)
+    inner = np.unique(np.quantile(score, np.arange(1, bins) / bins, method="inverted_cdf"))
+    index = np.unique(np.searchsorted(inner, score), return_inverse=True)[1]
+    count = np.bincount(index)
+    return np.bincount(index, weights=score) / count, np.bincount(index, weights=positive) / count, count
+
+
+def wilson(share: Array, n: npt.NDArray[np.int64]) -> tuple[Array, Array]:
+    """95 % interval of shares of n independent images (Wilson, JASA 1927, 22:209-212)."""
+    middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
+    return middle - half, middle + half
+
+
+def _cumulated(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
+    """True and false positives at each distinct score, highest first, and the scores."""
+    positive, score = known(y, p)
+    order = np.argsort(-score, kind="stable")
+    positive, score = positive[order], score[order]
+    last = np.r_[np.flatnonzero(np.diff(score)), score.size - 1] if score.size else np.empty(0, dtype=np.int64)
+    tp = np.cumsum(positive, dtype=np.float64)[last]
+    return tp, last + 1 - tp, score[last]

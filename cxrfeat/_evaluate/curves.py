@@ -1,0 +1,335 @@
+"""Curves of every label of a run, ready to be drawn: ROC, precision and recall, calibration, threshold sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrfeat._evaluate import arrays, delong
+from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
+from cxrfeat._evaluate.metrics import AUROC, AVERAGE_PRECISION, BRIER, ECE, METRICS
+from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
+from cxrfeat._labels import choose
+from cxrfeat._progress import Progress, silent
+from cxrfeat._report import tables
+from cxrfeat._run import load_run
+
+if TYPE_CHECKING:
+    from cxrfeat._report.style import Drawing
+
+Row = dict[str, Any]
+Array = npt.NDArray[np.float64]
+
+SWEEP = np.linspace(0, 1, 201)
+PER_BIN, MOST_BINS = 20, 10
+"""Images of a calibration bin at least, and bins at most."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The curve of one label.
+
+    Attributes
+    ----------
+    label : str
+    colour : int
+        Number of its colour, the same in every figure of a run.
+    points : dict of str to float64 (k,)
+        The first column is across, the others are up.
+    value, note : str
+        What the legend says of it; `note` fits above a small panel.
+    """
+
+    label: str
+    colour: int
+    points: dict[str, Array]
+    value: str
+    note: str
+
+
+@dataclass(frozen=True, repr=False)
+class Curves(tables.Result):
+    """Curves of one kind, with what is said about them. `roc` returns this.
+
+    Attributes
+    ----------
+    kind : str
+        `roc`, `precision_recall`, `calibration` or `thresholds`.
+    heading : str
+        What the figure is.
+    axes : (str, str)
+        Names of the two directions.
+    curves : list of Curve
+        Labels without a curve (a class is absent, or there is no prediction) are not in it.
+    rows : list of dict
+        One per label, and one for their mean.
+    scored : Scored
+    summary : str
+        The mean over labels.
+    method : str
+        How intervals and bins were made.
+    folder : pathlib.Path or None
+        The run's.
+    """
+
+    kind: str
+    heading: str
+    axes: tuple[str, str]
+    curves: list[Curve]
+    rows: list[Row]
+    scored: Scored
+    summary: str = ""
+    method: str = ""
+    marks: dict[str, float] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def caption(self) -> str:
+        """Return what the figure stands on, how it was made, and which labels have no curve."""
+        drawn = {curve.label for curve in self.curves}
+        missing = [label for label in self.scored.labels if label not in drawn]
+        why = f"No curve for {', '.join(missing)}: a class is absent, or there is no prediction." if missing else ""
+        return " ".join(part for part in (f"{self.scored.caption()}.", self.method, why) if part)
+
+    def title(self) -> str:
+        """Return the table's title."""
+        return tables.stamped(self.heading, self.scored)
+
+    def tables(self) -> dict[str, list[Row]]:
+        """Return the rows for people."""
+        names = {"label": "label", "n": "n", "positives": "n+", "auroc": "AUROC", "auroc_delong": "DeLong 95 %"}
+        names |= {"auroc_bootstrap": "patients 95 %"}
+        read = [{names.get(key, key): value for key, value in tables.flat(row).items()} for row in self.rows]
+        return {"": read}
+
+    def records(self) -> list[Row]:
+        """Return the points of every curve."""
+        return [{str(k): v for k, v in row.items()} for row in self.points().to_dict("records")]
+
+    def points(self) -> pd.DataFrame:
+        """Return the points of every curve, with its label."""
+        parts = [pd.DataFrame({"label": curve.label, **curve.points}) for curve in self.curves]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"label": []})
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame; the ends of intervals are columns of their own."""
+        return pd.DataFrame([tables.ends(row) for row in self.rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rows and what they stand on."""
+        return {**self.scored.stands_on(), "labels": self.rows}
+
+    def plot(self, layout: str = "auto", width: float | None = None, title: str = "") -> Drawing:
+        """Draw the curves.
+
+        Parameters
+        ----------
+        layout : {"auto", "panels", "one"}
+            A panel for each label, or all in one; by default panels where there are more than six curves.
+        width : float, optional
+            Inches; 3.5 is one column of a paper.
+        title : str
+            Above the figure, instead of its usual one.
+
+        Returns
+        -------
+        Drawing
+            A matplotlib figure that shows itself in a notebook; `.save(path)` writes it, `.data` are its numbers.
+        """
+        from cxrfeat._report import curves as drawing
+
+        return drawing.draw(self, layout, width, title)
+
+    def save(self, path: str | Path | None = None, **options: Any) -> list[Path]:
+        """Draw with the options of `plot` and write it as PNG, SVG and CSV; by default into the run's `figures/`."""
+        folder = (self.folder or Path()) / "figures"
+        return self.plot(**options).save(folder / f"{self.kind}.png" if path is None else path)
+
+
+def roc(
+    run: Evaluable = None,
+    split: str = "test",
+    *,
+    labels: Sequence[str] = (),
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    allow_contaminated: bool = False,
+    progress: Progress = silent,
+) -> Curves:
+    """Return the ROC curves of a run with their AUROCs and intervals.
+
+    Parameters
+    ----------
+    run : Run, path or name, optional
+        By default the newest run.
+    split : str
+        Which images.
+    labels : sequence of str
+        By default all.
+    replicates : int
+        Replicates of the bootstrap over patients, for the interval of the macro AUROC; 0 leaves it out.
+    seed : int
+        Seed of the bootstrap.
+    allow_contaminated : bool
+        As in `evaluate`.
+    progress : Progress
+        Called after each block of replicates.
+
+    Returns
+    -------
+    Curves
+        It prints as a table; `plot()` draws it, `save()` writes figure and points, `to_frame()` has the AUROCs.
+
+    Raises
+    ------
+    EvaluationError
+        As `evaluate`, or if a label does not exist.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> found = cxr.roc(labels=["Effusion", "Mass"], replicates=200)  # of the newest run
+    >>> [row["label"] for row in found.rows]
+    ['Effusion', 'Mass', 'macro over 2']
+    >>> [path.name for path in found.save("roc.pdf")]
+    ['roc.pdf', 'roc.png', 'roc.svg', 'roc.csv']
+    """
+    scored = scored_run(run, split, allow_contaminated)
+    if labels:
+        scored = scored.with_labels(choose(labels, scored.labels))
+    macro: tuple[float, float] | None = None
+    if replicates:
+        draws = bootstrap(
+            scored.y, scored.p, scored.patients, scored.thresholds, replicates, seed, [AUROC], progress=progress
+        )
+        macro = tuple(draws.interval(AUROC)[-2])
+    return roc_of(scored, macro, None if isinstance(run, Scored) else load_run(run).path)
+
+
+def roc_of(scored: Scored, macro_interval: Sequence[float] | None = None, folder: Path | None = None) -> Curves:
+    """ROC curves of predictions, with an interval of the macro AUROC where one is known."""
+    found, rows = [], []
+    for j, (label, at) in enumerate(zip(scored.labels, delong.intervals(scored.y, scored.p), strict=True)):
+        y, count = scored.y[:, j], int(scored.positives[j])
+        row = {"label": label, "n": int((~np.isnan(y)).sum()), "positives": count, "auroc": at.value}
+        rows.append({**row, "auroc_delong": [at.low, at.high]})
+        fpr, tpr, thresholds = arrays.roc_curve(y, scored.p[:, j])
+        if fpr.size:
+            points = {"fpr": fpr, "tpr": tpr, "threshold": thresholds}
+            span = _span(at.low, at.high)
+            found.append(
+                Curve(
+                    label,
+                    scored.colour_of(label),
+                    points,
+                    f"{at.value:.3f} {span}  n+ = {count:,}",
+                    f"{at.value:.3f} {span}",
+                )
+            )
+    values = np.array([row["auroc"] for row in rows])
+    over = int((~np.isnan(values)).sum())
+    mean = float(np.nanmean(values)) if over else np.nan
+    last: Row = {"label": f"macro over {over}", "n": len(scored), "positives": None, "auroc": mean}
+    summary = ""
+    if over:
+        summary = f"macro AUROC {mean:.3f} over {over} labels"
+        if macro_interval is not None:
+            last["auroc_bootstrap"] = list(macro_interval)
+            summary += f", 95 % interval over patients {tables.span_text(macro_interval)}"
+    return Curves(
+        "roc",
+        "ROC curves",
+        ("1 - specificity (false positive rate)", "sensitivity (true positive rate)"),
+        found,
+        [*rows, last],
+        scored,
+        summary,
+        "AUROC with 95 % DeLong interval.",
+        folder=folder,
+    )
+
+
+def precision_recall_of(scored: Scored) -> Curves:
+    """Precision over recall, with average precision beside what a random score has."""
+    found: list[Curve] = []
+    rows: list[Row] = []
+    for j, label in enumerate(scored.labels):
+        y, p = scored.y[:, j], scored.p[:, j]
+        precision, recall, thresholds = arrays.precision_recall_curve(y, p)
+        value, n, count = AVERAGE_PRECISION(y, p), int((~np.isnan(y)).sum()), int(scored.positives[j])
+        chance = AVERAGE_PRECISION.chance(n, count) if AVERAGE_PRECISION.chance and n else np.nan
+        rows.append({"label": label, "n": n, "positives": count, "average_precision": value, "by_chance": chance})
+        if recall.size:
+            points = {
+                "recall": np.r_[0.0, recall],
+                "precision": np.r_[precision[0], precision],
+                "threshold": np.r_[np.nan, thresholds],
+            }
+            said = f"AP {value:.3f}, by chance {chance:.3f}"
+            found.append(Curve(label, scored.colour_of(label), points, said, said))
+    values = [row["average_precision"] for row in rows if not np.isnan(row["average_precision"])]
+    summary = f"macro AP {np.mean(values):.3f} over {len(values)} labels" if values else ""
+    method = "By chance: the mean average precision of a random order of these images."
+    axes = ("recall (sensitivity)", "precision (PPV)")
+    return Curves("precision_recall", "Precision and recall", axes, found, rows, scored, summary, method)
+
+
+def calibration_of(scored: Scored) -> Curves:
+    """Share of positives over the mean probability of bins of equally many images, with Wilson intervals."""
+    found, rows = [], []
+    for j, label in enumerate(scored.labels):
+        y, p = scored.y[:, j], scored.p[:, j]
+        n = len(arrays.known(y, p)[0])
+        predicted, observed, count = arrays.calibration_bins(y, p, min(max(n // PER_BIN, 1), MOST_BINS))
+        error = ECE(y, p)
+        rows.append({"label": label, "n": n, "positives": int(scored.positives[j]), "ece": error, "brier": BRIER(y, p)})
+        if n:
+            low, high = arrays.wilson(observed, count)
+            points = {"predicted": predicted, "observed": observed, "n": count.astype(float), "low": low, "high": high}
+            note = f"ECE {error:.3f}  n+ {scored.positives[j]:,}"
+            found.append(
+                Curve(label, scored.colour_of(label), points, f"ECE {error:.3f}, Brier {rows[-1]['brier']:.3f}", note)
+            )
+    method = (
+        f"At most {MOST_BINS} bins of equally many images, {PER_BIN} or more in each; bars: 95 % Wilson intervals, "
+        "which take images for independent. ECE: expected calibration error over 15 equal-width bins."
+    )
+    axes = ("mean probability", "share of positives")
+    return Curves("calibration", "Calibration", axes, found, rows, scored, "", method)
+
+
+def sweep_of(scored: Scored) -> Curves:
+    """Metrics that need a threshold, over the threshold."""
+    metrics = [m for m in METRICS if m.needs_threshold and m.heading]
+    terms = dict.fromkeys(term for m in metrics for term in m.sums)  # most are shared
+    found = []
+    for j, label in enumerate(scored.labels):
+        positive, p = arrays.known(scored.y[:, j], scored.p[:, j])
+        if p.size:
+            sums = {term: np.array([np.sum(term(positive, p, at), axis=0) for at in SWEEP]) for term in terms}
+            values = {m.name: m.value(*(sums[term] for term in m.sums)) for m in metrics}
+            note = f"n+ {scored.positives[j]:,}"
+            found.append(Curve(label, scored.colour_of(label), {"threshold": SWEEP, **values}, note, note))
+    marks = {label: float(at) for label, at in zip(scored.labels, scored.thresholds, strict=True) if not np.isnan(at)}
+    method = f"Line: the stored threshold; thresholds: {scored.provenance.get('thresholds', 'as given')}."
+    return Curves("thresholds", "Threshold sweep", ("threshold", ""), found, [], scored, "", method, marks)
+
+
+def confusion_rows(scored: Scored) -> list[Row]:
+    """Counts of every label at its stored threshold: `label`, `threshold`, `tp`, `fp`, `fn`, `tn`."""
+    rows = []
+    for j, (label, threshold) in enumerate(zip(scored.labels, scored.thresholds.tolist(), strict=True)):
+        positive, p = arrays.known(scored.y[:, j], scored.p[:, j])
+        called = p >= threshold
+        pairs = {"tp": called & positive, "fp": called & ~positive, "fn": ~called & positive, "tn": ~called & ~positive}
+        rows.append({"label": label, "threshold": threshold, **{key: int(of.sum()) for key, of in pairs.items()}})
+    return rows
+
+
+def _span(low: float, high: float) -> str:
+    return "" if np.isnan(low) or np.isnan(high) else f"[{low:.2f}, {high:.2f}]"

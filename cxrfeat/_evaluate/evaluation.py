@@ -1,0 +1,340 @@
+"""A run, evaluated: rows per label, macro and micro, groups and warnings, in one object that draws itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from cxrfeat import _files as files
+from cxrfeat._evaluate import curves, delong, groups, warnings
+from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
+from cxrfeat._evaluate.metrics import ACCURACY, ACCURACY_AT_HALF, ALL_NEGATIVE_ACCURACY, AUROC, METRICS, Metric
+from cxrfeat._evaluate.rows import Group, Row, comparable, rows_of
+from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
+from cxrfeat._progress import Progress, silent
+from cxrfeat._report import tables
+from cxrfeat._run import Run, load_run
+from cxrfeat._study import Study
+
+if TYPE_CHECKING:
+    from cxrfeat._evaluate.curves import Curves
+    from cxrfeat._report.style import Drawing
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(tables.Result):
+    """What `evaluate` returns. It prints as a table, in a notebook too.
+
+    Attributes
+    ----------
+    scored : Scored
+        What was evaluated.
+    rows : list of dict
+        One per label, then `macro` and `micro`: `label`, `n`, `positives`, `patients`, `positive_patients`,
+        `negative_patients`, `prevalence`, `threshold`, every metric and its bootstrap interval under NAME_bootstrap,
+        `auroc_delong` and `auroc_delong_patients` (images of one patient as one cluster), and under NAME_chance what a
+        random score has on average, for metrics that know it. Macro has `over`, the labels it runs over.
+    groups : list of Group
+    alone : dict
+        For each column grouped by: AUROC of every label from its prevalence in the group in training, and nothing else.
+    warnings : list of Warning
+    replicates, seed : int
+    run : Run or None
+        The run whose predictions these are.
+    """
+
+    scored: Scored
+    rows: list[Row]
+    groups: list[Group] = field(default_factory=list)
+    alone: dict[str, dict[str, float]] = field(default_factory=dict)
+    warnings: list[warnings.Warning] = field(default_factory=list)
+    replicates: int = 0
+    seed: int = 0
+    run: Run | None = None
+
+    CURVES: ClassVar[tuple[str, ...]] = ("roc", "precision_recall", "calibration", "thresholds")
+
+    @property
+    def macro(self) -> Row:
+        """The mean over labels."""
+        return self.rows[-2]
+
+    @property
+    def micro(self) -> Row:
+        """All labels pooled."""
+        return self.rows[-1]
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Share of correct labels over images and labels (equation 1 of the reference paper), and its baseline."""
+        return {
+            "at_thresholds": self.micro[ACCURACY.name],
+            "at_half": self.micro[ACCURACY_AT_HALF.name],
+            "all_negative_baseline": self.micro[ALL_NEGATIVE_ACCURACY.name],
+        }
+
+    def accuracy_line(self) -> str:
+        """The reference paper's accuracy beside its baseline, in a sentence."""
+        found, chosen = self.accuracy, self.scored.provenance.get("thresholds", "given")
+        return (
+            f"accuracy (correct labels over images and labels): {found['at_half']:.3f} at 0.5, "
+            f"{found['at_thresholds']:.3f} at the stored thresholds ({chosen}); "
+            f"always-negative baseline: {found['all_negative_baseline']:.3f}."
+        )
+
+    def headline(self) -> str:
+        """The result in a line: macro AUROC with its interval, labels, images, split."""
+        macro = self.macro
+        span = tables.span_text(macro.get("auroc_bootstrap", (np.nan, np.nan)))
+        between = f" (95 % interval over patients {span})" if span != "-" else ""
+        return f"Macro AUROC {tables.cell(macro['auroc'])}{between} over {len(macro['over'])} labels"
+
+    def title(self) -> str:
+        """What the numbers stand on."""
+        return tables.stamped("Metrics per label", self.scored)
+
+    def tables(self) -> dict[str, list[Row]]:
+        """Rows for people: the labels, and the groups."""
+        found = {"": self.rows_to_read()}
+        if self.groups:
+            found["By group; `group alone` is the macro AUROC of knowing only the group"] = self.group_rows()
+        return found
+
+    def notes(self) -> list[str]:
+        """The accuracy beside its baseline."""
+        draws = f"; patients: {self.replicates:,} bootstrap replicates over patients" if self.replicates else ""
+        return [self.accuracy_line(), f"Intervals are 95 %. DeLong takes images for independent{draws}."]
+
+    def problems(self) -> list[str]:
+        """The warnings' messages."""
+        return [warning.message for warning in self.warnings]
+
+    def rows_to_read(self, rows: Sequence[Row] | None = None) -> list[Row]:
+        """Rows of this evaluation or of one of its groups, under the headings that people read."""
+        rows = self.rows if rows is None else rows
+        metrics = [m for m in METRICS if m.heading]
+        several = len({row["n"] for row in rows[:-2]}) > 1  # the title has n where it is the same for all
+        found = []
+        for row in rows:
+            short: Row = {"label": row["label"] + (f" over {len(row['over'])}" if "over" in row else "")}
+            short |= {"n": row["n"]} if several else {}
+            short["n+"] = row["positives"]
+            for metric in metrics:
+                short |= self._cells(metric, row)
+                if metric.chance is not None and metric is not AUROC:
+                    short |= {"chance": row[f"{metric.name}_chance"]}
+            found.append(short)
+        return found
+
+    def _cells(self, metric: Metric, row: Row) -> Row:
+        value = row[metric.name]
+        found = {metric.heading: value if metric.digits == 3 else metric.text(value)}
+        if metric is AUROC:
+            found["DeLong 95 %"] = tables.span_text(row.get("auroc_delong"))
+        if metric.show_interval and self.replicates:
+            heading = "patients 95 %" if metric is AUROC else f"{metric.heading} 95 %"
+            found[heading] = tables.span_text(row[f"{metric.name}_bootstrap"], metric.digits)
+        return found
+
+    def group_rows(self) -> list[Row]:
+        """One row per group: images, patients, macro values, labels they run over, AUROC of the group alone."""
+        rows = []
+        for group in self.groups:
+            macro = group.rows[-2]
+            alone = np.array(list(self.alone[group.column].values()))
+            row = {"group": f"{group.column} {group.name}", "n": len(group.scored), "patients": macro["patients"]}
+            for metric in METRICS:
+                if metric.heading and (metric.show_interval or metric.name == "average_precision"):
+                    cells = self._cells(metric, macro)
+                    cells.pop("DeLong 95 %", None)
+                    row |= {f"macro {k}" if k == metric.heading else k: v for k, v in cells.items()}
+            row |= {"over": len(macro["over"]), "prev.": macro["prevalence"]}
+            rows.append(row | {"group alone": float(np.nanmean(alone)) if not np.isnan(alone).all() else np.nan})
+        return rows
+
+    def records(self) -> list[Row]:
+        """Every row of the evaluation and its groups with every number, for CSV and data frames."""
+        rows = [{"group": "", **row} for row in self.rows]
+        for group in self.groups:
+            rows += [{"group": f"{group.column}={group.name}", **row} for row in group.rows]
+        stands = self.scored.stands_on()
+        about = {key: stands.get(key) for key in ("run", "split", "study", "head", "random_weights")}
+        return [{**tables.ends(row), **about} for row in rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it; NaN stays NaN."""
+        return {
+            "format": "cxrfeat-metrics",
+            "format_version": 1,
+            "stands_on": self.scored.stands_on(),
+            "intervals": {"level": delong.LEVEL, "bootstrap_replicates": self.replicates, "seed": self.seed},
+            "accuracy": self.accuracy,
+            "labels": self.rows[:-2],
+            "macro": self.macro,
+            "micro": self.micro,
+            "groups": [
+                {"column": g.column, "group": g.name, "n": len(g.scored), "labels": g.rows[:-2], "macro": g.rows[-2]}
+                for g in self.groups
+            ],
+            "auroc_of_the_group_alone": self.alone,
+            "warnings": [asdict(warning) for warning in self.warnings],
+        }
+
+    def curves(self, kind: str) -> Curves:
+        """Return one of `CURVES`: "roc", "precision_recall", "calibration" or "thresholds"."""
+        if kind == "roc":
+            return curves.roc_of(self.scored, self.macro.get("auroc_bootstrap"))
+        return {
+            "precision_recall": curves.precision_recall_of,
+            "calibration": curves.calibration_of,
+            "thresholds": curves.sweep_of,
+        }[kind](self.scored)
+
+    def confusions(self) -> list[Row]:
+        """Return the counts of every label at its stored threshold."""
+        return curves.confusion_rows(self.scored)
+
+    def plot(self, kind: str = "labels") -> Drawing:
+        """Draw one of the figures.
+
+        Parameters
+        ----------
+        kind : {"labels", "roc", "precision_recall", "calibration", "thresholds", "confusion", "loss"}
+            By default AUROC and average precision of every label, with intervals.
+
+        Returns
+        -------
+        Drawing
+            A matplotlib figure that shows itself in a notebook; `.save(path)` writes it, `.data` are its numbers.
+        """
+        from cxrfeat._report import figures
+
+        return figures.draw(self, kind)
+
+    def save(self, folder: str | Path | None = None, figures: bool = True) -> list[Path]:
+        """Write metrics.json, metrics.csv and the figures.
+
+        Parameters
+        ----------
+        folder : str or Path, optional
+            By default the run's.
+        figures : bool
+            Whether figures are drawn, into the folder's `figures/`.
+
+        Returns
+        -------
+        list of Path
+            The two files, and the folder of the figures.
+        """
+        from cxrfeat._report import figures as drawing
+
+        folder = Path(folder) if folder is not None else (self.run.path if self.run else Path())
+        written = [
+            files.write_atomically(folder / "metrics.json", self.render("json")),
+            files.write_atomically(folder / "metrics.csv", self.render("csv")),
+        ]
+        if figures:
+            for kind in drawing.kinds(self):
+                drawing.draw(self, kind).save(folder / "figures" / f"{kind}.png")
+            written.append(folder / "figures")
+        return written
+
+
+def evaluate(
+    run: Evaluable = None,
+    split: str = "test",
+    *,
+    by: Iterable[str] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    allow_contaminated: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Evaluate a run's predictions of one split: every metric of every label, with intervals, by group.
+
+    Parameters
+    ----------
+    run : Run, path or name, optional
+        By default the newest run.
+    split : str
+        Which images.
+    by : iterable of str, optional
+        Columns of the study to group by; `images_per_patient` always exists. By default `view`, if the study has it.
+    replicates : int
+        Replicates of the bootstrap over patients; 0 leaves its intervals out.
+    seed : int
+        Seed of the bootstrap.
+    allow_contaminated : bool
+        Evaluate a split that was used for fitting or for choosing thresholds; every output then says so.
+    progress : Progress
+        Called after each block of replicates, over all images and all groups.
+
+    Returns
+    -------
+    Evaluation
+        It prints as a table; `to_frame()`, `plot()`, `render("latex")` and `save()` give its other forms.
+
+    Raises
+    ------
+    EvaluationError
+        If the predictions are not probabilities of this split, the split was used in fitting, or a column to group by
+        is missing or has too many values.
+    LeakageError
+        If a patient is in two splits.
+    NotFoundError
+        If there is no run, or it has no predictions.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> found = cxr.evaluate(by=["view"], replicates=200)  # the newest run
+    >>> print(found.headline())
+    Macro AUROC ... (95 % interval over patients ... to ...) over 14 labels
+    >>> table = found.to_frame()
+    >>> [path.name for path in found.save(figures=False)]
+    ['metrics.json', 'metrics.csv']
+    """
+    scored, source, training = scored_run(run, split, allow_contaminated), None, None
+    if not isinstance(run, Scored):
+        source = load_run(run)
+        study = source.study()
+        fitted = [s for s in source.fitted_on.splits if s in study.splits]
+        training = study.split(*fitted) if fitted else None
+    columns = tuple(groups.default(scored) if by is None else dict.fromkeys(by))
+    masks = {column: groups.group(scored, column) for column in columns}
+    total, done = replicates * (1 + sum(len(m) for m in masks.values())), 0
+
+    def summarise(part: Scored, note: str) -> list[Row]:
+        nonlocal done
+        start = done
+        draws = None
+        if replicates:
+            draws = bootstrap(
+                part.y, part.p, part.patients, part.thresholds, replicates, seed,
+                progress=lambda now, _, __="": progress(start + now, total, note),
+            )  # fmt: skip
+        done += replicates
+        return rows_of(part, draws)
+
+    rows = summarise(scored, "all images")
+    found, alone, problems = [], {}, warnings.of_scores(scored, training.y if training else None)
+    for column, parts in masks.items():
+        mine = []
+        for name, mask in parts.items():
+            part = scored.take(mask)
+            mine.append(Group(column, name, part, summarise(part, f"{column} {name}")))
+        alone[column] = _alone(scored, column, parts, training)
+        small = {g.name: warnings.small_labels(g.scored) for g in mine}
+        problems += warnings.of_groups(column, *comparable(rows, mine), small)
+        found += mine
+    return Evaluation(scored, rows, found, alone, problems, replicates, seed, source)
+
+
+def _alone(scored: Scored, column: str, parts: dict[str, Any], training: Study | None) -> dict[str, float]:
+    seen = (training.y, groups.group(training, column)) if training else (None, None)
+    values = groups.auroc_alone(scored.y, parts, *seen)
+    return dict(zip(scored.labels, values.tolist(), strict=True))
