@@ -172,8 +172,11 @@ def merge(files: tuple[str, ...], out: str, prefer: str | None, as_json: bool) -
 )
 @click.option("-o", "--out", type=FILE, help="What to write.  [default: FILE's name with the format's ending]")
 @click.option("--pass", "passes", type=int, multiple=True, help="Only this rendering; repeat it.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace OUT even if it is not an earlier export.")
 @json_option
-def export(file: str | None, to: str | None, out: str | None, passes: tuple[int, ...], as_json: bool) -> None:
+def export(
+    file: str | None, to: str | None, out: str | None, passes: tuple[int, ...], overwrite: bool, as_json: bool
+) -> None:
     """Write FILE (default: the newest in cache/) as NumPy, Parquet or CSV, for other tools.
 
     \b
@@ -183,7 +186,14 @@ def export(file: str | None, to: str | None, out: str | None, passes: tuple[int,
     from cxrfeat import cache
 
     with progress_bar("export", "rows") as progress:
-        target = cache.export(file, out, to=to, passes=passes or None, progress=progress)  # type: ignore[arg-type]
+        target = cache.export(
+            file,
+            out,
+            to=to,  # type: ignore[arg-type]
+            passes=passes or None,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if as_json:
         print_json({"file": str(target), "bytes": target.stat().st_size})
     else:

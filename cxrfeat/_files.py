@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
+import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxrfeat.errors import CxrfeatError, NotFoundError, StudyError
+from cxrfeat.errors import CxrfeatError, NotFoundError, OutputError, StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_PART = re.compile(r"\.\d+\.part(\.\w+)?$")
 
 
 @contextmanager
@@ -24,6 +30,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     # The ending is kept last, since Keras, matplotlib and numpy choose a format by it.
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
@@ -36,6 +43,62 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+_STALE = 24 * 3600.0  # seconds after which a temporary file is one that a killed process left
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder, once a process."""
+    for left in folder.glob(".*.part*"):
+        with suppress(OSError):  # another process may be sweeping too
+            if _PART.search(left.name) and time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
+
+
+def check_output(
+    path: str | Path,
+    *,
+    suffixes: Sequence[str] = (),
+    begins: bytes | tuple[bytes, ...] = b"",
+    inputs: Iterable[str | Path] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Refuse an output that would replace an input, or a file of another kind; call it before any work is done.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is to be written.
+    suffixes : sequence of str
+        Endings of files of this kind, with the dot; without any and without `begins`, no file is of this kind.
+    begins : bytes or tuple of bytes
+        First bytes of a file of this kind: a study is a CSV file too.
+    inputs : iterable of str or Path
+        What is read; never replaced, not even with `overwrite`.
+    overwrite : bool
+        Replace a file of another kind.
+
+    Raises
+    ------
+    OutputError
+        If the output is an input, a folder, a device, or a file of another kind without `overwrite`.
+    """
+    path = Path(path)
+    if not path.exists():
+        return path
+    for source in inputs:
+        if Path(source).exists() and path.samefile(source):
+            raise OutputError(f"{path} is an input of this command; name another output.")
+    if not path.is_file():
+        raise OutputError(f"{path} is not a file that can be replaced; name another output.")
+    with path.open("rb") as file:
+        head = file.read(64)
+    own = bool(suffixes or begins) and (not suffixes or path.suffix.lower() in suffixes) and head.startswith(begins)
+    if head and not own and not overwrite:
+        raise OutputError(f"{path} exists and is a file of another kind. Name another output, or use `overwrite=True`.")
+    return path
+
+
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
     """Write `data` (text as UTF-8) to `path` by way of `atomic_path`."""
     with atomic_path(path) as part:
@@ -44,12 +107,18 @@ def write_atomically(path: str | Path, data: bytes | str) -> Path:
 
 
 def sync_folder(folder: str | Path) -> None:
-    """Make a rename in `folder` durable; a no-op where folders cannot be opened (Windows)."""
+    """Make a rename in `folder` durable; a no-op where folders cannot be opened (Windows) or synced (SMB, FUSE)."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that can be written and not listed
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
     finally:
         os.close(descriptor)
 

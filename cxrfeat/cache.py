@@ -173,6 +173,7 @@ def export(
     *,
     to: Literal["npz", "parquet", "csv"] | None = None,
     passes: Sequence[int] | None = None,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Path:
     """Write the rows of an embedding file for another tool, a batch at a time.
@@ -191,6 +192,8 @@ def export(
         By default the ending of `out`, else `npz`.
     passes : sequence of int, optional
         By default all.
+    overwrite : bool
+        Replace a file of another kind. An earlier export is replaced without.
     progress : Progress
         Called with rows written.
 
@@ -203,6 +206,8 @@ def export(
     ------
     EmbeddingFileError
         If the format or a pass is unknown, or the file is damaged.
+    OutputError
+        If `out` is the embedding file itself, or a file of another kind without `overwrite`.
     MissingExtraError
         If Parquet is asked for without pyarrow.
 
@@ -217,7 +222,8 @@ def export(
     from cxrfeat._store.exchange import export as write
 
     path = embedding_path(file)
-    return write(path, Path(out) if out else path.with_suffix(f".{to or 'npz'}"), to, passes, progress)
+    target = Path(out) if out else path.with_suffix(f".{to or 'npz'}")
+    return write(path, target, to, passes, overwrite, progress)
 
 
 def import_(

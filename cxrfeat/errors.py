@@ -28,6 +28,13 @@ class NotFoundError(CxrfeatError, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
+class OutputError(CxrfeatError, FileExistsError):
+    """An output that would replace an input, or a file of another kind."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class StudyError(CxrfeatError, ValueError):
     """A study table that cannot be used: a missing column, an unknown label, duplicate ids, no rows."""
 

@@ -7,9 +7,11 @@ in the file's own order, or any order, costs each block once; reading single row
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,16 +176,23 @@ class EmbeddingFile:
         out = np.empty((len(passes), len(wanted), self.dim), dtype=np.float32)
         order = None if (wanted[1:] >= wanted[:-1]).all() else np.argsort(wanted, kind="stable")
         in_order = wanted if order is None else wanted[order]
-        buffer = np.empty((min(len(self), BLOCK), self.dim), dtype=np.float32)
-        for k, pass_ in enumerate(passes):
-            for block, here in _by_block(in_order):
+        buffers = np.empty((2, min(len(self), BLOCK), self.dim), dtype=np.float32)
+        checks: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1) as checker:  # one block is hashed while the next is read
+            for number, (k, (block, here)) in enumerate(product(range(len(passes)), _by_block(in_order))):
                 within = in_order[here] - block * BLOCK
                 size = min(BLOCK, len(self) - block * BLOCK)
                 straight = order is None and len(within) == size and bool((within == np.arange(size)).all())
-                values = out[k, here] if straight else buffer[:size]
-                self._read_block(pass_, block, values)
+                values = out[k, here] if straight else buffers[number % 2, :size]
+                self._table.read(passes[k], block, values)
                 if not straight:
                     out[k, here if order is None else order[here]] = values[within]
+                if not self._checked[passes[k], block]:
+                    checks.append(checker.submit(self._check_block, passes[k], block, values))
+                while len(checks) > 1:
+                    checks.popleft().result()
+            for check in checks:
+                check.result()
         return out
 
     def batches(
@@ -326,11 +335,8 @@ class EmbeddingFile:
         now = [rows.digest(found.ids, found.image_sha256), *map(rows.digest, found.embeddings)]
         return bool((np.stack(now) == self._table.block_sha256[:, number]).all())
 
-    def _read_block(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
-        """Read one pass of a block to `out`; the first time, check it."""
-        self._table.read(pass_, block, out)
-        if self._checked[pass_, block]:
-            return
+    def _check_block(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
+        """Raise unless what was read is what was written, and finite."""
         where = f"rows {block * BLOCK} to {block * BLOCK + len(out) - 1} of pass {pass_}"
         if (rows.digest(out) != self._table.block_sha256[1 + pass_, block]).any():
             raise EmbeddingFileError(

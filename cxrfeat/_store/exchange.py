@@ -23,18 +23,26 @@ from cxrfeat._store.writer import Writer
 from cxrfeat.errors import CxrfeatError, EmbeddingFileError, MissingExtraError, NotFoundError, RecipeError
 
 Format = Literal["npz", "parquet", "csv"]
+_BEGINS = {"npz": b"PK\x03\x04", "parquet": b"PAR1", "csv": b"image_id,pass,e0"}
 BATCH = 4096  # rows held at a time
 MAX_SMALL, MAX_RATIO = 64 << 20, 50  # an array to import may unpack to that many bytes, or times its stored size
 
 
 def export(
-    path: Path, out: Path, to: Format | None = None, passes: Sequence[int] | None = None, progress: Progress = silent
+    path: Path,
+    out: Path,
+    to: Format | None = None,
+    passes: Sequence[int] | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
 ) -> Path:
     """Write a file's rows for another tool, a batch at a time; see `cxrfeat.cache.export`."""
-    to = to or out.suffix.lstrip(".")  # type: ignore[assignment]
-    write = {"npz": _to_npz, "parquet": _to_parquet, "csv": _to_csv}.get(str(to))
+    kind = str(to or out.suffix.lstrip(".").lower())
+    write = {"npz": _to_npz, "parquet": _to_parquet, "csv": _to_csv}.get(kind)
     if write is None:
-        raise EmbeddingFileError(f"{to!r} is not a format to export to; choose npz, parquet or csv.")
+        raise EmbeddingFileError(f"{kind!r} is not a format to export to; choose npz, parquet or csv.")
+    suffixes = [".npz"] if kind == "npz" else []  # other zip archives begin alike
+    files.check_output(out, suffixes=suffixes, begins=_BEGINS[kind], inputs=[path], overwrite=overwrite)
     with EmbeddingFile.open(path) as file:
         chosen = list(range(file.passes)) if passes is None else list(passes)
         with files.atomic_path(out) as part:

@@ -13,7 +13,6 @@ import json
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +21,12 @@ import numpy as np
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import disk, names
 from cxrfeat._store.lock import Lock
+from cxrfeat._store.protocols import Segment
 from cxrfeat._store.rows import Failure, Rows
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
 _NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.(npz|(?:[0-9a-f]+\.)?tmp)")
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class NpzSegment:
-    """A sound segment: `rows` has ids and image hashes, and no embeddings until `load` reads them."""
-
-    path: Path
-    rows: Rows
-    failures: Sequence[Failure]
-    provenance: str
-
-    def load(self) -> Rows:
-        """Return the rows with their embeddings; the hash is checked again."""
-        return _read(self.path)[1]
 
 
 class NpzJournal:
@@ -49,7 +35,7 @@ class NpzJournal:
     def __init__(self, file: Path) -> None:
         self.folder = names.journal(file)
 
-    def find(self, recipe: Recipe, dim: int) -> tuple[list[NpzSegment], list[Path]]:
+    def find(self, recipe: Recipe, dim: int) -> tuple[list[Segment], list[Path]]:
         """Return the sound segments, oldest first, and the files that are damaged or unfinished.
 
         Raises
@@ -74,10 +60,10 @@ class NpzJournal:
                 broken.append(path)
                 continue
             failures = tuple((str(i), str(p), str(r)) for i, p, r in head["failures"])
-            sound.append(NpzSegment(path, _without_embeddings(rows), failures, str(head.get("provenance", ""))))
+            sound.append(_segment(path, rows, failures, str(head.get("provenance", ""))))
         return sound, broken
 
-    def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> NpzSegment:
+    def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> Segment:
         """Write a segment: complete under a temporary name, on the disk, and only then under its own."""
         passes, _, dim = rows.embeddings.shape
         head = {
@@ -109,7 +95,7 @@ class NpzJournal:
         disk.create(draft, data)
         lock.publish(draft, path)
         disk.system.sync_folder(self.folder)
-        return NpzSegment(path, _without_embeddings(rows), tuple(failures), provenance)
+        return _segment(path, rows, failures, provenance)
 
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove segments, and the folder when it is empty."""
@@ -128,8 +114,10 @@ def _number(path: Path) -> int:
     return int(path.name.partition("-")[0])
 
 
-def _without_embeddings(rows: Rows) -> Rows:
-    return Rows(rows.ids, rows.image_sha256, rows.embeddings[:, :0].copy())
+def _segment(path: Path, rows: Rows, failures: Sequence[Failure], provenance: str) -> Segment:
+    """Keep what is small of a segment; its embeddings are read again when they are needed."""
+    small = Rows(rows.ids, rows.image_sha256, rows.embeddings[:, :0].copy())
+    return Segment(path, small, tuple(failures), provenance, lambda: _read(path)[1])
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Rows]:

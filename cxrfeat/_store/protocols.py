@@ -6,7 +6,8 @@ a `Store`, and its line in `_STORES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -64,32 +65,15 @@ class Store(Protocol):
         ...
 
 
-class Segment(Protocol):
-    """Rows of a journal, without their embeddings until `load` reads them."""
+@dataclass(frozen=True)
+class Segment:
+    """Durable rows of a journal: `rows` has ids and image hashes; `load` reads the embeddings too, checked again."""
 
-    @property
-    def path(self) -> Path:
-        """The file, or what stands for one."""
-        ...
-
-    @property
-    def rows(self) -> Rows:
-        """Ids and image hashes, without embeddings."""
-        ...
-
-    @property
-    def failures(self) -> Sequence[Failure]:
-        """Images that could not be used."""
-        ...
-
-    @property
-    def provenance(self) -> str:
-        """JSON of the session that wrote it."""
-        ...
-
-    def load(self) -> Rows:
-        """Return the rows with their embeddings, checked; an EmbeddingFileError if they are damaged."""
-        ...
+    path: Path
+    rows: Rows
+    failures: Sequence[Failure]
+    provenance: str
+    load: Callable[[], Rows]
 
 
 class Journal(Protocol):
@@ -97,7 +81,7 @@ class Journal(Protocol):
 
     folder: Path
 
-    def find(self, recipe: Recipe, dim: int) -> tuple[Sequence[Segment], list[Path]]:
+    def find(self, recipe: Recipe, dim: int) -> tuple[list[Segment], list[Path]]:
         """Return the sound segments, oldest first, and the files that are damaged or unfinished."""
         ...
 

@@ -84,6 +84,8 @@ def repair(file: str | Path, out: str | Path | None = None, *, progress: Progres
     """
     path = Path(file)
     target = Path(out) if out is not None else path
+    if target.exists() and not target.samefile(path):
+        raise EmbeddingFileError(f"{target} exists already; name a new file.")
     with Lock(target) as lock, lock.writing(), open_damaged(path, salvage=True) as wreck:
         places, lost, blocks_lost = _sort_rows(wreck)
         outside = store_of(path).damage_outside(path)

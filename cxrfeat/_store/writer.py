@@ -59,20 +59,10 @@ class Writer:
     def open(
         cls, path: str | Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], segment_rows: int = 256
     ) -> Writer:
-        """Take the lock, and find what is there already.
+        """Take the lock of a file that need not exist, and find what is there already.
 
-        Parameters
-        ----------
-        path : str or Path
-            The embedding file; it need not exist.
-        recipe : Recipe
-            What makes the embeddings.
-        dim : int
-            Length of an embedding.
-        provenance : mapping
-            Package versions, engine, device, time: anything JSON. Not part of the content.
-        segment_rows : int
-            Rows after which what was appended becomes durable.
+        `provenance` (anything JSON) names package versions, engine, device and time; it is not part of the content.
+        Rows become durable `segment_rows` at a time.
 
         Raises
         ------
@@ -129,20 +119,8 @@ class Writer:
     ) -> None:
         """Add rows; they are durable once `segment_rows` have come together, after `flush`, and on leaving.
 
-        Parameters
-        ----------
-        image_ids : sequence of str, (n,)
-            Ids that have no row yet.
-        image_sha256 : uint8 (n, 32)
-            Hashes of the image files' bytes.
-        embeddings : float32 (passes, n, dim)
-            All renderings.
-
-        Raises
-        ------
-        EmbeddingFileError
-            If a value is NaN or infinite (the images are named and nothing of the batch is kept), a shape is wrong,
-            an id has a row already, or the disk cannot be written.
+        `image_sha256` is uint8 (n, 32), `embeddings` float32 (passes, n, dim). A value that is not finite, a wrong
+        shape, or an id that has a row already is an EmbeddingFileError, and nothing of the batch is kept.
         """
         ids = [str(i) for i in image_ids]
         embeddings = np.asarray(embeddings)
@@ -186,16 +164,8 @@ class Writer:
     def publish(self, order: Sequence[str] | npt.NDArray[np.str_]) -> None:
         """Put everything into the embedding file, in one step; where nothing changed, the file is left as it is.
 
-        Parameters
-        ----------
-        order : sequence of str
-            The order of the rows; ids without a row are passed over, rows without an id here come after.
-
-        Raises
-        ------
-        EmbeddingFileError
-            If the disk cannot be written, or a row that is to be copied is damaged. What was published is untouched
-            and the segments stay.
+        Rows come in this `order`: ids without a row are passed over, rows without an id in it come after. If it fails,
+        what was published is untouched and the segments stay.
         """
         self.flush()
         failures = self._final_failures(order)

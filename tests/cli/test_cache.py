@@ -148,3 +148,18 @@ def test_bad_input_gets_a_sentence(folder):
     (folder / "x.h5").write_text("hello")
     assert "no HDF5 at all" in run("info", folder / "x.h5", code=2).stderr
     assert "cannot" not in run("verify", folder / "x.h5", code=1).stderr
+
+
+def test_merge_makes_the_folder(folder, file):
+    other = make(folder / "b.h5", ["x.png"], seed=1)
+    run("merge", file, other, "-o", folder / "new" / "deep" / "c.h5")
+    assert json.loads(run("info", folder / "new" / "deep" / "c.h5", "--json").stdout)["images"] == 301
+
+
+def test_an_export_onto_the_embedding_file_is_refused(folder, file):
+    before = file.read_bytes()
+    assert "is an input" in run("export", file, "--to", "csv", "-o", file, code=2).stderr
+    (folder / "study.csv").write_text("image_id,path\n")
+    assert "--overwrite" in run("export", file, "-o", folder / "study.csv", code=2).stderr
+    run("export", file, "-o", folder / "study.csv", "--overwrite")
+    assert file.read_bytes() == before

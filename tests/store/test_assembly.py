@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from cxrfeat._store import EmbeddingFile, assembly
-from cxrfeat._store.journal import NpzSegment
+from cxrfeat._store.protocols import Segment
 from cxrfeat._store.rows import BLOCK, Rows
 
 DIM = 1024
 SHORT, LONG = (size // (4 * DIM) for size in assembly.STRETCHES)
 
 
-def a_segment(rows: int) -> NpzSegment:
+def a_segment(rows: int) -> Segment:
     ids = np.zeros(rows, "S4")
-    return NpzSegment(Path("x"), Rows(ids, np.zeros((rows, 32), np.uint8), np.zeros((1, 0, DIM), np.float32)), (), "")
+    return Segment(
+        Path("x"), Rows(ids, np.zeros((rows, 32), np.uint8), np.zeros((1, 0, DIM), np.float32)), (), "", lambda: None
+    )
 
 
 def step(sources, places) -> int:

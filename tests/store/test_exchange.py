@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -12,7 +15,7 @@ import pytest
 
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._store.exchange import export, import_, read_ids
-from cxrfeat.errors import EmbeddingFileError, NotFoundError, RecipeError
+from cxrfeat.errors import EmbeddingFileError, NotFoundError, OutputError, RecipeError
 
 
 @pytest.fixture
@@ -108,3 +111,50 @@ def test_lists_of_ids(tmp_path):
     assert read_ids(tmp_path / "ids.csv") == ["a, b", "c"]
     with pytest.raises(NotFoundError):
         read_ids(tmp_path / "none")
+
+
+def a_bomb(path, name="embeddings", shape=(1, 1 << 20, 1 << 10), **options):
+    """An .npz of a few kB whose array claims, or is, gigabytes."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open(f"{name}.npy", "w", force_zip64=True) as out:
+        out.write(header.getvalue())
+        for _ in range(options.get("megabytes", 0)):
+            out.write(bytes(1 << 20))
+    return path
+
+
+@pytest.mark.parametrize("bomb", [{}, {"shape": (80 << 20, 1), "megabytes": 320}, {"name": "image_id"}])
+def test_an_array_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_path, recipe, bomb):
+    path = a_bomb(tmp_path / "bomb.npz", **bomb)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(EmbeddingFileError, match="would take"):
+        import_(path, tmp_path / "a.h5", recipe(passes=0), ["a"])
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_a_compressed_archive_is_read(tmp_path, recipe):
+    np.savez_compressed(tmp_path / "c.npz", embeddings=np.ones((3, 4), np.float32), image_id=["a", "b", "c"])
+    import_(tmp_path / "c.npz", tmp_path / "a.h5", recipe(passes=0))
+    with EmbeddingFile(tmp_path / "a.h5") as file:
+        assert file.image_ids.tolist() == ["a", "b", "c"]
+
+
+def test_an_export_replaces_an_earlier_export_and_nothing_else(made, tmp_path):
+    inside = made.path.read_bytes()
+    with pytest.raises(OutputError, match="is an input"):
+        export(made.path, made.path, "csv", overwrite=True)
+    study = tmp_path / "study.csv"
+    study.write_text("image_id,path,patient_id\na,b,c\n")
+    with pytest.raises(OutputError, match="another kind"):
+        export(made.path, study)
+    assert made.path.read_bytes() == inside and study.read_text().startswith("image_id,path")
+    for name in ("a.npz", "a.csv", "a.parquet"):
+        export(made.path, tmp_path / name, passes=[0])
+        export(made.path, tmp_path / name, passes=[1])
+    export(made.path, study, overwrite=True)
+    assert study.read_text().startswith("image_id,pass,e0")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 
-from cxrfeat._store import EmbeddingFile
+from cxrfeat._store import EmbeddingFile, Writer
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
 
 
@@ -78,6 +79,84 @@ def test_a_damaged_row_is_refused_when_it_is_read_and_no_other(made):
         assert (file.read(made.ids[:512], (1,)) == made.embeddings[1:, :512]).all()
         with pytest.raises(EmbeddingFileError, match=r"rows 512 to 767 of pass 1: a checksum does not match"):
             file.read(passes=(0, 1))
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"\x00\x00", b"\xff\xff"), (b"\xff\xff", b"\x00\x00")])
+def test_damage_that_hdf5s_checksum_cannot_see_is_refused(tmp_path, recipe, before, after):
+    """Fletcher-32 is the same for words of 0x0000 and 0xFFFF: NaN, or a value that is a little off, would be read."""
+    path, ids = tmp_path / "a.h5", [f"{i}" for i in range(300)]
+    values = np.arange(1, 1 + 300 * 8, dtype="<u4").reshape(1, 300, 8) << 16  # low words are 0
+    values |= np.frombuffer(before * 2, "<u4") & 0xFFFF
+    embeddings = values.view("<f4") * np.float32(1)
+    with Writer.open(path, recipe(passes=0), 8, {}) as writer:
+        writer.append(ids, np.zeros((300, 32), np.uint8), embeddings)
+        writer.publish(ids)
+    data = bytearray(path.read_bytes())
+    at = data.find(embeddings[0, 280].tobytes())
+    assert data[at : at + 2] == before
+    data[at : at + 2] = after
+    path.write_bytes(data)
+    with h5py.File(path) as file:
+        assert (file["embeddings"][0] != embeddings[0]).any()  # HDF5 reads it without a word
+    with EmbeddingFile.open(path) as file:
+        assert (file.read(ids[:256])[0] == embeddings[0, :256]).all()
+        with pytest.raises(EmbeddingFileError, match=r"rows 256 to 299 of pass 0.*do not match their SHA-256"):
+            file.read(ids[250:])
+
+
+def test_a_value_that_is_not_finite_is_refused_whoever_wrote_it(make_file, monkeypatch, tmp_path, recipe, rows):
+    from cxrfeat._store import rows as module
+
+    ids, hashes, embeddings = rows(10)
+    embeddings[1, 3, 2] = np.nan
+    monkeypatch.setattr(module, "check_finite", lambda ids, embeddings: None)  # as a foreign writer might
+    with Writer.open(tmp_path / "a.h5", recipe(), 8, {}) as writer:
+        writer.append(ids, hashes, embeddings)
+        writer.publish(ids)
+    with EmbeddingFile.open(tmp_path / "a.h5") as file:
+        assert np.isfinite(file.read(ids)).all()
+        for read in (
+            lambda: file.read(ids[:1], (1,)),
+            lambda: list(file.batches(passes=(0, 1))),
+            lambda: file.to_frame(pass_=1),
+        ):
+            with pytest.raises(EmbeddingFileError, match="NaN or infinite"):
+                read()
+
+
+def test_a_matrix_a_table_and_hashes_by_id(made):
+    wanted = made.ids[700:690:-1]
+    rows = [made.ids.index(i) for i in wanted]
+    with EmbeddingFile(made.path) as file:
+        assert (file.to_numpy(wanted, pass_=1) == made.embeddings[1, rows]).all()
+        table = file.to_frame(wanted)
+        assert table.index.tolist() == wanted and table.index.name == "image_id" and table.shape == (10, 8)
+        assert (table.to_numpy() == made.embeddings[0, rows]).all()
+        assert (file.image_sha256(wanted) == made.image_sha256[rows]).all()
+        with pytest.raises(EmbeddingFileError, match="1 of 1 images"):
+            file.image_sha256(["nope"])
+        assert wanted[0] in file and "nope" not in file
+
+
+def test_it_shows_itself(made):
+    with EmbeddingFile(made.path) as file:
+        assert repr(file) == (
+            "<EmbeddingFile a.h5: 1,000 images, 2 passes, dim 8, 1 failures; densenet121, RANDOM weights (random:0), "
+            "224 px, pass 0 + 1 augmented>"
+        )
+        html = file._repr_html_()
+    for text in ("a.h5", "random:0", "1,000", "not an image", "none"):
+        assert text in html
+
+
+def test_the_studies_from_which_rows_came(tmp_path, recipe, rows):
+    ids, hashes, embeddings = rows(3)
+    for k, study in enumerate(["aa", "aa", "bb"]):
+        with Writer.open(tmp_path / "a.h5", recipe(), 8, {"created": k, "study_sha256": study}) as writer:
+            writer.append(ids[k : k + 1], hashes[k : k + 1], embeddings[:, k : k + 1])
+            writer.publish(ids)
+    with EmbeddingFile(tmp_path / "a.h5") as file:
+        assert file.study_sha256 == ("bb", "aa")
 
 
 def test_a_missing_file(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -99,3 +102,59 @@ def test_nothing_to_save(tmp_path, made):
         repair(made.path)
     assert made.path.read_bytes() == bytes(data)
     assert not made.path.with_name("a.h5.lock").exists()
+
+
+def forged(path, change):
+    """Put another recovery index, with a right hash, at the end of a file that HDF5 cannot open."""
+    data = path.read_bytes()
+    length = struct.unpack("<Q8s", data[-16:])[0]
+    index = json.loads(data[-48 - length : -48])
+    change(index["datasets"])
+    text = json.dumps(index).encode()
+    head = bytearray(data[: -48 - length])
+    head[30] ^= 1
+    path.write_bytes(bytes(head) + text + hashlib.sha256(text).digest() + struct.pack("<Q8s", len(text), b"CXRFINDX"))
+
+
+FORGED = {
+    "many rows": lambda d: d["embeddings"].update(shape=[2, 1 << 50, 8]),
+    "many passes": lambda d: d["embeddings"].update(shape=[1 << 40, 1000, 8]),
+    "no width": lambda d: d["embeddings"].update(shape=[2, 1 << 50, 0]),
+    "chunks of one byte": lambda d: d["image_sha256"].update(chunks=[1, 1]),
+    "chunks of nothing": lambda d: d["image_id"].update(chunks=[0]),
+    "wide ids": lambda d: d["image_id"].update(dtype="S1000000000"),
+    "objects": lambda d: d["image_id"].update(dtype="O"),
+    "offsets gone": lambda d: d["embeddings"].update(offsets=[]),
+    "far offsets": lambda d: d["embeddings"].update(offsets=[1 << 70] * 8),
+    "negative offsets": lambda d: d["image_id"].update(offsets=[-5]),
+    "text": lambda d: d.update(embeddings="x"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_index_ends_in_a_sentence_at_once(made, name):
+    forged(made.path, FORGED[name])
+    before = made.path.read_bytes()
+    with pytest.raises(EmbeddingFileError) as error:
+        repair(made.path)
+    assert str(error.value).endswith(".")
+    assert made.path.read_bytes() == before
+
+
+def test_an_index_nested_too_deeply(made):
+    data = bytearray(made.path.read_bytes())
+    text = b"[" * 100_000
+    data[30] ^= 1
+    made.path.write_bytes(
+        bytes(data) + text + hashlib.sha256(text).digest() + struct.pack("<Q8s", len(text), b"CXRFINDX")
+    )
+    with pytest.raises(EmbeddingFileError):
+        repair(made.path)
+
+
+def test_another_file_is_not_replaced(made, make_file):
+    other = make_file(n=10, name="other.h5", seed=1)
+    before = other.path.read_bytes()
+    with pytest.raises(EmbeddingFileError, match="exists already"):
+        repair(made.path, other.path)
+    assert other.path.read_bytes() == before

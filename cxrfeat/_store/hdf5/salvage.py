@@ -170,7 +170,7 @@ def open_damaged(path: Path) -> Table:
         try:
             return Wreck(path, found, problem)
         except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
-            raise EmbeddingFileError(f"{problem} Its index is of no use either: {error}") from error
+            raise EmbeddingFileError(f"{problem} Its recovery index is damaged too ({error}).") from error
     raw = Padded(path)
     file = HDF5Table(path, raw, raw.seek(0, os.SEEK_END))
     file.problems.insert(0, problem)
