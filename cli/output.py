@@ -6,8 +6,10 @@ import json
 import math
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -53,31 +55,34 @@ def print_table(
     On a narrow terminal text is folded at spaces, then the last columns are left out; a number or a path is never
     broken. In a pipe the table is as wide as it needs.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     columns = list(columns or (rows[0] if rows else ()))
-    cells = {column: [_cell(row.get(column), digits) for row in rows] for column in columns}
-    least = {c: max(len(word) for text in (c, *cells[c]) for word in text.split(" ")) for c in columns}
-    room = _width()
-    shown = list(columns)
-    while room and len(shown) > 1 and sum(least[c] for c in shown) + 2 * (len(shown) - 1) > room:
+    cells = {column: [column, *(_cell(row.get(column), digits) for row in rows)] for column in columns}
+    numeric = {c for c in columns if any(isinstance(row.get(c), int | float) for row in rows)}
+    least = {c: max(len(word) for text in cells[c] for word in text.split(" ")) for c in columns}
+    widths = {column: max(map(len, cells[column])) for column in columns}
+    shown, room = list(columns), _width() or sys.maxsize
+    while len(shown) > 1 and sum(least[c] for c in shown) + 2 * (len(shown) - 1) > room:
         shown.pop()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in shown:
-        number = any(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if number else "left", min_width=least[column])
-    for row in zip(*(cells[column] for column in shown), strict=True):
-        table.add_row(*row)
-    need = sum(max(map(len, (c, *cells[c]))) for c in shown) + 2 * len(shown)
-    fold = max(room or need, sum(least[c] for c in shown) + 2 * (len(shown) - 1))
-    console = Console(highlight=False, markup=False, soft_wrap=False, width=fold)
-    if title:  # not the table's own title, which is folded to a narrow table's width
-        click.echo(title)
-    console.print(table)
+    for column in sorted(shown, key=lambda c: widths[c] - least[c], reverse=True):
+        excess = sum(widths[c] for c in shown) + 2 * (len(shown) - 1) - room
+        widths[column] = max(least[column], widths[column] - max(0, excess))
+    lines = [title] if title else []
+    for number, row in enumerate(zip(*(cells[column] for column in shown), strict=True)):
+        folded = [
+            textwrap.wrap(text, widths[c], break_long_words=False, break_on_hyphens=False)
+            for c, text in zip(shown, row, strict=True)
+        ]
+        for parts in zip_longest(*folded, fillvalue=""):
+            aligned = (
+                part.rjust(widths[c]) if c in numeric else part.ljust(widths[c])
+                for c, part in zip(shown, parts, strict=True)
+            )
+            lines.append("  ".join(aligned).rstrip())
+        if number == 0:
+            lines.append("─" * (sum(widths[c] for c in shown) + 2 * (len(shown) - 1)))
+    click.echo("\n".join([*lines, ""]))
     if left_out := columns[len(shown) :]:
-        say(f"left out for want of width: {', '.join(left_out)}.")
+        say(f"columns left out, the terminal is too narrow: {', '.join(left_out)}.")
 
 
 def _width() -> int:

@@ -197,9 +197,9 @@ def _is_image(path: Path) -> bool:
 
 def _long(table: pd.DataFrame, run: Run) -> pd.DataFrame:
     """One row for each image and label, in the order of the wide table."""
-    keys = [column for column in table.columns if column not in run.labels]
-    rows = table.melt(keys, list(run.labels), "label", "probability", ignore_index=False)
-    rows = rows.sort_index(kind="stable").reset_index(drop=True)
+    labels = list(run.labels)
+    rows = table.drop(columns=labels).loc[table.index.repeat(len(labels))].reset_index(drop=True)
+    rows["label"], rows["probability"] = labels * len(table), table[labels].to_numpy().ravel()
     rows["threshold"] = rows["label"].map(run.thresholds)
     known = rows["probability"].notna() & rows["threshold"].notna()
     rows["called"] = (rows["probability"] >= rows["threshold"]).astype(object).where(known, None)

@@ -16,7 +16,6 @@ from cxrfeat._backbones.weights import Weights
 from cxrfeat._extract import pipeline
 from cxrfeat._extract.pipeline import Item
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
-from cxrfeat._images import decode
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ImageError
@@ -83,7 +82,7 @@ def as_items(images: Image | Sequence[Image]) -> list[Item]:
         if isinstance(image, str | Path):
             items.append(Item(str(number), Path(image)))
         elif isinstance(image, np.ndarray) and image.ndim == 2 and image.dtype == np.uint8:
-            items.append(Item(str(number), Path(f"image {number}"), grey=decode.to_grey8(image)))
+            items.append(Item(str(number), Path(f"image {number}"), grey=image))
         else:
             found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ImageError(f"image {number} is {found}; give paths, or arrays of uint8 of shape (h, w) or (n, h, w).")

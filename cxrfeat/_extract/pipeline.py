@@ -170,7 +170,7 @@ def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, stream
 def _load(item: Item) -> tuple[decode.Grey, bytes]:
     """The decoded picture, and the SHA-256 of its file."""
     if item.grey is not None:
-        return item.grey, hashlib.sha256(item.grey.tobytes()).digest()
+        return decode.to_grey8(item.grey), hashlib.sha256(item.grey.tobytes()).digest()
     data = decode.read_bytes(item.path)
     return decode.decode_grey(data), hashlib.sha256(data).digest()
 
