@@ -21,7 +21,7 @@ from cxrfeat._backbones.graph import keras_graph
 from cxrfeat._backbones.weights import find, weights_sha256
 from cxrfeat._explain.cam import ClosedForm, Evidence
 from cxrfeat._explain.gradcam import FORMULAS, Gradients, dense
-from cxrfeat._images import prepare
+from cxrfeat._images import choices, prepare
 from cxrfeat._images.decode import read_grey
 from cxrfeat._recipe import Recipe
 
@@ -88,7 +88,7 @@ def _row(name: str, compared: str, a: np.ndarray, b: np.ndarray) -> dict:
 
 
 def _write_case(path: Path, name: str, graph, images: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> None:
-    norm = prepare.NORMALISATION[registry.get(name).preprocessing]
+    norm = choices.NORMALISATION[registry.get(name).preprocessing]
     layers = [layer for layer in graph.layers if layer.weights]
     arrays = {f"{layer.name}/{k}": w for layer in layers for k, w in enumerate(layer.get_weights())}
     epsilon = next(layer.epsilon for layer in layers if hasattr(layer, "epsilon"))

@@ -35,18 +35,18 @@ from .output import ended, json_option, print_json, progress_bar, say
 )
 @click.option(
     "--policy",
-    type=OneOf("cxrfeat._images.augment:POLICIES"),
+    type=OneOf("cxrfeat._images.choices:POLICIES"),
     help=f"Augmentation policy; mild has no mirror.  [default: {DEFAULTS['policy']}]",
 )
 @click.option("--seed", type=int, help="Seed of the augmentation draws.  [default: 0]")
 @click.option(
     "--preprocessing",
-    type=OneOf("cxrfeat._images.prepare:NORMALISATION"),
+    type=OneOf("cxrfeat._images.choices:NORMALISATION"),
     help="Normalisation.  [default: the backbone's own]",
 )
 @click.option(
     "--interpolation",
-    type=OneOf("cxrfeat._images.prepare:INTERPOLATIONS"),
+    type=OneOf("cxrfeat._images.choices:INTERPOLATIONS"),
     help=f"How an image is resized.  [default: {DEFAULTS['interpolation']}]",
 )
 @engine_option

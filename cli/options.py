@@ -71,7 +71,7 @@ def _labels(ctx: click.Context) -> list[str]:
 
 STUDY_NAME, RUN_NAME, LABEL_NAME = Named(_studies), Named(_runs), Named(_labels, files=False)
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
-ENGINE = OneOf("cxrfeat._backbones.engine:ENGINES")
+ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")
 
 
 def study_argument(command: Callable) -> Callable:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _machine as machine
+from cxrfeat._backbones.registry import ENGINES
 from cxrfeat._backbones.weights import Weights, weights_for
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
@@ -17,7 +18,6 @@ from cxrfeat.errors import EngineError
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-ENGINES = ("auto", "openvino", "tensorflow")
 OUTPUTS = ("embedding", "map")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from cxrfeat._backbones import registry
 from cxrfeat._backbones.weights import Weights, arrays_sha256, draw
-from cxrfeat._images.prepare import NORMALISATION
+from cxrfeat._images.choices import NORMALISATION
 from cxrfeat.errors import EngineError, WeightsError
 
 

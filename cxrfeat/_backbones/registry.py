@@ -11,6 +11,7 @@ from typing import Any
 from cxrfeat._registry import Registry
 
 DEFAULT_SIZE = 224
+ENGINES = ("auto", "openvino", "tensorflow")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._explain.geometry import Affine, compose, grid_to_input, invert, resample
-from cxrfeat._images import augment, prepare
+from cxrfeat._images import augment, choices, prepare
 from cxrfeat._recipe import Recipe
 
 
@@ -62,5 +62,5 @@ def average(
     return np.where(np.isnan(clean), np.nan, total / np.maximum(shown.sum(axis=0), 1))
 
 
-def _policy(recipe: Recipe) -> augment.Policy:
-    return augment.policy_of(recipe.augmentation or augment.DEFAULT_POLICY)
+def _policy(recipe: Recipe) -> choices.Policy:
+    return choices.policy_of(recipe.augmentation or choices.DEFAULT_POLICY)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats
-from cxrfeat._images import augment, decode, prepare
+from cxrfeat._images import augment, choices, decode, prepare
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import CxrfeatError
 
@@ -133,7 +133,7 @@ def _wait(futures: Sequence[Future[Block | None]]) -> None:
 
 def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, streams: threading.Semaphore) -> Block:
     seconds = Seconds()
-    policy = augment.policy_of(recipe.augmentation) if recipe.augmentation else None
+    policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
     rendered, ids, hashes, failures = [], [], [], []
     for item in batch:
         begun = time.perf_counter()

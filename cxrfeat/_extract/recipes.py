@@ -9,7 +9,7 @@ from cxrfeat import _sample as sample
 from cxrfeat._backbones import registry
 from cxrfeat._backbones import weights as weights_module
 from cxrfeat._backbones.weights import Weights
-from cxrfeat._images import augment, prepare
+from cxrfeat._images import choices
 from cxrfeat._recipe import DEFAULTS, Recipe
 from cxrfeat.errors import RecipeError, WeightsError
 
@@ -90,15 +90,15 @@ def make_recipe(
     if size < spec.min_size:
         raise RecipeError(f"size {size} is too small: {spec.name} needs {spec.min_size} pixels or more.")
     for what, value, known in (
-        ("interpolation", interpolation, prepare.INTERPOLATIONS),
-        ("preprocessing", preprocessing, prepare.NORMALISATION),
+        ("interpolation", interpolation, choices.INTERPOLATIONS),
+        ("preprocessing", preprocessing, choices.NORMALISATION),
     ):
         if value not in known:
             raise RecipeError(f"unknown {what} {value!r}; choose one of {', '.join(known)}.")
     if not spec.takes(preprocessing):
         wanted = "only raw: it scales its input itself" if spec.preprocessing == "raw" else "scaled input, not raw"
         raise RecipeError(f"`preprocessing` {preprocessing!r} does not fit {spec.name}, which takes {wanted}.")
-    augmentation = augment.policy_of(policy).to_dict() if passes else None
+    augmentation = choices.policy_of(policy).to_dict() if passes else None
     found = _find_weights(spec, weights, study)
     return Recipe(
         backbone=spec.name,

@@ -1,45 +1,22 @@
 """From a decoded picture to the network's input: the one path that extraction, prediction and maps share.
 
 `render` makes the uint8 grey square; what the backbone wants beyond that (three channels, its own scale) is affine in
-the grey value (`NORMALISATION`), and every engine builds it into its graph.
+the grey value (`choices.NORMALISATION`), and every engine builds it into its graph.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._images.augment import Affine, Policy
+from cxrfeat._images.augment import Affine
+from cxrfeat._images.choices import INTERPOLATIONS, Policy
 from cxrfeat._images.decode import Grey
 from cxrfeat.errors import RecipeError
 
-INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_FLAGS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Channel c of the network's input is `grey * scale[c] + offset[c]`, grey in 0..255, c in the backbone's order."""
-
-    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
-    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
-
-
-_MEAN, _SD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-
-NORMALISATION: dict[str, Normalisation] = {
-    # keras.applications.imagenet_utils.preprocess_input, modes "torch" and "caffe" (BGR order), on equal channels.
-    "torch": Normalisation(tuple(1 / (255 * _SD)), tuple(-_MEAN / _SD)),
-    "caffe": Normalisation(offset=(-103.939, -116.779, -123.68)),
-    # The reference paper's: [0, 1], whatever the backbone was trained with.
-    "unit": Normalisation((1 / 255, 1 / 255, 1 / 255)),
-    # As it is, for networks that scale their input themselves.
-    "raw": Normalisation(),
-}
-"""Every preprocessing, by name. A new one is an entry here: recipes, networks and the command's choices follow."""
 
 
 def render(
@@ -126,7 +103,7 @@ def _resize(grey: Grey, size: int, interpolation: str) -> Grey:
         return grey
     if interpolation == "area" and min(grey.shape) < size:
         interpolation = "linear"
-    return cv2.resize(grey, (size, size), interpolation=INTERPOLATIONS[interpolation])  # type: ignore[return-value]
+    return cv2.resize(grey, (size, size), interpolation=_FLAGS[interpolation])  # type: ignore[return-value]
 
 
 def _whole_factor(grey: Grey, size: int) -> tuple[int, int]:

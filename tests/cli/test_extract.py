@@ -48,10 +48,10 @@ def test_it_tells_where_the_time_went_and_prints_the_file(study):
 
 
 def test_every_engine_there_is_can_be_named():
-    from cxrfeat._backbones import engine
+    from cxrfeat._backbones.registry import ENGINES
 
     option = next(p for p in cli.get_command(None, "extract").params if p.name == "engine")
-    assert tuple(option.type.choices) == engine.ENGINES
+    assert tuple(option.type.choices) == ENGINES
 
 
 def test_more_failures_than_allowed_exit_2_and_keep_the_rest(study):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import COMMANDS, LazyGroup, cli
 
-HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib", "onnx", "openvino", "h5py")
+HEAVY = ("numpy", "pandas", "cv2", "tensorflow", "keras", "sklearn", "matplotlib", "onnx", "openvino", "h5py")
 
 
 def walk(group, words=()):

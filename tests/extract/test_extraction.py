@@ -12,7 +12,7 @@ import pytest
 from cxrfeat import _sample as sample
 from cxrfeat._extract import embed, make_recipe, pipeline
 from cxrfeat._extract import extraction as module
-from cxrfeat._images import augment, decode
+from cxrfeat._images import augment, choices, decode
 from cxrfeat._store import EmbeddingFile, names
 from cxrfeat.errors import ImageError, RecipeError, WeightsError
 
@@ -36,7 +36,7 @@ def test_embeddings_equal_a_plain_keras_applications_model(make_study, run):
     variables = graph.by_path(model)
     for name, values in draw({name: tuple(v.shape) for name, v in variables.items()}, 0).items():
         variables[name].assign(values)
-    policy = augment.POLICIES["mild"]
+    policy = choices.POLICIES["mild"]
     for image_id, path in zip(study.ids, study.paths(), strict=True):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         small = cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)

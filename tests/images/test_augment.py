@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cxrfeat._images import augment
-from cxrfeat._images.augment import POLICIES, Policy, matrix, policy_of
+from cxrfeat._images.augment import matrix
+from cxrfeat._images.choices import DEFAULT_POLICY, POLICIES, Policy, policy_of
 from cxrfeat.errors import RecipeError
 
 
@@ -62,4 +62,4 @@ def test_an_unknown_policy_is_named():
         policy_of("wild")
     with pytest.raises(RecipeError, match="augmentation"):
         policy_of({**dataclasses.asdict(POLICIES["mild"]), "elastic": 3})
-    assert augment.DEFAULT_POLICY in POLICIES
+    assert DEFAULT_POLICY in POLICIES

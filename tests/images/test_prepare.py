@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrfeat._images import prepare
-from cxrfeat._images.augment import POLICIES, Policy, matrix
-from cxrfeat._images.prepare import NORMALISATION, geometry, passes, render
+from cxrfeat._images.augment import matrix
+from cxrfeat._images.choices import INTERPOLATIONS, NORMALISATION, POLICIES, Policy
+from cxrfeat._images.prepare import geometry, passes, render
 from cxrfeat.errors import RecipeError
 
 
@@ -85,4 +85,4 @@ def test_unit_is_the_papers_0_to_1():
 def test_an_unknown_interpolation_is_named():
     with pytest.raises(RecipeError, match="nearest"):
         render(np.zeros((64, 64), np.uint8), 32, interpolation="nearest")
-    assert set(prepare.INTERPOLATIONS) == {"area", "linear", "cubic"}
+    assert set(INTERPOLATIONS) == {"area", "linear", "cubic"}

@@ -1,0 +1,109 @@
+"""What a recipe chooses by name: normalisation, interpolation, augmentation policy.
+
+No numpy is imported here, since help texts show the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cxrfeat._recipe import DEFAULTS
+from cxrfeat.errors import RecipeError
+
+INTERPOLATIONS = ("area", "linear", "cubic")
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Channel c of the network's input is `grey * scale[c] + offset[c]`, grey in 0..255, c in the backbone's order."""
+
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
+    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+
+NORMALISATION: dict[str, Normalisation] = {
+    # keras.applications.imagenet_utils.preprocess_input, modes "torch" and "caffe" (BGR order), on equal channels.
+    "torch": Normalisation(
+        (1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225)), (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225)
+    ),
+    "caffe": Normalisation(offset=(-103.939, -116.779, -123.68)),
+    # The reference paper's: [0, 1], whatever the backbone was trained with.
+    "unit": Normalisation((1 / 255, 1 / 255, 1 / 255)),
+    # As it is, for networks that scale their input themselves.
+    "raw": Normalisation(),
+}
+"""Every preprocessing, by name. A new one is an entry here: recipes, networks and the command's choices follow."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Ranges of a random affine; every draw is uniform.
+
+    Attributes
+    ----------
+    name : str
+        For people; the ranges decide.
+    rotation : float
+        Degrees, drawn from [-rotation, rotation].
+    shift_x, shift_y : float
+        Fractions of the width and height, drawn from [-shift, shift].
+    shear : float
+        Degrees, drawn from [-shear, shear].
+    zoom : float
+        Drawn from [1 - zoom, 1 + zoom], one factor for both axes.
+    flip : float
+        Probability of a horizontal mirror.
+    border : str
+        What lies beyond the picture: `constant` (black) or `nearest` (its edge, repeated).
+    """
+
+    name: str
+    rotation: float = 0.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    shear: float = 0.0
+    zoom: float = 0.0
+    flip: float = 0.0
+    border: str = "constant"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy as the recipe keeps it."""
+        return asdict(self)
+
+
+POLICIES: dict[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        # Positioning differs this much between two films of one patient. No mirror: the heart is on the left, and a
+        # mirrored film is not a film that a hospital makes.
+        Policy("mild", rotation=5, shift_x=0.05, shift_y=0.05, shear=2, zoom=0.05),
+        # The six operations the reference paper names; it gives no ranges, so these are Keras tutorials' usual ones.
+        Policy("paper", rotation=10, shift_x=0.1, shift_y=0.1, shear=5.7, zoom=0.1, flip=0.5, border="nearest"),
+    )
+}
+DEFAULT_POLICY = DEFAULTS["policy"]
+
+
+def policy_of(augmentation: Mapping[str, Any] | str) -> Policy:
+    """Return the policy of that name, or of a recipe's `augmentation`.
+
+    Parameters
+    ----------
+    augmentation : str or mapping
+        A policy's name, or its ranges as `Policy.to_dict` gives them.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such policy.
+    """
+    if isinstance(augmentation, str):
+        if augmentation not in POLICIES:
+            raise RecipeError(f"unknown augmentation policy {augmentation!r}; choose one of {', '.join(POLICIES)}.")
+        return POLICIES[augmentation]
+    try:
+        return Policy(**augmentation)
+    except TypeError as error:
+        raise RecipeError(f"the recipe's augmentation is not one this version knows: {error}.") from error
