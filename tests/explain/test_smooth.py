@@ -6,7 +6,7 @@ import pytest
 
 from cxrfeat._explain import smooth
 from cxrfeat._explain.cam import ClosedForm
-from cxrfeat._images.augment import Policy
+from cxrfeat._images.choices import Policy
 from cxrfeat._recipe import Recipe
 
 # Far stronger than any policy that is trained with, so that a warp the wrong way round cannot pass.
