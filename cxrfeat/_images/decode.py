@@ -1,12 +1,14 @@
 """A file's bytes to one 8-bit grey picture, or a sentence on why not.
 
-Whatever the file holds (PNG, JPEG, TIFF, BMP or DICOM; grey or colour; 8 to 16 bits), what comes out is uint8 (h, w)
-with bright bone and dark lung. 8-bit grey pixels are handed on untouched.
+Whatever the file holds (PNG, JPEG, TIFF, BMP, WebP or DICOM; grey or colour; 8 to 16 bits), what comes out is uint8
+(h, w) with bright bone and dark lung, turned as its EXIF orientation says. 8-bit grey pixels are handed on untouched.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +21,36 @@ from cxrfeat.errors import ImageError, MissingExtraError
 
 Grey = npt.NDArray[np.uint8]
 
+MAX_PIXELS = 1 << 26
+"""An image with more pixels is refused by its header; the environment variable CXRFEAT_MAX_PIXELS sets the limit."""
+
+MAX_FILE_BYTES = 1 << 29
+"""A larger file is refused before it is read; the environment variable CXRFEAT_MAX_FILE_BYTES sets the limit."""
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "PPM", "GIF", "JPEG2000")
+"""What is decoded besides DICOM, as Pillow calls it: Pillow reads the header, OpenCV the pixels."""
+
+HOT = 1e-4
+"""Share of pixels that may be brighter than the bit depth that is assumed: defects and burnt-in marks are."""
+
 _DEPTHS = (8, 10, 12, 14, 16)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY8_NOT_INTERLACED = bytes([8, 0, 0, 0, 0])  # IHDR: bits, colour type, compression, filter, interlace
 _FEW_CORES = 4
-_MAX_PIXELS = 1 << 26  # a header may lie; memory is only asked for what a radiograph can be
+_ORIENTATION = 0x0112
+_TURN = {  # mirrored, then turned
+    2: (True, None), 3: (False, cv2.ROTATE_180), 4: (True, cv2.ROTATE_180), 5: (True, cv2.ROTATE_90_COUNTERCLOCKWISE),
+    6: (False, cv2.ROTATE_90_CLOCKWISE), 7: (True, cv2.ROTATE_90_CLOCKWISE), 8: (False, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}  # fmt: skip
 
 
 def read_grey(path: str | Path) -> Grey:
-    """Read an image file.
-
-    Parameters
-    ----------
-    path : str or Path
-        PNG, JPEG, TIFF, BMP or DICOM.
-
-    Returns
-    -------
-    ndarray of uint8, shape (h, w)
+    """Read an image file as uint8 (h, w).
 
     Raises
     ------
     ImageError
-        If the file is missing, unreadable, truncated or not an image.
+        If the file is missing, unreadable, too large, truncated or not an image.
     MissingExtraError
         If it is a DICOM file and pydicom is not installed.
     """
@@ -49,35 +58,72 @@ def read_grey(path: str | Path) -> Grey:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Read a file whole, turning the system's errors into an ImageError."""
+    """Read a regular file whole, turning the system's errors into an ImageError."""
+    limit = _limit("CXRFEAT_MAX_FILE_BYTES", MAX_FILE_BYTES)
     try:
-        return Path(path).read_bytes()
+        found = os.stat(path)  # noqa: PTH116  (before opening: to open a FIFO would wait for its writer)
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError("is not a regular file.")
+        if found.st_size > limit:
+            raise ImageError(f"has {found.st_size:,} bytes, more than the limit of {limit:,} (CXRFEAT_MAX_FILE_BYTES).")
+        with Path(path).open("rb") as file:
+            return file.read(limit)
+    except ImageError:
+        raise
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise ImageError("cannot be read: its name is no file name.") from error
 
 
 def decode_grey(data: bytes) -> Grey:
-    """Decode an image file's bytes; see `read_grey`."""
-    if len(data) > 132 and data[128:132] == b"DICM":
-        return _dicom(data)
-    _check_complete(data)
-    if (grey := _plain_png(data)) is not None:
-        return grey
+    """Decode an image file's bytes; whatever a decoder raises is an ImageError. See `read_grey`."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImageError(f"cannot be decoded: {str(error).strip().splitlines()[-1]}") from error
-    if pixels is None:
-        raise ImageError("cannot be decoded: it is damaged, or no PNG, JPEG, TIFF, BMP or DICOM file.")
-    return to_grey8(pixels)
+        if len(data) > 132 and data[128:132] == b"DICM":
+            from cxrfeat._images import dicom
+
+            return dicom.decode(data)
+        return _decode(data)
+    except (ImageError, MissingExtraError):
+        raise
+    except Exception as error:
+        # Only the kind of error is told: a decoder's message may quote the file, and with it a patient's name.
+        raise ImageError(f"cannot be decoded ({type(error).__name__}).") from error
+
+
+def check_header(data: bytes) -> Any:
+    """Return Pillow's view of an image's header, once its size is found to be within the limit."""
+    from PIL import Image, UnidentifiedImageError
+
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # Pillow would ask for the memory of its pixels
+        check_pixels(*_webp_size(data))
+    try:
+        header = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError("cannot be decoded: it is damaged, or no PNG, JPEG, TIFF, BMP, WebP or DICOM file.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("has more pixels than the limit (CXRFEAT_MAX_PIXELS).") from error
+    check_pixels(*header.size)
+    if header.format == "TIFF":
+        check_pixels(header.tag_v2.get(322, 8), header.tag_v2.get(323, 8))  # its tiles
+    return header
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Refuse an image that is larger than the limit, or smaller than 8 x 8 pixels."""
+    limit = _limit("CXRFEAT_MAX_PIXELS", MAX_PIXELS)
+    if width * height > limit:
+        raise ImageError(f"has {width} x {height} pixels, more than the limit of {limit:,} (CXRFEAT_MAX_PIXELS).")
+    if min(width, height) < 8:
+        raise ImageError(f"has {width} x {height} pixels; at least 8 x 8 are needed.")
 
 
 def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
     """Bring decoded pixels to 8-bit grey.
 
     Colour is weighed by ITU-R BT.601, transparency is dropped. Pixels of more than 8 bits are divided by the full range
-    of `bits`; where it is not known, of the smallest of 8, 10, 12, 14 and 16 bits that holds the brightest pixel, since
-    scanners write 12 bits into 16-bit files.
+    of `bits`; where it is not known, of the smallest of 8, 10, 12, 14 and 16 bits that holds all but `HOT` of the
+    pixels, since scanners write 12 bits into 16-bit files.
 
     Parameters
     ----------
@@ -86,20 +132,45 @@ def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
     bits : int, optional
         Bits a pixel that were in use, where they are known.
     """
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"has pixels of type {pixels.dtype}; 8 or 16 bits a pixel are understood.")
     if pixels.ndim == 3:
         pixels = pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3].copy(), cv2.COLOR_BGR2GRAY)
     if pixels.ndim != 2 or min(pixels.shape) < 8:
         raise ImageError(f"is no picture of at least 8 x 8 pixels: its shape is {pixels.shape}.")
-    if pixels.dtype == np.uint8 and bits is None:
+    if pixels.dtype == np.uint8 and bits in (None, 8):
         return np.ascontiguousarray(pixels)
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"has pixels of type {pixels.dtype}; 8 or 16 bits a pixel are understood.")
     if bits is None:
-        brightest = int(pixels.max())
-        bits = next(depth for depth in _DEPTHS if brightest < 1 << depth)
-    if bits == 8 and pixels.dtype == np.uint8:
-        return np.ascontiguousarray(pixels)
-    return np.clip(np.rint(pixels * (255.0 / ((1 << bits) - 1))), 0, 255).astype(np.uint8)
+        allowed = max(1, int(HOT * pixels.size))
+        bits = next(d for d in _DEPTHS if np.count_nonzero(pixels >> d) <= allowed or d == _DEPTHS[-1])
+    levels = np.arange(1 << (8 * pixels.dtype.itemsize)) * (255.0 / ((1 << bits) - 1))
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)[pixels]
+
+
+def _decode(data: bytes) -> Grey:
+    # OpenCV decodes the first half of a truncated file and says nothing; half a chest must not become an embedding.
+    if not data:
+        raise ImageError("is empty.")
+    if data.startswith(_PNG) and b"IEND" not in data[-16:]:
+        raise ImageError("is a truncated PNG: it has no end marker.")
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-1024:]:
+        raise ImageError("is a truncated JPEG: it has no end marker.")
+    if (grey := _plain_png(data)) is not None:
+        return grey
+    header = check_header(data)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded: {str(error).strip().splitlines()[-1]}") from error
+    if pixels is None:
+        raise ImageError("cannot be decoded: it is damaged.")
+    grey = to_grey8(pixels)
+    # OpenCV turns a TIFF by itself. A PNG is asked only where it has the chunk: Pillow would decode it to find out.
+    if header.format == "TIFF" or (header.format == "PNG" and b"eXIf" not in data):
+        return grey
+    mirrored, turn = _TURN.get(header.getexif().get(_ORIENTATION, 1), (False, None))
+    grey = np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey
+    return grey if turn is None else np.asarray(cv2.rotate(grey, turn), np.uint8)
 
 
 def _plain_png(data: bytes) -> Grey | None:
@@ -109,11 +180,10 @@ def _plain_png(data: bytes) -> Grey | None:
     interpreter's lock meanwhile, so where there are many cores OpenCV, which lets go of it, is taken.
     """
     header = data[:8] == _PNG and data[12:16] == b"IHDR" and data[24:29] == _GREY8_NOT_INTERLACED
-    if not header or machine.cores() > _FEW_CORES or b"tRNS" in data[:1024]:
+    if not header or machine.cores() > _FEW_CORES or b"tRNS" in data[:1024] or b"eXIf" in data:
         return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    if min(width, height) < 8 or width * height > _MAX_PIXELS:
-        return None
+    check_pixels(width, height)
     from kornia_rs.io import decode_image_png_u8
 
     try:
@@ -122,44 +192,19 @@ def _plain_png(data: bytes) -> Grey | None:
         return None
 
 
-def _check_complete(data: bytes) -> None:
-    # OpenCV decodes the first half of a cut-off file and says nothing; half a chest must not become an embedding.
-    if not data:
-        raise ImageError("is empty.")
-    if data.startswith(_PNG) and b"IEND" not in data[-16:]:
-        raise ImageError("is a truncated PNG: it has no end marker.")
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-1024:]:
-        raise ImageError("is a truncated JPEG: it has no end marker.")
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a WebP file's first chunk (RFC 9649)."""
+
+    def number(start: int, stop: int) -> int:
+        return int.from_bytes(data[start:stop], "little")
+
+    if data[12:16] == b"VP8X":
+        return number(24, 27) + 1, number(27, 30) + 1
+    if data[12:16] == b"VP8L":
+        return (number(21, 25) & 0x3FFF) + 1, (number(21, 25) >> 14 & 0x3FFF) + 1
+    return number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF
 
 
-def _dicom(data: bytes) -> Grey:
-    try:
-        import pydicom
-        from pydicom.pixels import apply_modality_lut, apply_voi_lut
-    except ImportError as error:
-        raise MissingExtraError("Reading DICOM", "dicom") from error
-    try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
-        stored = dataset.pixel_array
-    except (AttributeError, NotImplementedError, RuntimeError, ValueError, KeyError, EOFError, TypeError) as error:
-        # Only the kind of error is told: pydicom's message may quote an element, and with it a patient's name.
-        raise ImageError(f"is a DICOM file whose pixels cannot be decoded ({type(error).__name__}).") from error
-    if stored.ndim == 3 and int(getattr(dataset, "NumberOfFrames", 1) or 1) > 1:
-        stored = stored[0]
-    if stored.ndim == 3:
-        return to_grey8(stored[..., ::-1])
-    values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset).astype(np.float64)
-    low, high = _dicom_range(dataset, stored, values)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-        values, low, high = -values, -high, -low
-    return np.clip(np.rint((values - low) * (255.0 / max(high - low, 1e-12))), 0, 255).astype(np.uint8)
-
-
-def _dicom_range(dataset: Any, stored: npt.NDArray[Any], values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The values that become black and white: the window's, else the stored bits', else the picture's own."""
-    windowed = "VOILUTSequence" in dataset or "WindowCenter" in dataset
-    plain = "ModalityLUTSequence" not in dataset and float(dataset.get("RescaleSlope", 1) or 1) == 1
-    if plain and not windowed and int(dataset.get("PixelRepresentation", 0)) == 0:
-        bits = int(dataset.get("BitsStored", 8))
-        return 0.0, float((1 << bits) - 1)
-    return float(values.min()), float(values.max())
+def _limit(name: str, default: int) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isascii() and value.isdigit() else default

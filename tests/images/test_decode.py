@@ -1,12 +1,16 @@
 """Every kind of file becomes the same 8-bit grey picture, and what is not a whole picture is refused."""
 
 import io
+import os
 import struct
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from cxrfeat import _machine as machine
 from cxrfeat._images import decode
@@ -164,3 +168,227 @@ def test_an_error_about_a_dicom_file_never_tells_the_patient():
         decode.decode_grey(data[: len(data) - 100])
     assert "Secret" not in str(raised.value)
     assert "4711" not in str(raised.value)
+
+
+# --- what is refused before a byte is decoded
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    for name in ("fifo.png", "device.png", "."):
+        with pytest.raises(ImageError, match="regular"):
+            decode.read_grey(tmp_path / name)
+    with pytest.raises(ImageError, match="name"):
+        decode.read_grey("a\0b.png")
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    sparse = tmp_path / "sparse.png"
+    with sparse.open("wb") as file:
+        file.truncate(30 << 30)
+    with pytest.raises(ImageError, match="bytes, more than the limit"):
+        decode.read_grey(sparse)
+    (tmp_path / "small.png").write_bytes(encode(GREY))
+    monkeypatch.setenv("CXRFEAT_MAX_FILE_BYTES", "100")
+    with pytest.raises(ImageError, match="more than the limit of 100"):
+        decode.read_grey(tmp_path / "small.png")
+
+
+def huge(kind):
+    """A short file of 16,000 x 16,000 pixels by its header."""
+    if kind == "pgm":
+        return b"P5 16000 16000 255\n" + bytes(100)
+    side, buffer = 16000, io.BytesIO()
+    Image.fromarray(GREY).save(buffer, kind, **({"lossless": True} if kind == "webp" else {}))
+    data = bytearray(buffer.getvalue())
+    if kind == "tiff":
+        (first,) = struct.unpack("<I", data[4:8])
+        for entry in range(first + 2, first + 2 + 12 * struct.unpack("<H", data[first : first + 2])[0], 12):
+            if struct.unpack("<H", data[entry : entry + 2])[0] in (256, 257):
+                data[entry + 2 : entry + 12] = struct.pack("<HII", 4, 1, side)
+        return bytes(data)
+    at, sides = {
+        "png": (16, struct.pack(">II", side, side)),
+        "jpeg": (data.find(b"\xff\xc0") + 5, struct.pack(">HH", side, side)),
+        "bmp": (18, struct.pack("<ii", side, side)),
+        "gif": (6, struct.pack("<HH", side, side)),
+        "webp": (21, struct.pack("<I", (side - 1) | (side - 1) << 14)),
+    }[kind]
+    data[at : at + len(sides)] = sides
+    if kind == "png":
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "bmp", "gif", "webp", "pgm"])
+@pytest.mark.parametrize("cores", [1, 64])
+def test_a_header_that_promises_too_much_is_refused_without_the_memory(kind, cores, monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    data = huge(kind)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="limit"):
+            decode.decode_grey(data)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_limit_can_be_named(monkeypatch):
+    monkeypatch.setenv("CXRFEAT_MAX_PIXELS", str(GREY.size - 1))
+    with pytest.raises(ImageError, match="CXRFEAT_MAX_PIXELS"):
+        decode.decode_grey(encode(GREY))
+    monkeypatch.setenv("CXRFEAT_MAX_PIXELS", str(GREY.size))
+    np.testing.assert_array_equal(decode.decode_grey(encode(GREY)), GREY)
+
+
+# --- orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_orientation_is_applied_whatever_the_format(kind, orientation):
+    smooth = np.add.outer(np.arange(40) * 2, np.arange(56)).astype(np.uint8)
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    options = {"tiffinfo": {0x0112: orientation}} if kind == "TIFF" else {"exif": exif}
+    Image.fromarray(smooth).save(buffer, kind, **options)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(buffer)).convert("L"))
+    found = decode.decode_grey(buffer.getvalue())
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= (0 if kind in ("PNG", "TIFF") else 3)
+
+
+# --- depth
+
+
+@pytest.mark.parametrize("hot", [1, 3])
+def test_hot_pixels_do_not_darken_the_rest(hot):
+    deep = (np.random.default_rng(0).integers(0, 4096, (200, 300))).astype(np.uint16)
+    clean = decode.to_grey8(deep)
+    deep.flat[:hot] = 65535
+    found = decode.to_grey8(deep)
+    np.testing.assert_array_equal(found.flat[hot:], clean.flat[hot:])
+    assert (found.flat[:hot] == 255).all()
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_deep_films_keep_the_values_they_had(bits):
+    """What version 0.1 computed, written out: embeddings of ordinary films stay what they were."""
+    deep = np.random.default_rng(0).integers(0, 1 << bits, (100, 120)).astype(np.uint16)
+    expected = np.clip(np.rint(deep * (255.0 / ((1 << bits) - 1))), 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(decode.decode_grey(encode(deep)), expected)
+
+
+# --- DICOM
+
+
+def changed(data, **elements):
+    pydicom = pytest.importorskip("pydicom")
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset)
+    return buffer.getvalue()
+
+
+def test_a_window_keeps_its_own_range():
+    """A film that fills half of its window stays half as bright: the window's ends are black and white."""
+    deep = np.linspace(1000, 1512, 40 * 56).reshape(40, 56).astype(np.uint16)
+    grey = decode.decode_grey(dicom(deep, window=(1512, 1025)))
+    np.testing.assert_allclose(grey, np.rint((deep - 999.5) / 1024 * 255), atol=1)
+    assert grey.max() < 130
+    exact = decode.decode_grey(changed(dicom(deep, window=(1512, 1024)), VOILUTFunction="LINEAR_EXACT"))
+    np.testing.assert_array_equal(exact, np.rint((deep - 1000.0) / 1024 * 255))
+    sigmoid = decode.decode_grey(changed(dicom(deep, window=(1512, 1024)), VOILUTFunction="SIGMOID"))
+    np.testing.assert_array_equal(sigmoid, np.rint(255 / (1 + np.exp(-4 * (deep - 1512.0) / 1024))))
+
+
+def test_windows_agree_with_pydicom():
+    pixels = pytest.importorskip("pydicom.pixels")
+    pydicom = pytest.importorskip("pydicom")
+    deep = np.random.default_rng(0).integers(0, 4096, (40, 56)).astype(np.uint16)
+    for window in ((2048, 1024), ([700, 2048], [900, 1024]), (0, 1)):
+        data = changed(dicom(deep, window=(1, 1)), WindowCenter=window[0], WindowWidth=window[1])
+        theirs = pixels.apply_windowing(deep, pydicom.dcmread(io.BytesIO(data)))
+        np.testing.assert_array_equal(decode.decode_grey(data), np.rint(theirs * (255 / 4095)))
+
+
+def test_a_palette_gives_its_colours():
+    pydicom = pytest.importorskip("pydicom")
+    indices = np.tile(np.arange(4, dtype=np.uint8), (40, 14))
+    table = np.array([65535, 0, 40000, 20000], np.uint16)  # an index says nothing of how bright its colour is
+    dataset = pydicom.dcmread(io.BytesIO(dicom(indices, "PALETTE COLOR", stored=8)))
+    for number in range(3):
+        dataset.add_new((0x0028, 0x1101 + number), "US", [4, 0, 16])
+        dataset.add_new((0x0028, 0x1201 + number), "OW", table.tobytes())
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset)
+    found = decode.decode_grey(buffer.getvalue())
+    np.testing.assert_allclose(found, np.rint(table[indices] / 257), atol=1)
+
+
+def test_float_pixels_use_their_own_range():
+    pydicom = pytest.importorskip("pydicom")
+    values = np.linspace(-0.5, 0.25, 40 * 56, dtype=np.float32).reshape(40, 56)
+    dataset = pydicom.dcmread(io.BytesIO(dicom(GREY, stored=8)))
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    dataset.BitsAllocated, dataset.FloatPixelData = 32, values.tobytes()
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset)
+    found = decode.decode_grey(buffer.getvalue())
+    np.testing.assert_array_equal(found, np.rint((values.astype(float) + 0.5) / 0.75 * 255))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"WindowCenter": 100, "WindowWidth": 0},
+        {"WindowCenter": 100},
+        {"RescaleSlope": "", "RescaleIntercept": 1},
+        {"RescaleSlope": ["1", "2"], "RescaleIntercept": 0},
+        {"VOILUTSequence": []},
+        {"BitsAllocated": 32},
+        {"Rows": 4000},
+        {"Rows": 20000, "Columns": 20000},
+        {"PhotometricInterpretation": "PALETTE COLOR"},
+        {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
+    ],
+    ids=str,
+)
+def test_whatever_dicom_decoding_raises_is_that_images_failure(elements):
+    data = dicom(GREY, stored=8)
+    with pytest.raises(ImageError) as raised:
+        decode.decode_grey(changed(data, **elements))
+    assert "Secret" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pydicoms_own_files_are_decoded_or_refused():
+    """The test files of pydicom: many are odd on purpose. Every one gives a picture or an ImageError."""
+    pydicom = pytest.importorskip("pydicom")
+    files = sorted((Path(pydicom.__file__).parent / "data" / "test_files").rglob("*.dcm"))
+    decoded = 0
+    for path in files:
+        try:
+            grey = decode.read_grey(path)
+        except ImageError:
+            continue
+        decoded += 1
+        assert grey.dtype == np.uint8 and grey.ndim == 2
+    assert len(files) > 30 and decoded > 10
+
+
+def test_a_deflated_file_that_inflates_too_far_is_refused(monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    dataset = pydicom.dcmread(io.BytesIO(dicom(np.zeros((400, 500), np.uint8), stored=8)))
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    assert decode.decode_grey(buffer.getvalue()).shape == (400, 500)
+    monkeypatch.setenv("CXRFEAT_MAX_FILE_BYTES", "100000")
+    with pytest.raises(ImageError, match="inflates"):
+        decode.decode_grey(buffer.getvalue())
