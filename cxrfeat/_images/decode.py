@@ -98,7 +98,7 @@ def check_header(data: bytes) -> Any:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # Pillow would ask for the memory of its pixels
         check_pixels(*_webp_size(data))
     try:
-        header = Image.open(io.BytesIO(data), formats=FORMATS)
+        header: Any = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ImageError("cannot be decoded: it is damaged, or no PNG, JPEG, TIFF, BMP, WebP or DICOM file.") from error
     except Image.DecompressionBombError as error:
