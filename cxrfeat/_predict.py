@@ -17,7 +17,7 @@ from cxrfeat._extract.images import Image, as_items, embed_items
 from cxrfeat._heads.prediction import load_head, write_predictions
 from cxrfeat._heads.prediction import predict as predict_embeddings
 from cxrfeat._progress import Progress, silent
-from cxrfeat._run import Run, load_run
+from cxrfeat._run import Run, load_run, record
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError, NotFoundError, WeightsError
 
@@ -116,7 +116,7 @@ def predict(
     table = _long(table, run) if long else table
     if out:
         table.attrs["path"] = write_predictions(Path(out), table)
-        run.record(Path(out))
+        record(run, Path(out))
     return table
 
 

@@ -120,8 +120,7 @@ class Run:
     Examples
     --------
     >>> import cxrfeat as cxr
-    >>> embeddings = cxr.extract(cxr.read_study("sample"), weights="random:0", size=64)
-    >>> run = cxr.fit_head("sample", embeddings, weighting="paper")
+    >>> run = cxr.load_run("sample-densenet121-logistic")
     >>> run.kind, len(run.labels), run.random
     ('logistic', 14, True)
     >>> sorted(run.study().splits), run.predictions("test").shape[1]
@@ -277,28 +276,9 @@ class Run:
         ]
         return page(f"Run {self.name}", facts, rows)
 
-    def record(self, file: Path) -> None:
-        """Keep the hash of a file of this run that was written again; of any other file nothing is kept."""
-        if file.resolve().parent == self.path.resolve() and file.name in self.files:
-            typing.cast(dict[str, str], self.files)[file.name] = sha256(file)
-            self.save()
-
-    def check(self, *names: str) -> None:
-        """Raise a HeadError if a file was changed since the run was made; by default the head's own files.
-
-        A file that is not there is not checked: whoever reads it reports that.
-        """
-        for name in names or [name for name in self.files if name not in _TABLES]:
-            # Only names of this folder: a path that leads out of it would be someone else's file.
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise HeadError(f"{self.path / FILE} names a file {name!r} outside the run; it was not loaded.")
-            file, expected = self.path / name, self.files.get(name)
-            if expected is not None and file.is_file() and sha256(file) != expected:
-                raise HeadError(f"{file} was changed after the run was made; it was not loaded. Fit the head again.")
-
     def study(self) -> Study:
         """Return the study it was trained on, with the splits used and its labels in the head's order."""
-        self.check("study.csv")
+        check_files(self, "study.csv")
         return read_study_file(self.path / "study.csv", labels=self.labels, name=self.study_name)
 
     def predictions(self, split: str | None = None) -> pd.DataFrame:
@@ -319,7 +299,7 @@ class Run:
         file = self.path / "predictions.csv"
         if not file.is_file():
             raise NotFoundError(f"{file} is missing; `cxrfeat predict --run {self.path}` makes it.")
-        self.check("predictions.csv")
+        check_files(self, "predictions.csv")
         table = read_csv(file, HeadError, dtype={"image_id": str, "split": str}, keep_default_na=True)
         missing = [c for c in ("image_id", "split", *self.labels) if c not in table.columns]
         if missing:
@@ -332,6 +312,27 @@ class Run:
             return table.set_index("image_id")[list(self.labels)].astype(float)
         except ValueError as error:
             raise HeadError(f"{file} contains values that are not probabilities: {error}. Predict again.") from error
+
+
+def record(run: Run, file: Path) -> None:
+    """Keep the hash of a file of this run that was written again; of any other file nothing is kept."""
+    if file.resolve().parent == run.path.resolve() and file.name in run.files:
+        typing.cast(dict[str, str], run.files)[file.name] = sha256(file)
+        run.save()
+
+
+def check_files(run: Run, *names: str) -> None:
+    """Raise a HeadError if a file was changed since the run was made; by default one of the head's own.
+
+    A file that is not there is not checked: whoever reads it reports that.
+    """
+    for name in names or [name for name in run.files if name not in _TABLES]:
+        # Only names of this folder: a path that leads out of it would be someone else's file.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise HeadError(f"{run.path / FILE} names a file {name!r} outside the run; it was not loaded.")
+        file, expected = run.path / name, run.files.get(name)
+        if expected is not None and file.is_file() and sha256(file) != expected:
+            raise HeadError(f"{file} was changed after the run was made; it was not loaded. Fit the head again.")
 
 
 def draft_of(out: Path) -> Path:
@@ -381,9 +382,10 @@ def load_run(run: str | Path | Run | None = None) -> Run:
     Examples
     --------
     >>> import cxrfeat as cxr
-    >>> embeddings = cxr.extract(cxr.read_study("sample"), weights="random:0", size=64)
-    >>> made = cxr.fit_head("sample", embeddings)
-    >>> cxr.load_run("sample-densenet121-logistic") == cxr.load_run() == made
+    >>> run = cxr.load_run("sample-densenet121-logistic")
+    >>> run
+    <Run sample-densenet121-logistic: logistic head on densenet121, RANDOM weights ...; study sample, 14 labels>
+    >>> cxr.load_run() == run  # the newest
     True
     """
     return run if isinstance(run, Run) else Run.open(run_path(run))

@@ -196,7 +196,13 @@ class Head(ABC):
 
     @classmethod
     def settings(cls, given: Mapping[str, Any]) -> Any:
-        """Return `Settings` with the values given; a HeadError names a setting that is unknown or wrong."""
+        """Return `Settings` with the values given.
+
+        Parameters
+        ----------
+        given : mapping
+            Values by name; a HeadError names one that is unknown or wrong.
+        """
         return read_settings(cls.Settings, given, cls.kind)
 
     @classmethod
@@ -223,7 +229,15 @@ class Head(ABC):
 
     @classmethod
     def fit_grid(cls, task: Task, tried: Sequence[Mapping[str, Any]]) -> Iterator[Head]:
-        """Yield a head for each set of settings, in their order, as accurate as a choice between them needs."""
+        """Yield a head for each set of settings, in their order, as accurate as a choice between them needs.
+
+        Parameters
+        ----------
+        task : Task
+            Rows, labels and class weights.
+        tried : sequence of mapping
+            The sets of settings.
+        """
         for given in tried:
             found = cls.fit(task, cls.settings(given))
             yield found.head if isinstance(found, Fitted) else found

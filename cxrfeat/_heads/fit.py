@@ -127,12 +127,12 @@ def fit_head(
     Examples
     --------
     >>> import cxrfeat as cxr
-    >>> embeddings = cxr.extract(cxr.read_study("sample"), weights="random:0", size=64)
+    >>> embeddings = cxr.extract("sample", weights="random:0")
     >>> run = cxr.fit_head("sample", embeddings, weighting="paper", settings={"C": 0.01})
     >>> run.name, run.converged
     ('sample-densenet121-logistic-weighted', True)
     >>> run.predictions("test").shape
-    (12, 14)
+    (57, 14)
     """
     heads = (head,) if isinstance(head, str) else tuple(head or ())
     chosen = _with_preset(preset, {"heads": heads, "weighting": weighting, "calibration": calibration})

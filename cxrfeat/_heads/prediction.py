@@ -16,7 +16,7 @@ from cxrfeat._heads.calibration import Calibration
 from cxrfeat._heads.ensemble import EnsembleHead
 from cxrfeat._heads.features import Features, paths_of
 from cxrfeat._heads.registry import head_class
-from cxrfeat._run import Run, load_run
+from cxrfeat._run import Run, check_files, load_run
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError
 
@@ -24,7 +24,7 @@ from cxrfeat.errors import HeadError
 def load_head(run: Run | str | Path) -> Head:
     """Load the head of a run; no code from its folder is run, and a changed file is refused with a HeadError."""
     run = load_run(run)
-    run.check()
+    check_files(run)
     try:
         kind = EnsembleHead if run.options.ensemble else head_class(run.kind)
     except HeadError as error:

@@ -25,8 +25,6 @@ CHECKS = {"GL08", "PR01", "PR02", "PR07"}
 
 # To be emptied: public objects that have no example yet.
 WITHOUT = {
-    "Run",
-    "fit_head",
     "localize",
 }
 
