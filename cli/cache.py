@@ -45,7 +45,10 @@ def ls(folder: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(rows, columns=["file", "images", "dim", "passes", "failures", "bytes", "recipe"])
+        print_table(rows, columns=["file", "images", "recipe", "passes", "failures", "dim", "bytes"])
+        for row in rows:
+            if "note" in row:
+                click.echo(f"{row['file']}: {row['note']}")
     else:
         say(f"no embedding file in {folder}; `cxrfeat extract` makes one.")
 
@@ -262,7 +265,7 @@ def prune(folder: str, studies: str, runs: str, dry_run: bool, delete: bool, as_
     if not found.unneeded:
         click.echo(f"nothing in {folder} is unneeded.")
         return
-    columns = ["path", "size", "recipe", "created", "reason"]
+    columns = ["path", "recipe", "created", "size", "reason"]
     print_table([{name: getattr(row, name) for name in columns} for row in found.unneeded], columns=columns)
     say(f"{found.looked_at} studies and runs here need none of these; a study elsewhere may.")
     say(f"{len(found.moved)} moved to {folder}/.pruned." if found.moved else "nothing was moved; --yes moves these.")

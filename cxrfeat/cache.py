@@ -56,8 +56,8 @@ def ls(folder: str | Path = CACHE) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns `file`, `images`, `dim`, `passes`, `failures`, `bytes` and `recipe`; of a file that cannot be opened,
-        `recipe` says why and the numbers are missing.
+        Columns `file`, `images`, `dim`, `passes`, `failures`, `bytes`, `recipe` and `note`. For a file that cannot be
+        opened, `note` says why and the others are missing.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def ls(folder: str | Path = CACHE) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns = ["file", "images", "dim", "passes", "failures", "bytes", "recipe"]
+    columns = ["file", "images", "dim", "passes", "failures", "bytes", "recipe", "note"]
     table = pd.DataFrame(catalog.entries(Path(folder)), columns=columns)
     return table.astype(dict.fromkeys(columns[1:6], "Int64"))
 

@@ -66,15 +66,15 @@ def entries(folder: Path) -> list[dict[str, Any]]:
                     "recipe": file.recipe.describe(),
                 }
         except EmbeddingFileError as error:
-            row["recipe"] = f"cannot be used: {error}"
+            row["note"] = f"cannot be used: {error}"
         if names.journal(path).is_dir():
-            row["recipe"] += "; an extraction is unfinished"
+            row.setdefault("note", "an extraction is unfinished")
         rows.append(row)
     listed = {row["file"] for row in rows}
     for where in names.unfinished(folder)[1]:
         name = names.owner(where).name
         if name not in listed:
-            rows.append({"file": name, "bytes": _size(where), "recipe": "unfinished extraction, not published yet"})
+            rows.append({"file": name, "bytes": _size(where), "note": "unfinished extraction, not published yet"})
     return rows
 
 

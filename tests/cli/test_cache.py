@@ -163,3 +163,20 @@ def test_an_export_onto_the_embedding_file_is_refused(folder, file):
     assert "--overwrite" in run("export", file, "-o", folder / "study.csv", code=2).stderr
     run("export", file, "-o", folder / "study.csv", "--overwrite")
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_table_breaks_no_path_and_loses_no_word(folder, file, monkeypatch, width):
+    """On a narrow terminal columns are left out; what is shown is whole."""
+    monkeypatch.setattr("cxrfeat_cli.output._width", lambda: width)
+    name = "chestxray14-frontal-densenet121-9f8e7d6c.h5"
+    file.rename(folder / name)
+    (folder / "bad.h5").write_text("hello")
+    for command in ("ls", "prune"):
+        shown = run(command)
+        assert name in shown.stdout
+        assert all(len(line) <= width for line in shown.stdout.splitlines() if "bad.h5" not in line)
+        if "recipe" in shown.stdout:
+            for word in RECIPE.describe().split():
+                assert word in shown.stdout
+    assert "no HDF5 at all" in run("ls").stdout

@@ -60,7 +60,7 @@ def test_ls_and_info(make_file, tmp_path, rows):
     (tmp_path / "c.h5").write_bytes(b"no")
     found = {row["file"]: row for row in catalog.entries(tmp_path)}
     assert (found["a.h5"]["images"], found["a.h5"]["passes"], found["a.h5"]["failures"]) == (10, 2, 1)
-    assert "unfinished" in found["b.h5"]["recipe"]
-    assert "cannot be used" in found["c.h5"]["recipe"]
+    assert "unfinished" in found["b.h5"]["note"]
+    assert "cannot be used" in found["c.h5"]["note"]
     assert catalog.info(made.path)["recipe"]["size"] == 224
     assert catalog.entries(tmp_path / "none") == []
