@@ -177,9 +177,7 @@ def merge(files: tuple[str, ...], out: str, prefer: str | None, as_json: bool) -
 @click.option("--pass", "passes", type=int, multiple=True, help="Only this rendering; repeat it.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT even if it is not an earlier export.")
 @json_option
-def export(
-    file: str | None, to: str | None, out: str | None, passes: tuple[int, ...], overwrite: bool, as_json: bool
-) -> None:
+def export(as_json: bool, **options) -> None:
     """Write FILE (default: the newest in cache/) as NumPy, Parquet or CSV, for other tools.
 
     \b
@@ -189,14 +187,7 @@ def export(
     from cxrfeat import cache
 
     with progress_bar("export", "rows") as progress:
-        target = cache.export(
-            file,
-            out,
-            to=to,  # type: ignore[arg-type]
-            passes=passes or None,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        target = cache.export(progress=progress, **options)
     if as_json:
         print_json({"file": str(target), "bytes": target.stat().st_size})
     else:
@@ -242,7 +233,7 @@ def import_(source: str, out: str, as_json: bool, **options) -> None:
 )
 @click.option("--delete", is_flag=True, help="Delete what earlier calls moved to FOLDER/.pruned.")
 @json_option
-def prune(folder: str, studies: str, runs: str, dry_run: bool, delete: bool, as_json: bool) -> None:
+def prune(folder: str, as_json: bool, **options) -> None:
     """List what in FOLDER (default: cache/) no study or run here needs, and move it aside with --yes.
 
     A file is needed if a study has any of its images, or a run was made from it. Studies elsewhere are not seen: files
@@ -256,7 +247,7 @@ def prune(folder: str, studies: str, runs: str, dry_run: bool, delete: bool, as_
     """
     from cxrfeat import cache
 
-    found = cache.prune(folder, studies=studies, runs=runs, dry_run=dry_run, delete=delete)
+    found = cache.prune(folder, **options)
     if as_json:
         print_json(asdict(found))
         return

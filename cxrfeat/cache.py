@@ -223,7 +223,7 @@ def export(
 
     path = embedding_path(file)
     target = Path(out) if out else path.with_suffix(f".{to or 'npz'}")
-    return write(path, target, to, passes, overwrite, progress)
+    return write(path, target, to, passes or None, overwrite, progress)
 
 
 def import_(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ class System:
 system = System()
 
 
-class DiskFile(io.RawIOBase):
-    """A new file for h5py to write to, whose every call goes through `system`.
+class DiskFile(io.FileIO):
+    """A new file for h5py to write to, whose every change goes through `system`.
 
     HDF5 does not survive a write that fails: it keeps the dirty page and fails again when closing, up to a crash at
     interpreter exit. So the first failure is kept, what follows is swallowed, and `check` raises it: the file is
@@ -83,62 +83,28 @@ class DiskFile(io.RawIOBase):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self.failure: BaseException | None = None
-        self._at = self._size = 0
-        self._descriptor = system.open(path, CREATE)
-
-    def readable(self) -> bool:
-        """HDF5 reads back what it has written."""
-        return True
-
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; returns the place."""
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Read from the place on."""
-        os.lseek(self._descriptor, self._at, os.SEEK_SET)
-        data = os.read(self._descriptor, len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        super().__init__(system.open(path, CREATE), "r+", closefd=False)
 
     def write(self, data: Any) -> int:
         """Write at the place; never raises."""
-        view = memoryview(data).cast("B")
-        if self.failure is None:
-            try:
-                write_all(self._descriptor, view, self._at)
-            except BaseException as failure:  # Ctrl-C too: it must not pass through HDF5
-                self.failure = failure
-        self._at += len(view)
-        self._size = max(self._size, self._at)
+        view, at = memoryview(data).cast("B"), self.tell()
+        self._try(write_all, view, at)
+        self.seek(at + len(view))
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         """Cut or grow; never raises."""
-        size = self._at if size is None else size
+        size = self.tell() if size is None else size
+        self._try(system.truncate, size)
+        return size
+
+    def _try(self, call: Callable[..., None], *arguments: Any) -> None:
         if self.failure is None:
             try:
-                system.truncate(self._descriptor, size)
-            except BaseException as failure:
+                call(self.fileno(), *arguments)
+            except BaseException as failure:  # Ctrl-C too: it must not pass through HDF5
                 self.failure = failure
-        self._size = size
-        return size
 
     def check(self) -> None:
         """Raise the first failure, if there was one."""
@@ -148,12 +114,12 @@ class DiskFile(io.RawIOBase):
     def sync(self) -> None:
         """Bring everything to the disk."""
         self.check()
-        system.fsync(self._descriptor)
+        system.fsync(self.fileno())
 
     def close(self) -> None:
         """Close the file; what was not synced may be lost."""
         if not self.closed:
-            system.close(self._descriptor)
+            system.close(self.fileno())
         super().close()
 
 

@@ -7,7 +7,6 @@ in the file's own order, or any order, costs each block once; reading single row
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -177,9 +176,10 @@ class EmbeddingFile:
         order = None if (wanted[1:] >= wanted[:-1]).all() else np.argsort(wanted, kind="stable")
         in_order = wanted if order is None else wanted[order]
         buffers = np.empty((2, min(len(self), BLOCK), self.dim), dtype=np.float32)
-        checks: deque[Future[None]] = deque()
+        checks: list[Future[None] | None] = [None, None]  # of what was last read to each buffer
         with ThreadPoolExecutor(1) as checker:  # one block is hashed while the next is read
             for number, (k, (block, here)) in enumerate(product(range(len(passes)), _by_block(in_order))):
+                _wait(checks[number % 2])
                 within = in_order[here] - block * BLOCK
                 size = min(BLOCK, len(self) - block * BLOCK)
                 straight = order is None and len(within) == size and bool((within == np.arange(size)).all())
@@ -187,12 +187,10 @@ class EmbeddingFile:
                 self._table.read(passes[k], block, values)
                 if not straight:
                     out[k, here if order is None else order[here]] = values[within]
-                if not self._checked[passes[k], block]:
-                    checks.append(checker.submit(self._check_block, passes[k], block, values))
-                while len(checks) > 1:
-                    checks.popleft().result()
+                known = self._checked[passes[k], block]
+                checks[number % 2] = None if known else checker.submit(self._check_block, passes[k], block, values)
             for check in checks:
-                check.result()
+                _wait(check)
         return out
 
     def batches(
@@ -404,6 +402,11 @@ def open_damaged(path: Path, salvage: bool = False) -> EmbeddingFile:
         raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
     store = store_of(path)
     return EmbeddingFile._of(store.salvage(path) if salvage else store.open(path))
+
+
+def _wait(check: Future[None] | None) -> None:
+    if check is not None:
+        check.result()
 
 
 def _by_block(wanted: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import h5py
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from cxrfeat._store import EmbeddingFile, Writer
+from cxrfeat._store import rows as rows_module
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
 
 
@@ -41,6 +43,24 @@ def test_rows_come_in_the_order_asked(made, choose):
         for where, values in file.batches(ids, (1,), rows=130):
             there[:, where] = values
         assert (there == made.embeddings[[1]][:, rows]).all()
+
+
+def test_blocks_checked_before_are_read_beside_new_ones(make_file, monkeypatch):
+    """A block is hashed while the next ones are read: none is read to the place of one that is still being hashed."""
+    made = make_file(n=256 * 12)
+    order = np.random.default_rng(0).permutation(made.ids)
+    digest = rows_module.digest
+
+    def slow(*arrays):
+        time.sleep(0.01)
+        return digest(*arrays)
+
+    with EmbeddingFile.open(made.path) as file:
+        monkeypatch.setattr(rows_module, "digest", slow)
+        for start in range(0, 12, 3):  # every third block is known
+            file.read(made.ids[start * 256 : start * 256 + 256])
+        rows = [made.ids.index(i) for i in order.tolist()]
+        assert (file.read(order, (0, 1)) == made.embeddings[:, rows]).all()
 
 
 def test_unknown_ids_and_passes(made):
