@@ -128,7 +128,7 @@ def read_study(
     plain = not given and (keep, resplit, val, test, seed, missing) == ((), False, 0.1, 0.2, 0, "error")
     plain = plain and dataset is None and images is None
     place = Path(source) if build and source is not None else study_path(source)
-    if source == sample.NAME and place == Path(sample.NAME):
+    if str(source) == sample.NAME and place == Path(sample.NAME):
         if plain:
             return read_study_file(sample.path(), labels or None, name)
         place, name = sample.folder(), name or sample.NAME

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrfeat import _sample as sample
-from cxrfeat._extract import embed, make_recipe, pipeline
+from cxrfeat._extract import embed, make_recipe, manifest, pipeline
 from cxrfeat._extract import extraction as module
 from cxrfeat._images import augment, choices, decode
 from cxrfeat._store import EmbeddingFile, names
@@ -170,6 +170,51 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
     mended = run(study)
     assert mended.extracted == 1
     assert set(mended.failed) == {study.ids[8]}
+
+
+@pytest.mark.parametrize("what", ["retry", "mode", "decoder"])
+def test_a_failure_is_tried_again_when_asked_or_when_what_it_may_depend_on_changed(make_study, run, monkeypatch, what):
+    study, original = make_study(30), decode.decode_grey
+    bad = study.paths()[4].read_bytes()
+
+    def lacks_a_codec(data):
+        if data == bad:
+            raise ImageError("is compressed in a way that no installed package decodes.")
+        return original(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "decode_grey", lacks_a_codec)
+        assert set(run(study).failed) == {study.ids[4]}
+    assert set(run(study).failed) == {study.ids[4]}, "nothing changed: known, and not tried again"
+    if what == "mode":
+        study.paths()[4].chmod(0o600)
+    elif what == "decoder":
+        monkeypatch.setattr(manifest, "DECODERS", ("click",))
+    again = run(study, retry=what == "retry")
+    assert (again.extracted, again.failed) == (1, {})
+
+
+def test_a_study_of_the_same_name_with_other_images_has_a_file_of_its_own(make_study, run, tmp_path):
+    """The same ids, sizes and times, and other patients: neither gets the other's rows."""
+    a, folder = make_study(6), tmp_path / "b"
+    folder.mkdir()
+    for i, path in enumerate(a.paths()):
+        cv2.imwrite(str(folder / path.name), 255 - cv2.imread(str(path), 0), [cv2.IMWRITE_PNG_COMPRESSION, 0])
+        cv2.imwrite(str(path), cv2.imread(str(path), 0), [cv2.IMWRITE_PNG_COMPRESSION, 0])
+        for file in (path, folder / path.name):
+            os.utime(file, ns=(i, 10**18 + i))
+    b = dataclasses.replace(a, root=folder)
+    assert [p.stat().st_size for p in a.paths()] == [p.stat().st_size for p in b.paths()]
+    first = run(a)
+    before = rows(first.path)
+    second = run(b)
+    assert (second.extracted, second.path.name) == (6, first.path.stem + "-2.h5")
+    own = rows(run(b, out=tmp_path / "own.h5").path)
+    assert all(np.array_equal(values, own[i]) for i, values in rows(second.path).items())
+    assert all(np.array_equal(values, before[i]) for i, values in rows(first.path).items())
+    for study, done in ((a, first), (b, second)):
+        again = run(study)
+        assert (again.extracted, again.path) == (0, done.path)
 
 
 def test_a_wrong_folder_is_told_before_any_work(make_study, run, monkeypatch):
