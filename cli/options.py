@@ -59,7 +59,7 @@ def _studies(ctx: click.Context) -> list[str]:
 
 
 def _runs(ctx: click.Context) -> list[str]:
-    newest = sorted(Path("runs").glob("*/head.json"), key=lambda path: -path.stat().st_mtime)
+    newest = sorted(Path("runs").glob("[!.]*/head.json"), key=lambda path: -path.stat().st_mtime)
     return [path.parent.name for path in newest]
 
 
