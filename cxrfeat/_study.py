@@ -79,7 +79,8 @@ class Study:
     def __repr__(self) -> str:
         counts = self.table["split"].value_counts()
         parts = [f"{len(self)} images", f"{len(set(self.patients))} patients", f"{len(self.labels)} labels"]
-        return f"Study {self.name!r}: {', '.join(parts)}; {', '.join(f'{s} {counts[s]}' for s in self.splits)}"
+        splits = ", ".join(f"{s} {counts[s]}" for s in self.splits)
+        return f"Study {self.name!r}: {', '.join(parts)}" + (f"; {splits}" if splits else "")
 
     def _repr_html_(self) -> str:
         return self.describe()._repr_html_()
@@ -301,8 +302,6 @@ def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:
     """Raise a StudyError for the first thing that keeps `table` from being a study."""
     if not len(table):
         raise StudyError(f"study {name!r} has no images.")
-    if not labels:
-        raise StudyError(f"study {name!r} has no label column: a label column holds 1, 0 or nothing in every row.")
     for column in (*REQUIRED, *labels):
         if column not in table.columns:
             raise StudyError(f"study {name!r} has no column {column!r}.")
