@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from cxrfeat.errors import CxrfeatError, LeakageError, NotFoundError, StudyError
 
 if TYPE_CHECKING:
     from cxrfeat._summary import Summary
+
+_log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "path", "patient_id", "split")
@@ -346,6 +349,29 @@ def check_leakage(table: pd.DataFrame, name: str = "") -> None:
         f"({'; '.join(pairs)}): {some}. Build the study again with `resplit=True`.",
         patients,
     )
+
+
+def identical_images(study: Study, sha256: npt.NDArray[np.uint8]) -> list[tuple[str, str]]:
+    """Return pairs of ids whose files are the same bytes and that are in different splits, and log them.
+
+    No patient is in two splits, so these are of two patients, or the patient column is wrong. `sha256` is uint8 (n, 32)
+    in the study's order, zeros where it is unknown; each image is paired with the first of its twins.
+    """
+    known = sha256.any(axis=1) & (study.table["split"] != "").to_numpy()
+    rows = known.nonzero()[0]
+    _, first, group = np.unique(sha256[rows], axis=0, return_index=True, return_inverse=True)
+    twin = rows[first[group.ravel()]]
+    split, ids = study.table["split"].to_numpy(dtype=str), study.ids
+    pairs = [(str(ids[a]), str(ids[b])) for a, b in zip(twin, rows, strict=True) if split[a] != split[b]]
+    if pairs:
+        some = "; ".join(f"{a} and {b}" for a, b in pairs[:5]) + (f"; and {len(pairs) - 5} more" * (len(pairs) > 5))
+        count = "1 image is" if len(pairs) == 1 else f"{len(pairs)} images are"
+        _log.warning(
+            "leakage in study %r: %s byte-identical to one in another split, of another patient: %s. Correct the "
+            "patient ids, or leave one of each out.",
+            study.name, count, some,
+        )  # fmt: skip
+    return pairs
 
 
 def numbers(column: pd.Series) -> pd.Series:

@@ -76,6 +76,11 @@ class Summary:
         """The leakage check in words. A study with a leak cannot be made, so what can be summarised has none."""
         if len(self.splits) < 2:
             return "leakage check: nothing to check, the study has fewer than two splits"
+        if self.patients["all"] == self.images["all"]:
+            return (
+                "leakage check: NOTHING CHECKED, every image has a patient of its own. If these are no patient ids but "
+                "names of images, two images of one patient may be in two splits, and test results too high"
+            )
         return f"leakage check: passed, no patient is in two of the splits {', '.join(self.splits)}"
 
     def notes(self) -> list[str]:

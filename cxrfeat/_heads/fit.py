@@ -32,7 +32,7 @@ from cxrfeat._progress import Progress, silent
 from cxrfeat._project import RUNS, study_path
 from cxrfeat._recipe import Recipe
 from cxrfeat._run import Decision, FittedOn, Options, Run, draft_of, publish, settle
-from cxrfeat._study import RESERVED, Study
+from cxrfeat._study import RESERVED, Study, identical_images
 from cxrfeat.errors import HeadError
 
 _log = logging.getLogger(__name__)
@@ -157,6 +157,7 @@ def fit_head(
     with Features(paths_of(embeddings, study)) as features:
         folder = Path(out) if out else default_folder(study.name, features.recipes, options)
         splits = resolve_splits(features.usable(study), seed)
+        identical_images(splits.study, features.files[0].image_sha256(splits.study.ids))
         with _draft(folder, overwrite, resume) as draft:
             fitted, weighting_used = _fit(features, splits, options, memory, draft, resume, progress)
             _write(draft, features, splits, options, weighting_used, fitted, study, memory)
