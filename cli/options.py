@@ -71,6 +71,7 @@ def _labels(ctx: click.Context) -> list[str]:
 
 STUDY_NAME, RUN_NAME, LABEL_NAME = Named(_studies), Named(_runs), Named(_labels, files=False)
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
+DATASET = OneOf("cxrfeat._datasets.dataset:DATASETS")
 ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .base import Group
-from .options import study_argument
+from .options import DATASET, study_argument
 from .output import json_option, print_json, print_table, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
@@ -28,7 +28,7 @@ def command() -> None:
 @click.argument("source")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The study to write. [default: studies/NAME.csv]")
 @click.option("--name", help="The study's name. [default: of the folder or file]")
-@click.option("--dataset", metavar="NAME", help="What SOURCE is: nih, table, or one of another package.")
+@click.option("--dataset", type=DATASET, help="What SOURCE is.  [default: recognised]")
 @click.option("--images", type=click.Path(), help="The image folder, if it is not beside the table.")
 @click.option("--id", "image_id", metavar="COLUMN", help="The column of image ids. [default: image_id, or path]")
 @click.option("--path", metavar="COLUMN", help="The column of image files. [default: path, or the ids]")
