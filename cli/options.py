@@ -69,6 +69,13 @@ def _labels(ctx: click.Context) -> list[str]:
     return list(NIH_LABELS)
 
 
+def _heads(ctx: click.Context) -> Iterable[str]:
+    from cxrfeat._heads.registry import HEADS
+
+    return HEADS.names
+
+
+HEAD_NAME = Named(_heads, files=False)
 STUDY_NAME, RUN_NAME, LABEL_NAME = Named(_studies), Named(_runs), Named(_labels, files=False)
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
 DATASET = OneOf("cxrfeat._datasets.dataset:DATASETS")

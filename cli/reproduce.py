@@ -9,7 +9,7 @@ import click
 
 from .base import Group
 from .options import engine_option, study_argument
-from .output import json_option, print_json, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
 @click.group(cls=Group)
@@ -75,4 +75,4 @@ def paper(study, out, listed, as_json, **options) -> None:
         print_table(table, title=f"{stamp}Table {number}: {split} accuracy, correct labels over images and labels")
     for said in account.sentences(done):
         say(f"- {said}")
-    click.echo(f"{done.page}  ({time.monotonic() - started:.0f} s)")
+    ended(done.page, f"{time.monotonic() - started:.0f} s.")

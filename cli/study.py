@@ -8,7 +8,7 @@ import click
 
 from .base import Group
 from .options import DATASET, study_argument
-from .output import json_option, print_json, print_table, say
+from .output import ended, json_option, print_json, print_table, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
 
@@ -72,7 +72,8 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
     study = read_study(source, build=True, **{key: value for key, value in options.items() if value is not None})
     written = study.save(out, overwrite=overwrite)
     _print(study.describe(), as_json, study=str(written))
-    say(f"wrote {written}")
+    name = written.stem if written.parent.name == "studies" else written
+    ended(written, f"{len(study):,} images.", f"cxrfeat extract {name}", "json" if as_json else "table")
 
 
 @command.command()
