@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .base import Command
-from .output import ended, json_option, print_json
+from .output import json_option, print_json, say
 
 
 @click.command(cls=Command)
@@ -28,6 +28,5 @@ def command(folder: str, as_json: bool) -> None:
     if as_json:
         print_json({"table": str(table), "images": 150})
     else:
-        columns = "--path file --patient patient --findings findings"
-        then = f"cxrfeat study build {table} --images {table.parent / 'images'} {columns}"
-        ended(table, "150 X-rays of NIH ChestX-ray14, and a table.", then)
+        say("150 X-rays of NIH ChestX-ray14, and a table of them:")
+        click.echo(table)

@@ -1,6 +1,5 @@
 from . import cache as cache
 from . import errors as errors
-from . import runs as runs
 from . import weights as weights
 from ._backbones.registry import Backbone as Backbone
 from ._datasets import Dataset as Dataset
@@ -23,6 +22,7 @@ from ._heads.solver.estimator import MultiLabelLogistic as MultiLabelLogistic
 from ._pages import report as report
 from ._predict import predict as predict
 from ._recipe import Recipe as Recipe
+from ._reproduce import reproduce_paper as reproduce_paper
 from ._run import Run as Run
 from ._run import load_run as load_run
 from ._sample import copy_sample as copy_sample

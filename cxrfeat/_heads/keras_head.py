@@ -41,8 +41,8 @@ class KerasHead(Head):
         Attributes
         ----------
         epochs, batch, patience : int
-            Largest number of epochs, and rows a step; training stops after `patience` epochs without a lower validation
-            loss, and the weights of the best epoch are kept.
+            Largest number of epochs, and rows a step; training stops after `patience` epochs without a better
+            `monitor`.
         learning_rate : float
             Adam's.
         hidden : tuple of int
@@ -51,6 +51,10 @@ class KerasHead(Head):
             Share of inputs of the last layer dropped in training.
         activation : str
             `sigmoid`, or `softmax` as in the preset `paper`.
+        monitor : str
+            `val_loss`: stop by the validation loss and keep the weights of the best epoch; or `accuracy`, as in the
+            preset `paper`: stop by the accuracy that Keras shows in training, which for several labels is the share of
+            rows whose largest output is their first label, and keep the weights of the last epoch.
         """
 
         epochs: int = 80
@@ -60,6 +64,7 @@ class KerasHead(Head):
         hidden: tuple[int, ...] = ()
         dropout: float = 0.0
         activation: str = "sigmoid"
+        monitor: str = "val_loss"
 
         def __post_init__(self) -> None:
             require(
@@ -71,6 +76,7 @@ class KerasHead(Head):
                 hidden=(self.hidden, all(0 < units <= 65536 for units in self.hidden), "numbers from 1 to 65536"),
                 dropout=(self.dropout, 0 <= self.dropout < 1, "at least 0 and below 1"),
                 activation=(self.activation, self.activation in ("sigmoid", "softmax"), "sigmoid or softmax"),
+                monitor=(self.monitor, self.monitor in ("val_loss", "accuracy"), "val_loss or accuracy"),
             )
 
     def __init__(self, labels: tuple[str, ...], model: keras.Model) -> None:

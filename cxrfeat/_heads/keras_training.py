@@ -55,6 +55,8 @@ def train(model: keras.Model, logits: str, task: Task, settings: Any, resume: bo
     elif kept is not None:
         trainer.set_weights(kept)
     history = pd.DataFrame(epochs.losses, columns=["loss", "val_loss"])
+    if epochs.errors:
+        history["accuracy"] = 1 - np.array(epochs.errors)
     history.insert(0, "epoch", np.arange(1, len(history) + 1))
     return history
 
@@ -62,10 +64,10 @@ def train(model: keras.Model, logits: str, task: Task, settings: Any, resume: bo
 def _callbacks(epochs: Epochs, kept: Any) -> list[keras.callbacks.Callback]:
     """Early stopping, the best epoch on disk, and the backup to resume from, which comes after all else is written."""
     found: list[keras.callbacks.Callback] = []
-    if epochs.task.validation is not None:
-        found.append(Stop(epochs.losses, kept, epochs.settings.patience))
+    if epochs.keeps_best or epochs.settings.monitor == "accuracy":
+        found.append(Stop(epochs, kept))
     if epochs.folder is not None:
-        if epochs.task.validation is not None:
+        if epochs.keeps_best:
             lowest = min((val for _, val in epochs.losses), default=None)
             options: dict[str, Any] = {"save_best_only": True, "save_weights_only": True, "mode": "min"}
             found.append(
@@ -141,9 +143,17 @@ class Trainer(keras.Model):
             state = [found[1]] if state else []
         return found
 
+    def hits(self, y: npt.NDArray[np.float64]) -> float:
+        """Share of rows whose largest output is their first label; that of a row without a label is the first of all.
+
+        This is what Keras means by `accuracy` for several outputs.
+        """
+        largest = ops.convert_to_numpy(ops.argmax(self.head(self._x, training=False), axis=1))
+        return float((largest == np.nan_to_num(y).argmax(axis=1)).mean())
+
 
 class Epochs(keras.callbacks.Callback):
-    """Sets the order of each epoch, judges it on validation, and keeps the losses for whoever resumes."""
+    """Sets the order of each epoch, judges it, and keeps the losses for whoever resumes."""
 
     FILE = "epochs.json"
 
@@ -151,6 +161,8 @@ class Epochs(keras.callbacks.Callback):
         super().__init__()
         self.trainer, self.task, self.settings, self.progress = trainer, task, settings, progress
         self.losses: list[tuple[float, float]] = []
+        self.errors: list[float] = []
+        self.keeps_best = task.validation is not None and settings.monitor == "val_loss"
         self.folder = None if task.folder is None else task.folder / CHECKPOINT
 
     def begin(self) -> None:
@@ -160,9 +172,14 @@ class Epochs(keras.callbacks.Callback):
             self.folder.mkdir(parents=True)
 
     @property
+    def judged(self) -> list[float]:
+        """What decides when to stop, of every epoch; lower is better."""
+        return self.errors if self.settings.monitor == "accuracy" else [val for _, val in self.losses]
+
+    @property
     def done(self) -> bool:
         """Whether no epoch is left to train."""
-        values = [val for _, val in self.losses]
+        values = self.judged
         waited = len(values) - 1 - int(np.argmin(values)) if values and not math.isnan(values[0]) else 0
         return len(values) >= self.settings.epochs or waited >= self.settings.patience
 
@@ -175,12 +192,13 @@ class Epochs(keras.callbacks.Callback):
             found = json.loads((folder / self.FILE).read_text())
             epoch = json.loads((folder / "training_metadata.json").read_text())["epoch"]
             self.losses = [(float(a), math.nan if b is None else float(b)) for a, b in found["losses"]][:epoch]
+            self.errors = [float(error) for error in found.get("errors", ())][:epoch]
             if found["fingerprint"] != self.trainer.fingerprint:
                 raise HeadError(
                     f"{folder} was made with other data or settings; give those of the run that stopped (only epochs "
                     "may be raised), or start without `resume`."
                 )
-            best = folder / (LATEST if self.task.validation is None else BEST)
+            best = folder / (BEST if self.keeps_best else LATEST)
             self.trainer.load_weights(str(best))
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, HeadError):
@@ -202,11 +220,13 @@ class Epochs(keras.callbacks.Callback):
                 f"the loss became {loss} in epoch {epoch + 1}; lower learning_rate ({self.settings.learning_rate:g} "
                 "now)."
             )
-        logs["val_loss"] = val_loss
         self.losses.append((loss, val_loss))
+        if self.settings.monitor == "accuracy":
+            self.errors.append(1 - self.trainer.hits(self.task.y))
+        logs |= {"val_loss": val_loss, "judged": self.judged[-1]}
         if self.folder is not None:
             losses = [(a, None if math.isnan(b) else b) for a, b in self.losses]
-            content = {"fingerprint": self.trainer.fingerprint, "losses": losses}
+            content = {"fingerprint": self.trainer.fingerprint, "losses": losses, "errors": self.errors}
             write_atomically(self.folder / self.FILE, json.dumps(content))
         known = "" if math.isnan(val_loss) else f", val {val_loss:.4f}"
         self.progress(epoch + 1, self.settings.epochs, f"loss {loss:.4f}{known}")
@@ -222,11 +242,12 @@ class Epochs(keras.callbacks.Callback):
 
 
 class Stop(keras.callbacks.EarlyStopping):
-    """Early stopping on the validation loss that knows of the epochs before an interruption."""
+    """Early stopping that knows of the epochs before an interruption."""
 
-    def __init__(self, losses: list[tuple[float, float]], kept: Any, patience: int) -> None:
-        super().__init__("val_loss", patience=patience, mode="min", restore_best_weights=True)
-        self.before, self.kept = [val for _, val in losses], kept
+    def __init__(self, epochs: Epochs, kept: Any) -> None:
+        patience = epochs.settings.patience
+        super().__init__("judged", patience=patience, mode="min", restore_best_weights=epochs.keeps_best)
+        self.before, self.kept = list(epochs.judged), kept
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Take up the count where it was."""

@@ -11,16 +11,18 @@ from cxrfeat.errors import HeadError
 if TYPE_CHECKING:
     from cxrfeat._heads.base import Head
 
-WEIGHTINGS = ("none", "paper", "balanced", "effective-number")
+WEIGHTINGS = ("none", "paper", "paper-literal", "balanced", "effective-number")
 CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
 THRESHOLDS = ("youden", "f1", "sensitivity", "precision", "fixed")
 ENSEMBLES = ("mean", "stacked")
 PASSES = ("all", "0")
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Fan and Bu, Entropy 2022, 24(3):313: one softmax over the labels, class-weighted, its outputs left as they are.
+    # Fan and Bu, Entropy 2022, 24(3):313: one softmax over the labels, class-weighted, its outputs left as they are,
+    # and training until its accuracy has not risen for 10 epochs.
     "paper": {
-        "heads": ("keras",), "settings": {"activation": "softmax"}, "weighting": "paper", "calibration": "none",
+        "heads": ("keras",), "settings": {"activation": "softmax", "monitor": "accuracy"}, "weighting": "paper",
+        "calibration": "none",
     },
 }  # fmt: skip
 

@@ -69,6 +69,7 @@ def weigh(y: npt.NDArray[np.float64], labels: Sequence[str], scheme: str = "none
         `none`: 1 and 1.
         `paper`: w_p = share of negatives, w_n = share of positives (Fan and Bu, Entropy 2022, 24(3):313, after
         Wang et al., CVPR 2017).
+        `paper-literal`: the other way round, as the paper's formula reads: positives weigh as they are frequent.
         `balanced`: n / (2 n_class), as scikit-learn's `class_weight="balanced"`.
         `effective-number`: proportional to (1 - beta) / (1 - beta^n_class) with beta = 0.9999, scaled to a sum of 2
         over the classes (Cui et al., CVPR 2019).
@@ -87,6 +88,8 @@ def weigh(y: npt.NDArray[np.float64], labels: Sequence[str], scheme: str = "none
         weights = np.ones_like(counts)
     elif scheme == "paper":
         weights = counts[::-1] / total
+    elif scheme == "paper-literal":
+        weights = counts / total
     elif scheme == "balanced":
         weights = total / (2 * np.maximum(counts, 1.0))
     else:

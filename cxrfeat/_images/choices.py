@@ -12,7 +12,7 @@ from typing import Any
 from cxrfeat._recipe import DEFAULTS
 from cxrfeat.errors import RecipeError
 
-INTERPOLATIONS = ("area", "linear", "cubic")
+INTERPOLATIONS = ("area", "linear", "cubic", "nearest")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ POLICIES: dict[str, Policy] = {
         # Positioning differs this much between two films of one patient. No mirror: the heart is on the left, and a
         # mirrored film is not a film that a hospital makes.
         Policy("mild", rotation=5, shift_x=0.05, shift_y=0.05, shear=2, zoom=0.05),
-        # The six operations the reference paper names; it gives no ranges, so these are Keras tutorials' usual ones.
+        # The six operations the reference paper names or shows, without ranges: these are Keras tutorials' usual ones.
         Policy("paper", rotation=10, shift_x=0.1, shift_y=0.1, shear=5.7, zoom=0.1, flip=0.5, border="nearest"),
     )
 }

@@ -15,7 +15,8 @@ from cxrfeat._images.choices import INTERPOLATIONS, Policy
 from cxrfeat._images.decode import Grey
 from cxrfeat.errors import RecipeError
 
-_FLAGS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_FLAGS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC,
+          "nearest": cv2.INTER_NEAREST_EXACT}  # fmt: skip
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 
 
@@ -37,8 +38,9 @@ def render(
     matrix : ndarray of float64, shape (2, 3), optional
         From `augment.matrix`; None for pass 0.
     interpolation : str
-        How pass 0 is resized: `area`, `linear` or `cubic`. An image smaller than the square is enlarged by `linear`
-        where `area` is asked for, since OpenCV's area is no enlargement.
+        How pass 0 is resized: `area`, `linear`, `cubic` or `nearest` (as Pillow and Keras's generators do it). An image
+        smaller than the square is enlarged by `linear` where `area` is asked for, since OpenCV's area is no
+        enlargement.
     border : str
         `constant` (black) or `nearest`.
 

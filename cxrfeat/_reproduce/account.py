@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,47 @@ import numpy as np
 from cxrfeat._evaluate import Evaluation
 from cxrfeat._evaluate.bootstrap import bootstrap, percentiles
 from cxrfeat._report import tables
-from cxrfeat._reproduce.arms import BEST, BEST_AUROCS, CITATION, SIZE, TRAINING_IMAGES, VALIDATION_IMAGES, Way
+from cxrfeat._reproduce.paper import (
+    ABOVE_HALF,
+    ARMS,
+    CITATION,
+    DEVIATIONS,
+    FIGURE_7,
+    SIZE,
+    TRAINING_IMAGES,
+    VALIDATION_IMAGES,
+    WAYS,
+    Way,
+)
 from cxrfeat._reproduce.reproduction import Reproduction, Result
 
 Row = dict[str, Any]
 ACCURACY = "accuracy_at_half"
 MICRO = -1
-PROCEDURE = (
-    "Here the backbones stay frozen and only the head is trained. The paper names its six augmentations without their "
-    "ranges, which are this project's; table 1 is of training images without augmentation."
-)
+Z = 1.96
+TESTED = (VALIDATION_IMAGES, 100, TRAINING_IMAGES, 1000)
+"""Numbers of images that the paper may have tested on: it does not say."""
+
+
+def tables_of(done: Reproduction) -> dict[str, list[Row]]:
+    """Rows of every table, by name."""
+    return {
+        "deviations": deviation_rows(),
+        "accuracy-training": accuracy_rows(done, "training"),
+        "accuracy-test": accuracy_rows(done, "test"),
+        "accuracy-differences": difference_rows(done),
+        "auroc-paper": claim_rows(done),
+        "sampling-error": sampling_rows(done),
+        "auroc": auroc_rows(done),
+        "weights": [dict(row) for row in done.of(WAYS[0])[0].run.class_weights],
+        "weights-literal": [dict(row) for row in done.of(WAYS[2])[0].run.class_weights],
+    }
+
+
+def deviation_rows() -> list[Row]:
+    """What the paper says, what its figures imply, what is done here, and why."""
+    names = ("of", "the paper says", "its figures imply", "here", "why")
+    return [dict(zip(names, row, strict=True)) for row in DEVIATIONS]
 
 
 def accuracy_rows(done: Reproduction, split: str) -> list[Row]:
@@ -34,16 +66,26 @@ def accuracy_rows(done: Reproduction, split: str) -> list[Row]:
                 "accuracy": found.micro[ACCURACY],
                 "95 % over patients": tables.span_text(found.micro.get(f"{ACCURACY}_bootstrap", (np.nan, np.nan))),
                 "paper": getattr(result.arm, split),
-                "everything absent": found.micro["all_negative_accuracy"],
+                "always negative": found.micro["all_negative_accuracy"],
+                "largest output right": largest_right(found),
             }
         )
     return rows
 
 
+def largest_right(found: Evaluation) -> float:
+    """The accuracy that Keras shows for several outputs: images whose largest output is their first label.
+
+    An image without a label counts as one with the first: the largest of equal numbers is the first.
+    """
+    y, p = np.nan_to_num(found.scored.y), np.nan_to_num(found.scored.p)
+    return float((y.argmax(axis=1) == p.argmax(axis=1)).mean())
+
+
 def difference_rows(done: Reproduction) -> list[Row]:
     """Differences in test accuracy to DenseNet121 without augmentation, with paired intervals over patients."""
     rows = []
-    for way in dict.fromkeys(result.way for result in done.results):
+    for way in WAYS:
         first, *others = done.of(way)
         base = _draws(first, done)
         for other in others:
@@ -61,22 +103,62 @@ def difference_rows(done: Reproduction) -> list[Row]:
     return rows
 
 
+def claim_rows(done: Reproduction) -> list[Row]:
+    """Every AUROC that the paper's text speaks of, beside those here."""
+    rows = []
+    for arm in ARMS:
+        results = [result for result in done.results if result.arm == arm]
+        labels = {row["label"]: k for k, row in enumerate(results[0].test.rows[:-1])}
+        for label, said in arm.aurocs.items():
+            if label in labels:
+                found = [result.test.rows[labels[label]] for result in results]
+                cells = {r.way.title: _auroc(row) for r, row in zip(results, found, strict=True)}
+                rows.append({"arm": arm.title, "label": label, "n+": found[0]["positives"], "paper": said, **cells})
+        counts = {r.way.title: _above_half(r) for r in results}
+        said = f"{ABOVE_HALF[arm.key]} of 14"
+        rows.append({"arm": arm.title, "label": "labels at 0.5 or above", "n+": None, "paper": said, **counts})
+    return rows
+
+
+def sampling_rows(done: Reproduction) -> list[Row]:
+    """What 95 % intervals of the paper's numbers would be, for several numbers of test images.
+
+    An accuracy's is of the images here, whose shares of right labels vary as they do; an AUROC's by Hanley and McNeil
+    (Radiology 1982), with positives as frequent as here.
+    """
+    spread, fibrosis, heart = _spread(done.results[0]), _share(done, "Fibrosis"), _share(done, "Cardiomegaly")
+    return [
+        {
+            "test images": n,
+            "accuracy 0.82": f"± {Z * spread / math.sqrt(n):.3f}",
+            "Fibrosis positives": max(round(fibrosis * n), 1),
+            "AUROC 0.775 of Fibrosis": f"± {Z * hanley_mcneil(0.775, max(round(fibrosis * n), 1), n):.2f}",
+            "AUROC 0.51 of Cardiomegaly": f"± {Z * hanley_mcneil(0.51, max(round(heart * n), 1), n):.2f}",
+        }
+        for n in TESTED
+    ]
+
+
+def hanley_mcneil(auroc: float, positives: int, images: int) -> float:
+    """Standard error of an AUROC; Hanley and McNeil, Radiology 1982, 143:29-36."""
+    q1, q2, negatives = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc), images - positives
+    total = auroc * (1 - auroc) + (positives - 1) * (q1 - auroc**2) + (negatives - 1) * (q2 - auroc**2)
+    return math.sqrt(total / (positives * negatives))
+
+
 def auroc_rows(done: Reproduction) -> list[Row]:
     """AUROC of every label, one column for each arm in each way, the macro average last."""
-    labels = [row["label"] for row in done.results[0].test.rows[:-1]]
-    positives = [row["positives"] for row in done.results[0].test.rows[:-1]]
     rows = []
-    for k, (label, count) in enumerate(zip(labels, positives, strict=True)):
+    for k, first in enumerate(done.results[0].test.rows[:-1]):
         values = {f"{r.arm.title}, {r.way.key}": r.test.rows[k]["auroc"] for r in done.results}
-        rows.append({"label": label, "n+": count, **values})
+        rows.append({"label": first["label"], "n+": first["positives"], **values})
     return rows
 
 
 def sentences(done: Reproduction) -> list[str]:
-    """Where and why these numbers differ from the paper's, as far as can be told."""
-    found = [_weights(done), _images(done), PROCEDURE, _accuracy(done)]
+    """Where and why these numbers differ from the paper's, as far as is known."""
+    found = [_weights(done), _images(done), _accuracy(done), _softmax(done), _figure_7()]
     found += [_against_paper(result) for result in done.results]
-    found += [_softmax(done), _best(done)]
     return [text for text in found if text]
 
 
@@ -84,28 +166,44 @@ def _weights(done: Reproduction) -> str:
     if done.random:
         return (
             "The backbones have RANDOM weights here, so that no number on this page says anything about the paper: "
-            "not where they agree, and not where they differ. `cxrfeat weights fetch` gets ImageNet's, which do."
+            "neither agreement nor difference. `cxrfeat weights fetch` gets ImageNet's."
         )
     return "Both start from ImageNet's weights."
 
 
 def _images(done: Reproduction) -> str:
-    sides = {name: len(done.study.split(name)) for name in ("train", "val", "test")}
+    counts = {name: len(done.study.split(name)) for name in ("train", "val", "test")}
     size = "" if done.size == SIZE else f" Images are {done.size} px here and {SIZE} px there."
     return (
-        f"{CITATION} trained on {TRAINING_IMAGES} images and validated on {VALIDATION_IMAGES}; study "
-        f"{done.study.name} has {sides['train']:,} for training, {sides['val']:,} for validation and "
-        f"{sides['test']:,} for testing, and they are other images: with so few, that alone moves an accuracy by "
-        f"several hundredths.{size}"
+        f"{CITATION} trained on {TRAINING_IMAGES} images and validated on {VALIDATION_IMAGES}, and does not say on how "
+        f"many it tested; study {done.study.name} has {counts['train']:,} for training, {counts['val']:,} for "
+        f"validation and {counts['test']:,} for testing, and they are other images.{size}"
     )
 
 
 def _accuracy(done: Reproduction) -> str:
-    baseline = done.results[0].test.micro["all_negative_accuracy"]
+    micro = done.results[0].test.micro
     return (
-        f"Accuracy counts every label of every image, most of which are absent: calling everything absent scores "
-        f"{baseline:.3f} on these test images. An accuracy near that is no skill, in the paper as little as here; "
-        "AUROC does not have this fault."
+        "Accuracy counts every label of every image, most of which are absent: the always-negative baseline scores "
+        f"{micro['all_negative_accuracy']:.3f} on these test images. The paper gives no baseline for its images, so "
+        "that its accuracies may lie above or below it."
+    )
+
+
+def _softmax(done: Reproduction) -> str:
+    shares = ", ".join(f"{way.title.lower()} {_called(done, way):.1%}" for way in WAYS)
+    return (
+        "The probabilities of a softmax add up to one, so that at most one of an image's labels passes 0.5, and the "
+        f"accuracy approaches that of the baseline. Labels of the test images called present at 0.5: {shares}; "
+        f"{_present(done):.1%} are."
+    )
+
+
+def _figure_7() -> str:
+    said = " and ".join(f"{label} at {p}" for label, p in FIGURE_7.items())
+    return (
+        f"The paper's text says softmax, and its Figure 7 shows {said} in one image: {sum(FIGURE_7.values()):.3f} "
+        "together, which one softmax cannot give."
     )
 
 
@@ -113,35 +211,39 @@ def _against_paper(result: Result) -> str:
     low, high = result.test.micro.get(f"{ACCURACY}_bootstrap", (np.nan, np.nan))
     if np.isnan(low):
         return ""
-    theirs, ours = result.arm.test, result.test.micro[ACCURACY]
-    where = "lies within" if low <= theirs <= high else "lies below" if theirs < low else "lies above"
+    ours, theirs = result.test.micro[ACCURACY], result.arm.test
+    half = math.hypot((high - low) / 2, Z * _spread(result) / math.sqrt(TRAINING_IMAGES))
+    verdict = "no more than" if abs(ours - theirs) <= half else "more than"
     return (
-        f"{result.arm.title}, {result.way.title.lower()}: test accuracy {ours:.3f}; the paper's {theirs:.2f} {where} "
-        f"its interval of {low:.3f} to {high:.3f}."
+        f"{result.arm.title}, {result.way.title.lower()}: test accuracy {ours:.3f} ({low:.3f} to {high:.3f}), the "
+        f"paper's {theirs:.2f}. The difference is {verdict} the sampling error of both explains (± {half:.3f}), if the "
+        f"paper tested as many images as it trained on ({TRAINING_IMAGES})."
     )
 
 
-def _softmax(done: Reproduction) -> str:
-    shares = {way.key: _called(done, way) for way in dict.fromkeys(result.way for result in done.results)}
-    return (
-        "A softmax makes the probabilities of all labels add up to one, so that at most one of them can pass 0.5: in "
-        f"the paper's way {shares['paper']:.1%} of the labels of the test images are called present at 0.5, in the "
-        f"right way {shares['right']:.1%}, and {_present(done):.1%} are. That pulls its accuracy towards that of "
-        "calling everything absent."
-    )
+def _auroc(row: Row) -> str:
+    if np.isnan(row["auroc"]):
+        return "-"
+    span = row.get("auroc_bootstrap")
+    return f"{row['auroc']:.3f}" + (f" ({tables.span_text(span)})" if span is not None else "")
 
 
-def _best(done: Reproduction) -> str:
-    values = [
-        f"{row['auroc']:.3f} ({r.arm.title}, {r.way.key})"
-        for r in done.results
-        for row in r.test.rows
-        if row["label"] == BEST and not np.isnan(row["auroc"])
-    ]
-    if not values:
-        return ""
-    paper = " and ".join(f"{value:g}" for value in BEST_AUROCS)
-    return f"The paper's best label is {BEST}, with AUCs of {paper}; here its AUROC is {', '.join(values)}."
+def _above_half(result: Result) -> str:
+    values = np.array([row["auroc"] for row in result.test.rows[:-2]], dtype=float)
+    return f"{int((values >= 0.5).sum())} of {int(np.isfinite(values).sum())}"
+
+
+def _spread(result: Result) -> float:
+    """Standard deviation over the test images of their shares of right labels."""
+    y, p = result.test.scored.y, result.test.scored.p
+    right = np.where(np.isnan(y) | np.isnan(p), np.nan, (p >= 0.5) == (y == 1))
+    return float(np.nanstd(np.nanmean(right, axis=1)))
+
+
+def _share(done: Reproduction, label: str) -> float:
+    """How frequent a label is in the study; of one that it does not have, as in ChestX-ray14."""
+    published = {"Fibrosis": 1686 / 112120, "Cardiomegaly": 2776 / 112120}
+    return float(np.nanmean(done.study.table[label])) if label in done.study.labels else published[label]
 
 
 def _called(done: Reproduction, way: Way) -> float:

@@ -1,28 +1,35 @@
-"""The experiment: three arms in two ways from one study, everything kept, nothing slow done twice."""
+"""The experiment: three arms in several ways from one study, everything kept, nothing slow done twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cxrfeat._evaluate import compare, evaluate
 from cxrfeat._progress import Progress, silent
-from cxrfeat._reproduce.arms import ARMS, BATCH, EPOCHS, PATIENCE, SIZE, WAYS, Arm, Way
+from cxrfeat._reproduce.paper import ARMS, BATCH, EPOCHS, PATIENCE, SIZE, WAYS, Arm, Way
 from cxrfeat._reproduce.reproduction import REPLICATES, Reproduction, Result
 from cxrfeat._run import Run
 from cxrfeat._study import Study
-from cxrfeat.errors import ExplainError, HeadError, WeightsError
+from cxrfeat.errors import HeadError, NotFoundError, WeightsError
+
+_log = logging.getLogger(__name__)
+
+Steps = Callable[[str], AbstractContextManager[Progress]]
 
 PASSES, PANELS = 2, 2
-RUNS = "runs"
 
 
 def reproduce_paper(
-    study: Study,
-    out: str | Path = "paper",
+    study: Study | str | Path | None = None,
+    out: str | Path | None = None,
     *,
+    images: str | Path | Iterable[str] | None = None,
     weights: str = "auto",
     size: int = SIZE,
     passes: int = PASSES,
@@ -30,116 +37,144 @@ def reproduce_paper(
     replicates: int = REPLICATES,
     seed: int = 0,
     engine: str = "auto",
-    tell: Callable[[str], None] = lambda text: None,
-    progress: Callable[[str], AbstractContextManager[Progress]] = lambda title: nullcontext(silent),
+    progress: Steps = lambda title: nullcontext(silent),
 ) -> Reproduction:
-    """Repeat the paper's experiment, in its way and in the right one, and write a page about it.
+    """Repeat the experiment of the reference paper on a study, and write a page about it.
 
-    Embeddings, heads and maps of an earlier, even an interrupted go in the same folder are taken over where they are
-    of the same images, labels and settings.
+    DenseNet121 without and with augmentation and ResNet50 with it, each in four ways: as the paper's text says, with
+    the sigmoids that its figures need, with its class weights to the letter, and as it should be done. Embeddings,
+    heads and maps in the folder that are of the same images, labels and settings are used again.
 
     Parameters
     ----------
-    study : Study
-        With splits train, val and test.
-    out : path
-        The folder: `index.html`, `figures/`, `tables/`, and what they stand on: `study/`, `cache/`, `runs/`.
+    study : Study, path or str, optional
+        With splits train, val and test; see `read_study`. By default the only one under `studies/`.
+    out : path, optional
+        The folder: `index.html`, `figures/`, `tables/`, `study/`, `cache/` and `runs/`; by default `paper-STUDY`.
+    images : path or iterable of str, optional
+        Only these images: their ids, or a text file with one id a line.
     weights : str
-        `imagenet`, `random:SEED` or `auto`; see `extract.extract`. Of both backbones, so no file.
+        `imagenet`, `random:SEED` or `auto`, of both backbones.
     size : int
         Side of the networks' input, pixels; the paper's is 400.
     passes : int
         Augmented passes of the two arms with augmentation.
     epochs : int
-        At most; early stopping as in the paper.
+        At most; the paper's are 80.
     replicates : int
         Of the bootstrap over patients.
     seed : int
-        Of augmentation, heads and bootstrap.
+        Of augmentation, heads, maps and bootstrap.
     engine : str
-        See `backbones.open_engine`.
-    tell, progress
-        Told of each step; see `demo.run_demo`.
+        Inference engine.
+    progress : callable
+        Given a title, returns a context manager for the progress of a long step.
+
+    Returns
+    -------
+    Reproduction
+        With `tables`, `account` (sentences on where and why the numbers differ), `page` and `to_frame`.
 
     Raises
     ------
     WeightsError
-        If `weights` names a file, or they cannot be had.
+        If `weights` names a file, or they are not available.
     StudyError, LeakageError, CxrfeatError
         If the study lacks a split or leaks, and as the steps do.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> done = cxr.reproduce_paper("sample", weights="random:0")  # doctest: +SKIP
+    >>> done.to_frame()[["arm", "way", "accuracy", "paper"]]  # doctest: +SKIP
     """
-    _refuse_impossible(study, weights, passes)
-    folder = Path(out)
-    done = Reproduction(folder, folder / "index.html", study, size, passes, epochs, replicates, seed)
-    study.save(folder / "study" / f"{study.name}.csv", overwrite=True)
-    embeddings = _embeddings(done, weights, engine, tell, progress)
+    from cxrfeat._datasets import read_study
+
+    chosen = read_study(study)
+    if images is not None:
+        chosen = chosen.join(list(dict.fromkeys(_listed(images))))
+    _refuse_impossible(chosen, weights, passes)
+    folder = Path(out or f"paper-{chosen.name}")
+    done = Reproduction(folder, folder / "index.html", chosen, size, passes, epochs, replicates, seed)
+    chosen.save(folder / "study" / f"{chosen.name}.csv")
+    embeddings = _embeddings(done, weights, engine, progress)
     for way in WAYS:
         for arm in ARMS:
-            tell(f"head: {way.title.lower()}, {arm.title}.")
-            run = _head(done, arm, way, embeddings[arm.backbone, way.key], progress)
+            _log.info("head: %s, %s", way.title, arm.title)
+            run = _head(done, arm, way, embeddings[arm.backbone, _recipe_key(way)], progress)
             done.results.append(_evaluated(arm, way, run, replicates, seed))
-    tell("tests between the arms and between the ways.")
+    _log.info("tests between the arms and between the ways")
     _compare(done)
     for result in done.results:
         if result.arm.figure == 5:
-            tell(f"maps: {result.way.title.lower()}, {result.arm.title}.")
             _maps(done, result, engine, progress)
-    tell("figures, tables and the page.")
+    _log.info("figures, tables and the page")
     from cxrfeat._reproduce import page  # brings matplotlib, which the steps above do not need
 
     page.write(done)
     return done
 
 
+def _listed(images: str | Path | Iterable[str]) -> list[str]:
+    """Image ids, from a file with one id a line or as they are."""
+    if not isinstance(images, str | Path):
+        return [str(image) for image in images]
+    if not Path(images).is_file():
+        raise NotFoundError(f"there is no list of images {images}.")
+    return [line.strip() for line in Path(images).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
 def _refuse_impossible(study: Study, weights: str, passes: int) -> None:
     """Raise before anything is done; see `reproduce_paper`."""
     if not (weights in ("auto", "imagenet") or weights.startswith("random:")):
         raise WeightsError(
-            f"weights {weights!r} are of one backbone, and this needs two: give imagenet or random:SEED."
+            f"`weights` {weights!r} are of one backbone, and this needs two: give imagenet or random:SEED."
         )
     if passes < 1:
-        raise HeadError("two of the three arms are trained with augmentation: give at least one pass.")
+        raise HeadError("two of the three arms are trained with augmentation: give `passes=1` or more.")
     study.split("train", "val", "test")
 
 
+def _recipe_key(way: Way) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(way.recipe.items()))
+
+
 def _embeddings(
-    done: Reproduction, weights: str, engine: str, tell: Callable[[str], None], progress: Callable[..., Any]
-) -> Mapping[tuple[str, str], Path]:
-    """One file for each backbone in each way; the arms with and without augmentation share theirs."""
+    done: Reproduction, weights: str, engine: str, progress: Steps
+) -> Mapping[tuple[str, tuple[tuple[str, Any], ...]], Path]:
+    """One file for each backbone and recipe; arms and ways that differ in the head alone share theirs."""
     from cxrfeat._extract import extract, make_recipe
 
-    found, backbones = {}, list(dict.fromkeys(arm.backbone for arm in ARMS))
+    found: dict[tuple[str, tuple[tuple[str, Any], ...]], Path] = {}
+    backbones = list(dict.fromkeys(arm.backbone for arm in ARMS))
     if weights == "auto":
         made_of = [make_recipe(backbone, study=done.study) for backbone in backbones]
         # Where one is random all of them are, so that no arm has the advantage of learnt weights.
         weights = next((one.weights for one in made_of if one.random), "imagenet")
     for way in WAYS:
         for backbone in backbones:
-            tell(f"embeddings: {way.title.lower()}, {backbone}, {done.size} px, pass 0 and {done.passes} augmented.")
+            key = backbone, _recipe_key(way)
+            if key in found:
+                continue
+            _log.info("embeddings: %s, %s, %d px, pass 0 and %d augmented", way.title, backbone, done.size, done.passes)
             with progress(f"extract {backbone}") as bar:
                 made = extract(
                     done.study, cache=done.folder / "cache", backbone=backbone, weights=weights, size=done.size,
-                    preprocessing=way.preprocessing, policy=way.policy, passes=done.passes, seed=done.seed,
-                    engine=engine, progress=bar,
+                    passes=done.passes, seed=done.seed, engine=engine, progress=bar, **way.recipe,
                 )  # fmt: skip
-            tell(f"    {made.describe()}")
             done.embedded += made.extracted
-            found[backbone, way.key] = made.path
+            found[key] = made.path
     return found
 
 
-def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: Callable[..., Any]) -> Run:
-    """The head of one arm in one way: that of an earlier go, one gone on with, or a new one."""
+def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: Steps) -> Run:
+    """The head of one arm in one way: one that is there, a resumed one, or a new one."""
     from cxrfeat._heads import fit_head, resumable
 
-    out = done.folder / RUNS / f"{way.key}-{arm.key}"
-    options: dict[str, Any] = {
-        "settings": {"activation": way.activation, "epochs": done.epochs, "batch": BATCH, "patience": PATIENCE},
-        "weighting": "paper",
-        "passes": "all" if arm.augmented else "0",
-        "calibration": way.calibration,
-        "seed": done.seed,
-    }
+    out = done.folder / "runs" / f"{way.key}-{arm.key}"
+    settings = {**way.head["settings"], "epochs": done.epochs, "batch": BATCH, "patience": PATIENCE}
+    passes = "all" if arm.augmented else "0"
+    options: dict[str, Any] = {**way.head, "settings": settings, "passes": passes, "seed": done.seed}
     if (run := Run.earlier(out, embeddings, done.study, options)) is not None:
         return run
     done.fitted += 1
@@ -167,13 +202,14 @@ def _compare(done: Reproduction) -> None:
         done.between_ways[arm.key] = compare(*scored, replicates=done.replicates, seed=done.seed)
 
 
-def _maps(done: Reproduction, result: Result, engine: str, progress: Callable[..., Any]) -> None:
-    """Panels of the clearest true positives, or of the first test images where there is none."""
+def _maps(done: Reproduction, result: Result, engine: str, progress: Steps) -> None:
+    """Panels of test images at random, as the paper's figures 7 and 8; the same images in every way."""
     from cxrfeat._explain.maps import explain
 
+    ids = done.study.split("test").ids
+    chosen = np.random.default_rng(done.seed).choice(ids, min(PANELS, len(ids)), replace=False)
     with progress(f"explain {result.key}") as bar:
-        taken = {"engine": engine, "out": done.maps_folder(result), "progress": bar}
-        try:
-            explain(result.run, show="tp", limit=PANELS, **taken)
-        except ExplainError:  # no true positive: some images are shown all the same
-            explain(result.run, list(done.study.split("test").ids[:PANELS]), **taken)
+        explain(
+            result.run, chosen.tolist(), method=result.way.maps, engine=engine, out=done.maps_folder(result),
+            progress=bar,
+        )  # fmt: skip

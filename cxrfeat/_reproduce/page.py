@@ -1,4 +1,4 @@
-"""What a reproduction leaves to read: figures, tables as CSV, and the page with them beside the paper's."""
+"""What a reproduction writes: figures, tables as CSV, and the page with them beside the paper's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cxrfeat._images.decode import read_grey
 from cxrfeat._recipe import Recipe
 from cxrfeat._report import bars, curves, figures, html
 from cxrfeat._report.html import Table
-from cxrfeat._reproduce import account, arms
+from cxrfeat._reproduce import paper
 from cxrfeat._reproduce.reproduction import Reproduction
 from cxrfeat._summary import summarise
 
@@ -33,33 +33,36 @@ class Figure:
     file: str
 
 
+TITLES = {
+    "deviations": "What the paper says, what its figures imply, what is done here",
+    "accuracy-training": "Table 1: training accuracy",
+    "accuracy-test": "Table 2: test accuracy",
+    "accuracy-differences": "Test accuracy against DenseNet121 without augmentation",
+    "auroc-paper": "Every AUROC that the paper's text speaks of",
+    "sampling-error": "95 % intervals of the paper's own numbers, by the number of test images",
+    "auroc": "AUROC on the test images",
+    "weights": "Class weights of the loss",
+    "weights-literal": "Class weights to the letter of the paper's formula",
+}
+
+
 def write(done: Reproduction) -> Path:
     """Draw everything, write the tables as CSV, and the page."""
     first, second = _films(done)
-    tables = {
-        "weights": _table(done, "weights", "Class weights of the loss", _weights(done)),
-        "training": _table(done, "accuracy-training", "Table 1: training accuracy", _accuracy(done, "training")),
-        "test": _table(done, "accuracy-test", "Table 2: test accuracy", _accuracy(done, "test")),
-        "differences": _table(
-            done, "accuracy-differences", "Test accuracy against DenseNet121 without augmentation",
-            account.difference_rows(done),
-        ),
-        "auroc": _table(done, "auroc", "AUROC on the test images", account.auroc_rows(done)),
-    }  # fmt: skip
     context = {
         "title": f"The reference paper on study {done.study.name}",
         "random": done.random,
         "done": done,
-        "citation": arms.CITATION,
-        "ways": arms.WAYS,
-        "paper": arms,
+        "citation": paper.CITATION,
+        "ways": paper.WAYS,
+        "paper": paper,
         "summary": summarise(done.study),
-        "sentences": account.sentences(done),
+        "sentences": done.account,
         "films": [first, second],
         "losses": [_losses(done, result) for result in done.results],
         "rocs": [_roc(done, result) for result in done.results],
         "maps": _maps(done),
-        "tables": tables,
+        "tables": {name: _table(done, name, rows) for name, rows in done.tables.items()},
         "tests": _tests(done),
         "frequencies": _frequencies(done),
     }
@@ -68,7 +71,7 @@ def write(done: Reproduction) -> Path:
 
 def _films(done: Reproduction) -> tuple[Figure, Figure]:
     """Figures 1 and 2: the first image, before and after augmentation, as the paper's way renders it."""
-    recipe = done.of(arms.WAYS[0])[-1].run.recipes[0]
+    recipe = done.of(paper.WAYS[0])[-1].run.recipes[0]
     image_id, path = str(done.study.ids[0]), done.study.paths()[0]
     pictures = _renderings(recipe, image_id, path)
     names = ["before", *(f"pass {k}" for k in range(1, len(pictures)))]
@@ -110,7 +113,7 @@ def _roc(done: Reproduction, result: Any) -> Figure:
 
 
 def _maps(done: Reproduction) -> list[Figure]:
-    """Figures 7 and 8: the panels that were made for the arm with augmentation, in both ways."""
+    """Figures 7 and 8: the panels of DenseNet121 with augmentation, in every way."""
     found = []
     for result in done.results:
         for path in sorted(done.maps_folder(result).glob("*.png")):
@@ -128,8 +131,8 @@ def _frequencies(done: Reproduction) -> Figure:
 def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
     """Each comparison: its table, its conclusions, its forest plot."""
     found = []
-    titles = {way.key: f"The arms, {way.title.lower()}" for way in arms.WAYS}
-    titles |= {arm.key: f"The two ways, {arm.title}" for arm in arms.ARMS}
+    titles = {way.key: f"The arms, {way.title.lower()}" for way in paper.WAYS}
+    titles |= {arm.key: f"The ways, {arm.title}" for arm in paper.ARMS}
     for key, comparison in {**done.between_arms, **done.between_ways}.items():
         path = _figure_path(done, f"tests-{key}")
         heading = f"{titles[key]}: differences to {comparison.baseline.name}"
@@ -141,20 +144,11 @@ def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
     return found
 
 
-def _accuracy(done: Reproduction, split: str) -> list[Row]:
-    return account.accuracy_rows(done, split)
-
-
-def _weights(done: Reproduction) -> list[Row]:
-    """The class weights; the same in every arm without augmentation and with it, since they are shares."""
-    return [dict(row) for row in done.results[0].run.class_weights]
-
-
-def _table(done: Reproduction, name: str, title: str, rows: Sequence[Row]) -> Table:
+def _table(done: Reproduction, name: str, rows: Sequence[Row]) -> Table:
     """Write a table as CSV, with whether the weights were random in every row, and return it for the page."""
     text = pd.DataFrame(list(rows)).assign(random_weights=done.random).to_csv(index=False, lineterminator="\n")
     files.write_atomically(done.folder / "tables" / f"{name}.csv", text)
-    return html.table(title, rows, f"study {done.study.name}; tables/{name}.csv")
+    return html.table(TITLES[name], rows, f"study {done.study.name}; tables/{name}.csv")
 
 
 def _figure_path(done: Reproduction, name: str) -> Path:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from cxrfeat import _html as html
 from cxrfeat._evaluate import Evaluation
 from cxrfeat._evaluate.comparison import Comparison
-from cxrfeat._reproduce.arms import EPOCHS, Arm, Way
+from cxrfeat._reproduce.paper import EPOCHS, Arm, Way
 from cxrfeat._run import Run
 from cxrfeat._study import Study
 
@@ -16,15 +21,7 @@ REPLICATES = 1000
 
 @dataclass
 class Result:
-    """One arm in one way.
-
-    Attributes
-    ----------
-    arm, way : Arm, Way
-    run : Run
-    training, test : Evaluation
-        On the training images, as table 1 of the paper has it, and on the test images.
-    """
+    """One arm in one way, evaluated on the training images, as the paper's table 1 is, and on the test images."""
 
     arm: Arm
     way: Way
@@ -40,23 +37,24 @@ class Result:
 
 @dataclass
 class Reproduction:
-    """What was done.
+    """The paper's experiment on a study.
 
     Attributes
     ----------
     folder, page : pathlib.Path
         Where everything is, and the page to open.
     study : Study
+        The images.
     size, passes, epochs, replicates, seed : int
         As in `reproduce_paper`.
     results : list of Result
-        The three arms in the paper's way, then in the right way.
+        Three arms in each way.
     between_arms : dict of str to Comparison
         By way: the other arms against DenseNet121 without augmentation.
     between_ways : dict of str to Comparison
-        By arm: the right way against the paper's.
+        By arm: the other ways against the paper's text.
     embedded, fitted : int
-        Images embedded and heads fitted now; 0 where an earlier go had done it.
+        Images embedded and heads fitted now; 0 where this was done before.
     """
 
     folder: Path
@@ -73,27 +71,41 @@ class Reproduction:
     embedded: int = 0
     fitted: int = 0
 
+    def __repr__(self) -> str:
+        stamp = "RANDOM weights, not a result; " if self.random else ""
+        return f"<Reproduction of the paper on study {self.study.name}: {stamp}{len(self.results)} heads; {self.page}>"
+
+    def _repr_html_(self) -> str:
+        rows = self.to_frame().to_dict("records")
+        return html.page("The reference paper", {"study": self.study.name, "random weights": self.random}, rows)
+
     @property
     def random(self) -> bool:
         """Whether a backbone had random weights, so that no number says anything about the paper."""
         return any(result.run.random for result in self.results)
 
-    def of(self, way: Way) -> list[Result]:
-        """The three arms in one way.
+    @property
+    def tables(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Rows of every table, by name: accuracies beside the paper's, AUROCs of the labels it names, deviations."""
+        from cxrfeat._reproduce import account
 
-        Parameters
-        ----------
-        way : str
-            `paper` or `right`.
-        """
+        return account.tables_of(self)
+
+    @property
+    def account(self) -> list[str]:
+        """Sentences on where and why the numbers differ from the paper's."""
+        from cxrfeat._reproduce import account
+
+        return account.sentences(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Test accuracy of each arm in each way, beside the paper's."""
+        return pd.DataFrame(self.tables["accuracy-test"])
+
+    def of(self, way: Way) -> list[Result]:
+        """The three arms in one way."""
         return [result for result in self.results if result.way == way]
 
     def maps_folder(self, result: Result) -> Path:
-        """Where the panels of figures 7 and 8 are.
-
-        Parameters
-        ----------
-        result : Result
-            Whose maps.
-        """
+        """Where the panels of figures 7 and 8 are."""
         return self.folder / "figures" / f"maps-{result.key}"

@@ -81,6 +81,26 @@ def test_training_stops_early_and_keeps_the_best_epoch(study, embeddings, tmp_pa
     assert loss == pytest.approx(history["val_loss"][best], rel=1e-4)
 
 
+def test_the_papers_training_stops_by_keras_accuracy_and_keeps_the_last_epoch(study, embeddings, tmp_path):
+    """With a rate of almost nothing the accuracy never rises: patience + 1 epochs, and what Keras itself would show."""
+    settings = {"epochs": 20, "patience": 3, "learning_rate": 1e-30, "activation": "softmax", "monitor": "accuracy"}
+    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings=settings, passes="0", calibration="none")
+    history = np.genfromtxt(run.path / "history.csv", delimiter=",", names=True)
+    train = study.split("train")
+    metric = keras.metrics.CategoricalAccuracy()
+    metric.update_state(train.y, run.predictions().loc[train.ids].to_numpy())
+    assert len(history) == 4 and history["accuracy"][-1] == pytest.approx(float(metric.result()), abs=1e-6)
+    stopped = fit_head(
+        study, embeddings, "keras", out=tmp_path / "resumed", settings={**settings, "epochs": 2}, passes="0",
+        calibration="none",
+    )  # fmt: skip
+    (stopped.path / "head.json").unlink()  # as if it had been killed after the second epoch
+    resumed = fit_head(
+        study, embeddings, "keras", out=stopped.path, settings=settings, passes="0", calibration="none", resume=True
+    )
+    assert (resumed.path / "history.csv").read_bytes() == (run.path / "history.csv").read_bytes()
+
+
 def test_a_head_without_hidden_layers_is_linear(study, embeddings, tmp_path):
     run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings={"epochs": 1})
     head = load_head(shutil.move(run.path, tmp_path / "moved"))

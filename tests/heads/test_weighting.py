@@ -21,6 +21,11 @@ def test_paper_weights_are_the_share_of_the_other_class_among_known_rows():
     assert weights.negative.tolist() == [0.25, 0.75]
 
 
+def test_the_papers_formula_to_the_letter_weighs_the_frequent_class_more():
+    weights = weigh(Y, ("a", "b"), "paper-literal")
+    assert weights.positive.tolist() == [0.25, 0.75] and weights.negative.tolist() == [0.75, 0.25]
+
+
 def test_balanced_is_scikit_learns():
     weights = weigh(Y, ("a", "b"), "balanced")
     for k in range(2):

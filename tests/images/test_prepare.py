@@ -82,7 +82,17 @@ def test_unit_is_the_papers_0_to_1():
     assert NORMALISATION["unit"].offset == (0.0,) * 3
 
 
+@pytest.mark.parametrize(("shape", "size"), [((1024, 1024), 400), ((300, 421), 224), ((100, 100), 224)])
+def test_nearest_is_that_of_the_papers_generator(shape, size):
+    """Keras's ImageDataGenerator resizes by Pillow's nearest."""
+    from PIL import Image
+
+    grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(grey).resize((size, size), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(render(grey, size, interpolation="nearest"), expected)
+
+
 def test_an_unknown_interpolation_is_named():
-    with pytest.raises(RecipeError, match="nearest"):
-        render(np.zeros((64, 64), np.uint8), 32, interpolation="nearest")
-    assert set(INTERPOLATIONS) == {"area", "linear", "cubic"}
+    with pytest.raises(RecipeError, match="lanczos"):
+        render(np.zeros((64, 64), np.uint8), 32, interpolation="lanczos")
+    assert set(INTERPOLATIONS) == {"area", "linear", "cubic", "nearest"}
