@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -100,16 +101,7 @@ def verify(file: str | None, as_json: bool, **options) -> None:
 
     with progress_bar("verify", "rows") as progress:
         report = cache.verify(file, progress=progress, **options)
-    if as_json:
-        print_json(asdict(report) | {"ok": report.ok})
-    else:
-        for finding in report.findings:
-            click.echo(f"{finding.kind}: {finding.text}")
-            _list_ids(finding.image_ids)
-        for note in report.notes:
-            say(note)
-        click.echo(report.describe())
-        say("checked: " + ", ".join(report.looked_at))
+    _show(report, as_json, ok=report.ok)
     sys.exit(0 if report.ok else 1)
 
 
@@ -128,16 +120,7 @@ def repair(file: str, out: str | None, as_json: bool) -> None:
 
     with progress_bar("repair", "rows") as progress:
         found = cache.repair(file, out, progress=progress)
-    if as_json:
-        print_json(asdict(found))
-        return
-    for problem in found.problems:
-        say(f"was wrong: {problem}")
-    if not found.changed:
-        click.echo(f"{found.path}: nothing to repair, {found.kept:,} sound rows.")
-        return
-    click.echo(f"{found.path}: {found.kept:,} rows kept, {found.lost:,} lost; `cxrfeat extract` embeds these again.")
-    _list_ids(found.lost_ids)
+    _show(found, as_json)
 
 
 @command.command()
@@ -156,16 +139,7 @@ def merge(files: tuple[str, ...], out: str, prefer: str | None, as_json: bool) -
 
     with progress_bar("merge", "rows") as progress:
         found = cache.merge(files, out, prefer=prefer, progress=progress)  # type: ignore[arg-type]
-    if as_json:
-        print_json(asdict(found))
-        return
-    each = " + ".join(f"{count:,}" for count in found.from_each)
-    click.echo(f"{found.path}: {found.rows:,} rows ({each}).")
-    if found.same:
-        say(f"{found.same:,} images are the same in several files.")
-    if found.clashes:
-        say(f"{len(found.clashes):,} images differ between files; the {prefer} file's row was taken:")
-        _list_ids(found.clashes)
+    _show(found, as_json)
 
 
 @command.command()
@@ -188,10 +162,8 @@ def export(as_json: bool, **options) -> None:
 
     with progress_bar("export", "rows") as progress:
         target = cache.export(progress=progress, **options)
-    if as_json:
-        print_json({"file": str(target), "bytes": target.stat().st_size})
-    else:
-        click.echo(f"{target}: {target.stat().st_size:,} bytes.")
+    size = target.stat().st_size
+    print_json({"file": str(target), "bytes": size}) if as_json else click.echo(f"{target}: {size:,} bytes.")
 
 
 @command.command(name="import")
@@ -218,10 +190,7 @@ def import_(source: str, out: str, as_json: bool, **options) -> None:
 
     with progress_bar("import", "rows") as progress, cache.import_(source, out, progress=progress, **options) as file:
         rows = len(file)
-    if as_json:
-        print_json({"file": out, "images": rows})
-    else:
-        click.echo(f"{out}: {rows:,} rows.")
+    print_json({"file": out, "images": rows}) if as_json else click.echo(f"{out}: {rows:,} rows.")
 
 
 @command.command()
@@ -262,8 +231,9 @@ def prune(folder: str, as_json: bool, **options) -> None:
     say(f"{len(found.moved)} moved to {folder}/.pruned." if found.moved else "nothing was moved; --yes moves these.")
 
 
-def _list_ids(image_ids) -> None:
-    for image_id in image_ids[:SHOWN]:
-        click.echo(f"  {image_id}")
-    if len(image_ids) > SHOWN:
-        click.echo(f"  and {len(image_ids) - SHOWN:,} more; --json lists all.")
+def _show(found: Any, as_json: bool, **more) -> None:
+    """Print a result as what it says of itself, or all of it as JSON."""
+    if as_json:
+        print_json(asdict(found) | more)
+    else:
+        click.echo(str(found))

@@ -7,42 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cxrfeat import _files as files
 from cxrfeat._html import page
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path
-from cxrfeat._store import EmbeddingFile, catalog
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange
+from cxrfeat._store import verify as checking
 from cxrfeat._store.merge import merge
 from cxrfeat._store.repair import repair
-from cxrfeat._store.verify import Verification
+from cxrfeat.errors import EmbeddingFileError, RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from cxrfeat._recipe import Recipe
     from cxrfeat._study import Study
 
 __all__ = ["export", "import_", "info", "ls", "merge", "prune", "repair", "verify"]
-
-
-class Info(dict[str, Any]):
-    """What an embedding file says of itself, by name; printed one fact a line."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return the facts without nesting: `recipe.size` for the size in `recipe`; lists are counted."""
-        found: dict[str, Any] = {}
-        for name, item in self.items():
-            inner = (
-                {f"{name}.{key}": value for key, value in item.items()} if isinstance(item, Mapping) else {name: item}
-            )
-            found |= {key: len(value) if isinstance(value, list) else value for key, value in inner.items()}
-        return found
-
-    def __repr__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self.facts().items())
-
-    def _repr_html_(self) -> str:
-        return page(str(self.get("file", "")), self.facts(), self.get("failures", [])[:10])
 
 
 def ls(folder: str | Path = CACHE) -> pd.DataFrame:
@@ -70,6 +52,22 @@ def ls(folder: str | Path = CACHE) -> pd.DataFrame:
     columns = ["file", "images", "dim", "passes", "failures", "bytes", "recipe", "note"]
     table = pd.DataFrame(catalog.entries(Path(folder)), columns=columns)
     return table.astype(dict.fromkeys(columns[1:6], "Int64"))
+
+
+class Info(dict[str, Any]):
+    """What an embedding file says of itself, by name; printed one fact a line."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts without nesting: `recipe.size` for the size in `recipe`; lists are counted."""
+        nested = {k: v if isinstance(v, Mapping) else {"": v} for k, v in self.items()}
+        flat = {f"{k}.{inner}".rstrip("."): value for k, item in nested.items() for inner, value in item.items()}
+        return {name: len(value) if isinstance(value, list) else value for name, value in flat.items()}
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in self.facts().items())
+
+    def _repr_html_(self) -> str:
+        return page(str(self.get("file", "")), self.facts(), self.get("failures", [])[:10])
 
 
 def info(file: str | Path | None = None) -> Info:
@@ -109,7 +107,7 @@ def verify(
     seed: int = 0,
     weights: str | None = None,
     progress: Progress = silent,
-) -> Verification:
+) -> checking.Verification:
     """Check an embedding file: every row against its SHA-256, ids, shapes, finiteness.
 
     Parameters
@@ -132,7 +130,7 @@ def verify(
     Returns
     -------
     Verification
-        What was found; `ok` says whether nothing was.
+        `ok`, `rows`, `sound`, and `findings` with a sentence and image ids each; memory stays at one block of rows.
 
     Raises
     ------
@@ -147,15 +145,13 @@ def verify(
     >>> cxr.cache.verify(study="sample").ok
     True
     """
-    from cxrfeat._datasets import read_study
-    from cxrfeat._store.verify import find_images
-    from cxrfeat._store.verify import verify as check
-
     path, paths, recompute = embedding_path(file), None, None
     if images:
-        with EmbeddingFile.open(path) as opened:
-            paths = find_images(images, opened.image_ids)
+        with EmbeddingFile(path) as opened:
+            paths = checking.find_images(Path(images), opened.image_ids)
     elif study is not None or deep:
+        from cxrfeat._datasets import read_study
+
         table = read_study(study if study is not None else "sample" if path.name.startswith("sample-") else None)
         paths = dict(zip(table.ids.tolist(), table.paths(), strict=True))
     if deep:
@@ -164,7 +160,7 @@ def verify(
         def recompute(recipe: Recipe, files: Sequence[Path]) -> np.ndarray:
             return embed(files, recipe, weights=weights) if weights else embed(files, recipe)
 
-    return check(path, paths, recompute, sample, seed, progress)
+    return checking.verify(path, paths, recompute, sample, seed, progress)
 
 
 def export(
@@ -219,11 +215,13 @@ def export(
     >>> np.load(path)["embeddings"].shape
     (1, 150, 1024)
     """
-    from cxrfeat._store.exchange import export as write
-
     path = embedding_path(file)
     target = Path(out) if out else path.with_suffix(f".{to or 'npz'}")
-    return write(path, target, to, passes or None, overwrite, progress)
+    kind = exchange.format_of(to or target.suffix.lstrip(".").lower())
+    files.check_output(target, suffixes=kind.suffixes, begins=kind.begins, inputs=[path], overwrite=overwrite)
+    with EmbeddingFile(path) as opened, files.atomic_path(target) as part:
+        kind.write(opened, part, list(passes or range(opened.passes)), progress)
+    return target
 
 
 def import_(
@@ -285,32 +283,39 @@ def import_(
     ...     print(file)
     <EmbeddingFile a.h5: 2 images, 1 passes, dim 4; ours, unknown, 224 px>
     """
-    from cxrfeat._recipe import Recipe
-    from cxrfeat._store import exchange
-
-    recipe = Recipe(backbone, weights, weights_sha256, layer, preprocessing, size) if backbone else None
-    names = exchange.read_ids(Path(ids)) if isinstance(ids, str | Path) else None if ids is None else list(ids)
-    given = Path(source) if isinstance(source, str | Path) else source
-    folder = Path(images) if images else None
-    exchange.import_(given, Path(out), recipe, names, folder, array, progress)
-    return EmbeddingFile.open(out)
+    if Path(out).exists():
+        raise EmbeddingFileError(f"{out} exists already; name a new file.")
+    name, values, known, recipe = exchange.read(source, array)
+    if values.ndim not in (2, 3) or values.dtype.kind != "f" or 0 in values.shape:
+        raise EmbeddingFileError(
+            f"{name} has embeddings of shape {values.shape}, {values.dtype}; floats of (images, dim) or "
+            "(passes, images, dim) are needed."
+        )
+    recipe = Recipe(backbone, weights, weights_sha256, layer, preprocessing, size) if backbone else recipe
+    if recipe is None:
+        raise RecipeError(f"{name} does not say what made it; give the `backbone`, `weights` and `preprocessing`.")
+    given = known if ids is None else exchange.read_ids(ids)
+    if given is None:
+        raise EmbeddingFileError(f"{name} has no array 'image_id'; give `ids`.")
+    values = values[None] if values.ndim == 2 else values
+    if len(given) != values.shape[1]:
+        raise EmbeddingFileError(f"{len(given):,} ids for {values.shape[1]:,} embeddings in {name}; give one for each.")
+    if recipe.passes + 1 != len(values):
+        raise RecipeError(f"{name} has {len(values)} renderings, its recipe {recipe.passes} augmented and pass 0.")
+    paths = checking.find_images(Path(images), given) if images else {}
+    with Writer.open(out, recipe, values.shape[2], {"imported": Path(name).name}, exchange.BATCH) as writer:
+        for start in range(0, len(given), exchange.BATCH):
+            part = slice(start, start + exchange.BATCH)
+            hashes = exchange.image_hashes(given[part], paths)
+            writer.append(given[part], hashes, values[:, part].astype("float32"))
+            progress(min(part.stop, len(given)), len(given))
+        writer.publish(given)
+    return EmbeddingFile(out)
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune` found and did.
-
-    Attributes
-    ----------
-    unneeded : tuple of Unneeded
-        What no study or run here needs: `path`, `size`, `reason`, `recipe`, `created`.
-    moved : tuple of pathlib.Path
-        Where it is now, if it was moved.
-    deleted : tuple of pathlib.Path
-        What an earlier prune had moved and this one deleted.
-    looked_at : int
-        Studies and runs that were asked.
-    """
+    """What no study or run here needs, where it is now, what was deleted, and the number of studies and runs."""
 
     unneeded: tuple[catalog.Unneeded, ...]
     moved: tuple[Path, ...]
@@ -346,7 +351,8 @@ def prune(
     Returns
     -------
     Pruned
-        What was found, moved and deleted.
+        `unneeded` (each with `path`, `size`, `reason`, `recipe`, `created`), `moved`, `deleted` and `looked_at`, the
+        number of studies and runs here.
 
     Raises
     ------
@@ -359,23 +365,17 @@ def prune(
     >>> cxr.cache.prune().unneeded
     ()
     """
+    from cxrfeat._datasets import read_study
+    from cxrfeat._run import Run
+
     folder = Path(folder)
-    needs = _needs(Path(studies), Path(runs))
+    tables = [read_study("sample"), *map(read_study, sorted(Path(studies).glob("*.csv")))]
+    needs = [catalog.Need(frozenset(table.ids.tolist())) for table in tables]
+    for path in sorted(Path(runs).glob("*/head.json")):
+        run = Run.open(path.parent)
+        recipes = frozenset(recipe.sha256 for recipe in run.recipes)
+        needs.append(catalog.Need(frozenset(run.study().ids.tolist()), recipes))
     deleted = catalog.delete_aside(folder) if delete else []
     found = catalog.unneeded(folder, needs)
     moved = [] if dry_run else catalog.set_aside(found)
     return Pruned(tuple(found), tuple(moved), tuple(deleted), len(needs))
-
-
-def _needs(studies: Path, runs: Path) -> list[catalog.Need]:
-    """What embedding files are kept for; the embedded sample counts as a study."""
-    from cxrfeat._datasets import read_study
-    from cxrfeat._run import Run
-
-    tables = [read_study("sample"), *map(read_study, sorted(studies.glob("*.csv")))]
-    found = [catalog.Need(table.name, frozenset(table.ids.tolist())) for table in tables]
-    for path in sorted(runs.glob("*/head.json")):
-        run = Run.open(path.parent)
-        recipes = frozenset(recipe.sha256 for recipe in run.recipes)
-        found.append(catalog.Need(run.name, frozenset(run.study().ids.tolist()), recipes))
-    return found

@@ -113,8 +113,8 @@ def _copy(
         return
     block_of = rows // BLOCK
     for block in np.unique(block_of).tolist():
-        found = source.block(block)
-        if not source.sound(block, found):
+        found = source._block(block)
+        if not source._sound(block, found):
             raise EmbeddingFileError(
                 f"{source.path} is damaged: rows {block * BLOCK} to {block * BLOCK + len(found) - 1} do not match "
                 f"their SHA-256. `cxrfeat cache repair {source.path}` keeps what is sound."
@@ -139,6 +139,6 @@ def _put(
 def _check(path: Path, draft: Path) -> None:
     """Raise unless a file just written reads back as what was meant."""
     with open_damaged(draft) as file:
-        bad = [*file.problems, *(block for block, _ in blocks(len(file)) if not file.sound(block, file.block(block)))]
+        bad = [*file.problems, *(block for block, _ in blocks(len(file)) if not file._sound(block, file._block(block)))]
     if bad:
         raise EmbeddingFileError(f"{path} was not written as it was meant; check the disk and run again.")

@@ -18,31 +18,15 @@ ASIDE = ".pruned"  # folder, beside the embedding files, to which `set_aside` mo
 
 @dataclass(frozen=True)
 class Need:
-    """A study or a run for which embedding files are kept.
+    """Images of a study or a run, and the SHA-256 of the recipes it was made with; None if any will do."""
 
-    `recipes` has the SHA-256 of those it was made with; None if any recipe will do, as for a study.
-    """
-
-    name: str
     image_ids: frozenset[str]
     recipes: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
 class Unneeded:
-    """Something that no study or run needs.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        A file, or the folder of a journal.
-    size : int
-        Bytes.
-    reason : str
-        Why it is not needed.
-    recipe, created : str
-        What made it, and when, as far as it says.
-    """
+    """A file, or the folder of a journal, that no study or run needs, and what made it when, as far as it says."""
 
     path: Path
     size: int

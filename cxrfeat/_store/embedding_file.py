@@ -306,7 +306,7 @@ class EmbeddingFile:
             raise EmbeddingFileError(f"{self.path} is damaged: its provenance is no JSON.") from error
         return found if isinstance(found, dict) else {"provenance": found}
 
-    def block(self, number: int) -> Rows:
+    def _block(self, number: int) -> Rows:
         """Return one block of rows, all passes, unchecked; `sound` says whether they are what was written.
 
         Parameters
@@ -320,7 +320,7 @@ class EmbeddingFile:
             self._table.read(pass_, number, out)
         return Rows(self.header.ids[part], self.header.image_sha256[part], embeddings)
 
-    def sound(self, number: int, found: Rows) -> bool:
+    def _sound(self, number: int, found: Rows) -> bool:
         """Whether what `block` returned is what was written, by SHA-256.
 
         Parameters

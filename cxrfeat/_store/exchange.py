@@ -1,4 +1,4 @@
-"""Embeddings to and from other tools: NumPy, Parquet and CSV out, NumPy in."""
+"""Embeddings to and from other tools: NumPy, Parquet and CSV out, NumPy in. `cxrfeat.cache` uses these."""
 
 from __future__ import annotations
 
@@ -7,91 +7,50 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _files as files
-from cxrfeat._progress import Progress, silent
+from cxrfeat._progress import Progress
 from cxrfeat._recipe import Recipe
 from cxrfeat._store.embedding_file import EmbeddingFile
-from cxrfeat._store.verify import find_images
-from cxrfeat._store.writer import Writer
-from cxrfeat.errors import CxrfeatError, EmbeddingFileError, MissingExtraError, NotFoundError, RecipeError
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError, MissingExtraError, NotFoundError
 
-Format = Literal["npz", "parquet", "csv"]
-_BEGINS = {"npz": b"PK\x03\x04", "parquet": b"PAR1", "csv": b"image_id,pass,e0"}
 BATCH = 4096  # rows held at a time
 MAX_SMALL, MAX_RATIO = 64 << 20, 50  # an array to import may unpack to that many bytes, or times its stored size
 
 
-def export(
-    path: Path,
-    out: Path,
-    to: Format | None = None,
-    passes: Sequence[int] | None = None,
-    overwrite: bool = False,
-    progress: Progress = silent,
-) -> Path:
-    """Write a file's rows for another tool, a batch at a time; see `cxrfeat.cache.export`."""
-    kind = str(to or out.suffix.lstrip(".").lower())
-    write = {"npz": _to_npz, "parquet": _to_parquet, "csv": _to_csv}.get(kind)
-    if write is None:
-        raise EmbeddingFileError(f"{kind!r} is not a format to export to; choose npz, parquet or csv.")
-    suffixes = [".npz"] if kind == "npz" else []  # other zip archives begin alike
-    files.check_output(out, suffixes=suffixes, begins=_BEGINS[kind], inputs=[path], overwrite=overwrite)
-    with EmbeddingFile.open(path) as file:
-        chosen = list(range(file.passes)) if passes is None else list(passes)
-        with files.atomic_path(out) as part:
-            write(file, part, chosen, progress)
-    return out
+@dataclass(frozen=True)
+class Format:
+    """What writes a format, and how its files begin and end (other zip archives begin as an `.npz` does)."""
+
+    write: Callable[[EmbeddingFile, Path, Sequence[int], Progress], None]
+    begins: bytes
+    suffixes: tuple[str, ...] = ()
 
 
-def import_(
-    source: Path | npt.NDArray[Any],
-    out: Path,
-    recipe: Recipe | None = None,
-    image_ids: Sequence[str] | None = None,
-    images: Path | None = None,
-    array: str | None = None,
-    progress: Progress = silent,
-) -> None:
-    """Make an embedding file of another tool's embeddings; see `cxrfeat.cache.import_`."""
-    if out.exists():
-        raise EmbeddingFileError(f"{out} exists already; name a new file.")
-    name = "the array" if isinstance(source, np.ndarray) else str(source)
-    values, ids, found = (source, None, None) if isinstance(source, np.ndarray) else _load(source, array)
-    if values.ndim not in (2, 3) or values.dtype.kind != "f" or 0 in values.shape:
-        raise EmbeddingFileError(
-            f"{name} has embeddings of shape {values.shape}, {values.dtype}; floats of (images, dim) or "
-            "(passes, images, dim) are needed."
-        )
-    recipe = recipe or found
-    if recipe is None:
-        raise RecipeError(f"{name} does not say what made it; give the `backbone`, `weights` and `preprocessing`.")
-    ids = list(map(str, image_ids)) if image_ids is not None else ids
-    if ids is None:
-        raise EmbeddingFileError(f"{name} has no array 'image_id'; give `ids`.")
-    values = values[None] if values.ndim == 2 else values
-    if len(ids) != values.shape[1]:
-        raise EmbeddingFileError(f"{len(ids):,} ids for {values.shape[1]:,} embeddings in {name}; every row needs one.")
-    if recipe.passes + 1 != len(values):
-        raise RecipeError(f"{name} has {len(values)} renderings, its recipe {recipe.passes} augmented and pass 0.")
-    paths = find_images(images, ids) if images else {}
-    made = {"imported": name if isinstance(source, np.ndarray) else source.name}
-    with Writer.open(out, recipe, values.shape[2], made, segment_rows=BATCH) as writer:
-        for start in range(0, len(ids), BATCH):
-            some = ids[start : start + BATCH]
-            writer.append(some, _hashes(some, paths), values[:, start : start + BATCH].astype(np.float32))
-            progress(min(start + BATCH, len(ids)), len(ids))
-        writer.publish(ids)
+def format_of(name: str) -> Format:
+    """Return the format of this name."""
+    formats = {
+        "npz": Format(_to_npz, b"PK\x03\x04", (".npz",)),
+        "parquet": Format(_to_parquet, b"PAR1"),
+        "csv": Format(_to_csv, b"image_id,pass,e0"),
+    }
+    if name not in formats:
+        raise EmbeddingFileError(f"{name!r} is not a format to export to; choose npz, parquet or csv.")
+    return formats[name]
 
 
-def read_ids(path: Path) -> list[str]:
-    """Read a list of ids: a text file with one a line, or a CSV with a column `image_id`."""
+def read_ids(ids: str | Path | Sequence[str] | npt.NDArray[np.str_]) -> list[str]:
+    """Return ids given as such, as a text file with one a line, or as a CSV with a column `image_id`."""
+    if not isinstance(ids, str | Path):
+        return [str(image_id) for image_id in ids]
+    path = Path(ids)
     if not path.is_file():
         raise NotFoundError(f"no list of ids at {path}.")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -101,22 +60,27 @@ def read_ids(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def _load(source: Path, array: str | None) -> tuple[npt.NDArray[Any], list[str] | None, Recipe | None]:
-    """Return embeddings, and ids and recipe if there are any, of a NumPy file."""
+def read(
+    source: str | Path | npt.NDArray[Any], array: str | None
+) -> tuple[str, npt.NDArray[Any], list[str] | None, Recipe | None]:
+    """Return the name, the embeddings, and if there are any the ids and the recipe, of a NumPy file or an array."""
+    if not isinstance(source, str | Path):
+        return "the array", source, None, None
+    source = Path(source)
     if not source.is_file():
         raise NotFoundError(f"no embeddings at {source}.")
     try:
         arrays = _headers(source) if zipfile.is_zipfile(source) else None
         found = np.load(source, allow_pickle=False, mmap_mode=None if arrays else "r")
         if arrays is None:
-            return found, None, None
+            return str(source), found, None, None
         name = array or _only_matrix(arrays, source)
         if name not in arrays:
             raise EmbeddingFileError(f"{source} has no array {name!r}; it has {', '.join(arrays)}.")
         with found:
             ids = [str(i) for i in found["image_id"]] if "image_id" in arrays else None
             recipe = Recipe.from_json(str(found["recipe"])) if "recipe" in arrays else None
-            return found[name], ids, recipe
+            return str(source), found[name], ids, recipe
     except CxrfeatError:
         raise
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
@@ -152,7 +116,8 @@ def _only_matrix(arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]], source:
     return found[0]
 
 
-def _hashes(ids: Sequence[str], images: Mapping[str, Path]) -> npt.NDArray[np.uint8]:
+def image_hashes(ids: Sequence[str], images: Mapping[str, Path]) -> npt.NDArray[np.uint8]:
+    """SHA-256 of the image files that are there, uint8 (n, 32); zeros for the others."""
     out = np.zeros((len(ids), 32), dtype=np.uint8)
     for row, image_id in enumerate(ids):
         if image_id in images:

@@ -14,33 +14,27 @@ from cxrfeat._progress import Progress, silent
 from cxrfeat._store import assembly
 from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.lock import Lock
-from cxrfeat._store.rows import Header, encode_ids, provenance, some
+from cxrfeat._store.rows import Header, encode_ids, listing, provenance, some
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
 
 @dataclass(frozen=True)
 class Merge:
-    """What a merge did.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        The new file.
-    rows : int
-        Images in it.
-    from_each : tuple of int
-        Rows taken from each file, in the order given.
-    same : int
-        Images with the same hash in several files: the first file's row was taken.
-    clashes : tuple of str
-        Images with different hashes in several files.
-    """
+    """What a merge took from each file: `same` images had one hash in several, `clashes` different ones."""
 
     path: Path
     rows: int
     from_each: tuple[int, ...]
     same: int
     clashes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.rows:,} rows ({' + '.join(f'{count:,}' for count in self.from_each)})."]
+        if self.same:
+            lines.append(f"{self.same:,} images are the same in several files.")
+        if self.clashes:
+            lines.append(f"{len(self.clashes):,} images differ between files; the preferred file's row was taken:")
+        return "\n".join([*lines, *listing(self.clashes)])
 
 
 def merge(

@@ -12,29 +12,16 @@ from cxrfeat._store import assembly
 from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.protocols import store_of
-from cxrfeat._store.rows import Header, decode_texts, encode_ids, finite
+from cxrfeat._store.rows import Header, encode_ids, finite, listing
 from cxrfeat._store.verify import damaged_rows
 from cxrfeat.errors import EmbeddingFileError
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair did.
+    """What a repair kept and lost: `lost_ids` as far as they could be read, `problems` what was wrong beside the rows.
 
-    Attributes
-    ----------
-    path : pathlib.Path
-        The repaired file.
-    changed : bool
-        False if nothing was wrong and nothing was written.
-    kept : int
-        Sound rows.
-    lost : int
-        Rows that must be extracted again.
-    lost_ids : tuple of str
-        Their image ids, where these could still be read.
-    problems : tuple of str
-        What was wrong, beside the rows.
+    `changed` is False if nothing was wrong and nothing was written.
     """
 
     path: Path
@@ -43,6 +30,13 @@ class Repair:
     lost: int
     lost_ids: tuple[str, ...]
     problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.changed:
+            return f"{self.path}: nothing to repair, {self.kept:,} sound rows."
+        lines = [f"was wrong: {problem}" for problem in self.problems]
+        lines.append(f"{self.path}: {self.kept:,} rows kept, {self.lost:,} lost; `cxrfeat extract` embeds these again.")
+        return "\n".join([*lines, *listing(self.lost_ids)])
 
 
 def repair(file: str | Path, out: str | Path | None = None, *, progress: Progress = silent) -> Repair:
@@ -87,51 +81,43 @@ def repair(file: str | Path, out: str | Path | None = None, *, progress: Progres
     if target.exists() and not target.samefile(path):
         raise EmbeddingFileError(f"{target} exists already; name a new file.")
     with Lock(target) as lock, lock.writing(), open_damaged(path, salvage=True) as wreck:
-        places, lost, blocks_lost = _sort_rows(wreck)
+        keep, lost, blocks_lost = _sort_rows(wreck)
         outside = store_of(path).damage_outside(path)
         problems = (*wreck.problems, *([outside] if outside else ()))
         if not problems and not blocks_lost and not lost and out is None:
             return Repair(path, False, len(wreck), 0, (), ())
-        if not len(places):
+        if not keep:
             raise EmbeddingFileError(
                 f"no row of {path} can be saved: {'; '.join(problems) or 'no block matches its SHA-256'}. "
                 "Remove it and extract again."
             )
-        plan = _plan(wreck, places, keep_failures=not wreck.problems)
-        assembly.publish(target, plan, lock, progress)
-        return Repair(target, True, len(places), len(wreck) - len(places), tuple(lost), problems)
+        header = Header(
+            recipe=wreck.header.recipe,
+            provenance=wreck.header.provenance,
+            shape=(wreck.passes, len(keep), wreck.dim),
+            ids=encode_ids(wreck.image_ids[keep]),
+            image_sha256=wreck.header.image_sha256[keep],
+            failures=() if wreck.problems else wreck.failed,
+        )
+        places = np.stack([np.zeros(len(keep), np.int64), keep], axis=1)
+        assembly.publish(target, assembly.Plan(header, [wreck], places), lock, progress)
+        return Repair(target, True, len(keep), len(wreck) - len(keep), tuple(lost), problems)
 
 
-def _sort_rows(wreck: EmbeddingFile) -> tuple[np.ndarray, list[str], int]:
-    """Return the rows to keep, (n, 2) as places of source 0, the ids of the others, and the number of bad blocks."""
+def _sort_rows(wreck: EmbeddingFile) -> tuple[list[int], list[str], int]:
+    """Return the rows to keep, the ids of the others, and the number of bad blocks."""
     keep: list[int] = []
     lost: list[str] = []
     bad_blocks = 0
     seen: set[str] = set()
-    for rows, found in damaged_rows(wreck):
-        ids = wreck.image_ids[rows].tolist()
-        if found is None:
-            bad_blocks += 1
-            lost += ids
-            continue
-        good = finite(found.embeddings).tolist()
-        for row, image_id, sound in zip(range(rows.start, rows.stop), ids, good, strict=True):
+    for part, found in damaged_rows(wreck):
+        ids = wreck.image_ids[part].tolist()
+        bad_blocks += found is None
+        good = [False] * len(ids) if found is None else finite(found.embeddings).tolist()
+        for row, image_id, sound in zip(range(part.start, part.stop), ids, good, strict=True):
             if sound and image_id not in seen:
                 seen.add(image_id)
                 keep.append(row)
             else:
                 lost.append(image_id)
-    return np.array([(0, row) for row in keep], dtype=np.int64).reshape(-1, 2), lost, bad_blocks
-
-
-def _plan(wreck: EmbeddingFile, places: np.ndarray, keep_failures: bool) -> assembly.Plan:
-    rows = places[:, 1]
-    header = Header(
-        recipe=wreck.header.recipe,
-        provenance=wreck.header.provenance,
-        shape=(wreck.passes, len(rows), wreck.dim),
-        ids=encode_ids(decode_texts(wreck.header.ids[rows])),
-        image_sha256=wreck.header.image_sha256[rows],
-        failures=wreck.failed if keep_failures else (),
-    )
-    return assembly.Plan(header, [wreck], places)
+    return keep, lost, bad_blocks

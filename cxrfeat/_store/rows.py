@@ -101,6 +101,12 @@ def some(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
+def listing(names: Sequence[str], most: int = 20) -> list[str]:
+    """Lines that name the first images of many."""
+    more = [f"  and {len(names) - most:,} more"] if len(names) > most else []
+    return [*(f"  {name}" for name in names[:most]), *more]
+
+
 def check_finite(ids: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
     """Raise an EmbeddingFileError that names the images whose embeddings (passes, n, dim) hold NaN or infinity."""
     bad = np.flatnonzero(~finite(embeddings)).tolist()

@@ -25,17 +25,10 @@ TOLERANCE = 1e-4  # of the largest value of a row: what engines agree within
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong: a sentence, and the images concerned, as far as known.
 
-    Attributes
-    ----------
-    kind : str
-        `file` (it cannot be read as a whole), `content` (a hash does not match), `values` (NaN or infinity),
-        `images` (an image changed or is gone) or `recomputed` (an embedding is another one today).
-    text : str
-        A sentence.
-    image_ids : tuple of str
-        The images concerned, as far as known.
+    `kind` is `file` (it cannot be read as a whole), `content` (a hash does not match), `values` (NaN or infinity),
+    `images` (an image changed or is gone) or `recomputed` (an embedding is another one today).
     """
 
     kind: str
@@ -45,21 +38,7 @@ class Finding:
 
 @dataclass
 class Verification:
-    """What `verify` checked and found.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        The file.
-    rows, sound : int
-        Images in it, and how many of them have a sound row.
-    findings : list of Finding
-        Empty if all is well.
-    looked_at : list of str
-        What was checked, a few words each.
-    notes : list of str
-        What is worth knowing and not wrong.
-    """
+    """What `verify` checked and found in a file: `ok` if nothing is wrong; `notes` are worth knowing and not wrong."""
 
     path: Path
     rows: int = 0
@@ -73,14 +52,16 @@ class Verification:
         """Whether nothing was found."""
         return not self.findings
 
-    def describe(self) -> str:
-        """The verdict, in a sentence."""
-        verdict = "sound" if self.ok else f"{len(self.findings)} findings; `cxrfeat cache repair` keeps the sound rows"
-        return f"{self.path}: {self.sound:,} of {self.rows:,} rows are sound; {verdict}."
+    def add(self, kind: str, text: str, image_ids: Sequence[str] = ()) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(kind, text, tuple(image_ids)))
 
     def __str__(self) -> str:
-        lines = [f"{found.kind}: {found.text}" for found in self.findings]
-        return "\n".join([*lines, *self.notes, self.describe()])
+        lines = [f"checked: {', '.join(self.looked_at)}", *self.notes]
+        for found in self.findings:
+            lines += [f"{found.kind}: {found.text}", *rows.listing(found.image_ids)]
+        verdict = "sound" if self.ok else f"{len(self.findings)} findings; `cxrfeat cache repair` keeps the sound rows"
+        return "\n".join([*lines, f"{self.path}: {self.sound:,} of {self.rows:,} rows are sound; {verdict}."])
 
 
 def verify(
@@ -98,32 +79,33 @@ def verify(
     """
     if recompute is not None and images is None:
         raise EmbeddingFileError("recomputing embeddings needs the images; name their folder or study.")
-    report = Verification(path)
-    report.looked_at += ["format and version", "shapes and types", "recipe"]
+    report = Verification(path, looked_at=["format and version", "shapes and types", "recipe"])
     try:
         file = open_damaged(path)
     except NotFoundError:
         raise
     except EmbeddingFileError as error:
-        report.findings.append(Finding("file", str(error)))
+        report.add("file", str(error))
         return report
     with file:
         report.rows = len(file)
-        report.looked_at += ["ids unique", "SHA-256 of every block of rows", "every value finite"]
-        report.findings += [Finding("content", f"{path}: {problem}.") for problem in file.problems]
-        _check_ids(file, report)
+        report.looked_at += ["ids unique", "SHA-256 of every block of rows", "every value finite", "recovery index"]
+        for problem in file.problems:
+            report.add("content", f"{path}: {problem}.")
         _check_rows(file, report, progress)
         if images is not None:
             _check_images(file, images, report, progress)
-            if recompute is not None:
-                _check_values(file, images, recompute, sample, seed, report)
-    _check_surroundings(path, report)
+        if images is not None and recompute is not None:
+            _check_values(file, images, recompute, sample, seed, report)
+    if outside := store_of(path).damage_outside(path):
+        report.add("content", f"{path}: {outside}.")
+    if names.journal(path).is_dir():
+        report.notes.append(f"an unfinished extraction is in {names.journal(path)}; `cxrfeat extract` resumes it.")
     return report
 
 
-def find_images(folder: str | Path, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> dict[str, Path]:
+def find_images(folder: Path, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> dict[str, Path]:
     """Find image files under a folder by their id: a file's name, or its name without ending."""
-    folder = Path(folder)
     if not folder.is_dir():
         raise NotFoundError(f"no folder of images at {folder}.")
     wanted = set(map(str, image_ids))
@@ -133,9 +115,7 @@ def find_images(folder: str | Path, image_ids: Sequence[str] | npt.NDArray[np.st
         if name in wanted:
             found.setdefault(name, path)
     if wanted and not found:
-        raise NotFoundError(
-            f"none of the {len(wanted):,} images of the file is under {folder}: files are found by name."
-        )
+        raise NotFoundError(f"none of the {len(wanted):,} images is under {folder}: files are found by name.")
     return found
 
 
@@ -143,30 +123,24 @@ def damaged_rows(file: EmbeddingFile) -> Iterator[tuple[slice, rows.Rows | None]
     """Go through a file's blocks: which rows, and the rows themselves, None where they are not what was written."""
     for number, part in rows.blocks(len(file)):
         try:
-            found = file.block(number)
-            yield part, found if file.sound(number, found) else None
+            found = file._block(number)
+            yield part, found if file._sound(number, found) else None
         except (OSError, ValueError, IndexError, TypeError, OverflowError):
             yield part, None
 
 
-def _check_ids(file: EmbeddingFile, report: Verification) -> None:
-    ids = file.image_ids.tolist()
-    if len(set(ids)) != len(ids):
-        doubled = tuple(i for i, count in Counter(ids).items() if count > 1)
-        report.findings.append(Finding("content", f"{len(doubled)} image ids are duplicated.", doubled))
-
-
 def _check_rows(file: EmbeddingFile, report: Verification, progress: Progress) -> None:
+    counts = Counter(file.image_ids.tolist())
+    if doubled := [i for i, count in counts.items() if count > 1]:
+        report.add("content", f"{len(doubled)} image ids are duplicated.", doubled)
     for part, found in damaged_rows(file):
-        ids = file.image_ids[part].tolist()
+        ids = file.image_ids[part]
         if found is None:
-            text = f"rows {part.start} to {part.stop - 1} do not match their checksum."
-            report.findings.append(Finding("content", text, tuple(ids)))
+            report.add("content", f"rows {part.start} to {part.stop - 1} do not match their checksum.", ids.tolist())
         else:
             bad = ~rows.finite(found.embeddings)
             if bad.any():
-                names = tuple(np.asarray(ids)[bad].tolist())
-                report.findings.append(Finding("values", f"{len(names)} rows hold NaN or infinity.", names))
+                report.add("values", f"{bad.sum()} rows hold NaN or infinity.", ids[bad].tolist())
             report.sound += int((~bad).sum())
         progress(part.stop, len(file))
 
@@ -184,10 +158,9 @@ def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Verif
         progress(row + 1, len(file), "images")
     report.looked_at.append(f"{len(file) - len(gone):,} image files")
     if changed:
-        text = f"{len(changed)} images changed since; `cxrfeat extract` embeds them again."
-        report.findings.append(Finding("images", text, tuple(changed)))
+        report.add("images", f"{len(changed)} images changed since; `cxrfeat extract` embeds them again.", changed)
     if gone:
-        report.findings.append(Finding("images", f"{len(gone)} images are missing.", tuple(gone)))
+        report.add("images", f"{len(gone)} images are missing.", gone)
     if unknown:
         report.notes.append(f"{unknown} rows have no image hash: they were imported without their images.")
 
@@ -201,23 +174,14 @@ def _check_values(
     report.looked_at.append(f"{len(chosen)} embeddings recomputed")
     if not len(chosen):
         return
-    stored = file.read(chosen)[0]
+    file._checked[...] = True  # a row beside one of NaN, which was reported, is compared
+    stored = file.to_numpy(chosen)
     today = np.asarray(recompute(file.recipe, [images[i] for i in chosen.tolist()])).reshape(-1, file.dim)
     if today.shape != stored.shape:
         raise EmbeddingFileError(f"recomputing {len(chosen)} images gave embeddings of shape {today.shape}.")
     error = np.abs(today - stored).max(axis=1) / np.maximum(np.abs(stored).max(axis=1), np.finfo(np.float32).tiny)
-    if (error > TOLERANCE).any():
-        names = tuple(chosen[error > TOLERANCE].tolist())
-        text = f"{len(names)} of {len(chosen)} embeddings differ, by up to {error.max():.2g} relative."
-        report.findings.append(Finding("recomputed", text, names))
+    if other := chosen[error > TOLERANCE].tolist():
+        text = f"{len(other)} of {len(chosen)} embeddings differ, by up to {error.max():.2g} relative."
+        report.add("recomputed", text, other)
     else:
         report.notes.append(f"recomputed embeddings differ by at most {error.max():.2g} relative.")
-
-
-def _check_surroundings(path: Path, report: Verification) -> None:
-    report.looked_at.append("recovery index")
-    if outside := store_of(path).damage_outside(path):
-        report.findings.append(Finding("content", f"{path}: {outside}."))
-    where = names.journal(path)
-    if where.is_dir():
-        report.notes.append(f"an unfinished extraction is in {where}; `cxrfeat extract` resumes it.")

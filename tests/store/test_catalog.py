@@ -15,9 +15,9 @@ def names(found):
 
 def test_needs(make_file, tmp_path):
     a, b = make_file(n=10, name="a.h5"), make_file(n=10, name="b.h5", seed=1, size=320)
-    study = Need("study", frozenset([a.ids[3], "other"]))
-    run = Need("run", frozenset(b.ids), frozenset([b.recipe.sha256]))
-    other = Need("other", frozenset(b.ids), frozenset(["another recipe"]))
+    study = Need(frozenset([a.ids[3], "other"]))
+    run = Need(frozenset(b.ids), frozenset([b.recipe.sha256]))
+    other = Need(frozenset(b.ids), frozenset(["another recipe"]))
     assert names(catalog.unneeded(tmp_path, [])) == ["a.h5", "b.h5"]
     assert names(catalog.unneeded(tmp_path, [study])) == ["b.h5"]
     assert names(catalog.unneeded(tmp_path, [study, other])) == ["b.h5"]
@@ -34,14 +34,14 @@ def test_what_cannot_be_opened_or_is_being_written_stays(make_file, tmp_path, ro
     with Writer.open(c.path, c.recipe, 8, {}) as writer:
         writer.append(*rows(3, seed=9))
     (tmp_path / "d.h5.part").write_bytes(b"left")
-    found = catalog.unneeded(tmp_path, [Need("a", frozenset(a.ids))])
+    found = catalog.unneeded(tmp_path, [Need(frozenset(a.ids))])
     assert names(found) == ["c.h5", "c.h5.parts", "d.h5.part"]
     inside = c.path.read_bytes()
     moved = catalog.set_aside(found)
     assert sorted(p.name for p in moved) == names(found)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".pruned", "a.h5", "b.h5"]
     assert (tmp_path / ".pruned" / "c.h5").read_bytes() == inside
-    assert catalog.unneeded(tmp_path, [Need("a", frozenset(a.ids))]) == []
+    assert catalog.unneeded(tmp_path, [Need(frozenset(a.ids))]) == []
     assert sorted(catalog.delete_aside(tmp_path)) == sorted(moved)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "b.h5"]
 

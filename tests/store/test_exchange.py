@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from cxrfeat._store import EmbeddingFile
-from cxrfeat._store.exchange import export, import_, read_ids
+from cxrfeat._store.exchange import read_ids
+from cxrfeat.cache import export, import_
 from cxrfeat.errors import EmbeddingFileError, NotFoundError, OutputError, RecipeError
 
 
@@ -60,8 +61,8 @@ def test_unknown_formats_and_passes(made, tmp_path):
     assert not (tmp_path / "a.npz").exists()
 
 
-def test_another_tools_matrix_with_a_list_of_ids(tmp_path, recipe):
-    made_by = recipe(passes=0)
+def test_another_tools_matrix_with_a_list_of_ids(tmp_path):
+    made_by = {"backbone": "theirs"}
     values = np.random.default_rng(0).standard_normal((5, 3))
     np.savez(tmp_path / "their.npz", feats=values, y=np.arange(5))
     images = {}
@@ -69,39 +70,39 @@ def test_another_tools_matrix_with_a_list_of_ids(tmp_path, recipe):
         images[f"i{k}"] = tmp_path / f"i{k}.png"
         images[f"i{k}"].write_bytes(bytes([k]))
     with pytest.raises(RecipeError, match="does not say what made it"):
-        import_(tmp_path / "their.npz", tmp_path / "a.h5", image_ids=list(images))
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", ids=list(images))
     with pytest.raises(EmbeddingFileError, match="no array 'image_id'"):
-        import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by)
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", **made_by)
     with pytest.raises(EmbeddingFileError, match="4 ids for 5"):
-        import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by, list(images)[:4])
-    import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by, list(images), tmp_path)
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", ids=list(images)[:4], **made_by)
+    import_(tmp_path / "their.npz", tmp_path / "a.h5", ids=list(images), images=tmp_path, **made_by)
     with EmbeddingFile.open(tmp_path / "a.h5") as file:
         assert (file.read(list(images))[0] == values.astype(np.float32)).all()
         assert file.image_sha256()[3].tobytes() == hashlib.sha256(bytes([3])).digest()
     with pytest.raises(EmbeddingFileError, match="exists already"):
-        import_(tmp_path / "their.npz", tmp_path / "a.h5", made_by, list(images))
+        import_(tmp_path / "their.npz", tmp_path / "a.h5", ids=list(images), **made_by)
 
 
-def test_what_is_refused(tmp_path, recipe):
-    made_by = recipe(passes=0)
+def test_what_is_refused(tmp_path):
+    made_by = {"backbone": "theirs"}
     with pytest.raises(NotFoundError):
-        import_(tmp_path / "none.npz", tmp_path / "a.h5", made_by)
+        import_(tmp_path / "none.npz", tmp_path / "a.h5", **made_by)
     np.save(tmp_path / "nan.npy", np.full((3, 2), np.nan))
     with pytest.raises(EmbeddingFileError, match="NaN or infinity: a, b, c"):
-        import_(tmp_path / "nan.npy", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+        import_(tmp_path / "nan.npy", tmp_path / "a.h5", ids=["a", "b", "c"], **made_by)
     assert not list(tmp_path.glob("a.h5*"))
     np.save(tmp_path / "ints.npy", np.ones((3, 2), int))
     with pytest.raises(EmbeddingFileError, match="floats of"):
-        import_(tmp_path / "ints.npy", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+        import_(tmp_path / "ints.npy", tmp_path / "a.h5", ids=["a", "b", "c"], **made_by)
     np.savez(tmp_path / "two.npz", a=np.ones((3, 2)), b=np.ones((3, 2)))
     with pytest.raises(EmbeddingFileError, match="name one of a, b"):
-        import_(tmp_path / "two.npz", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+        import_(tmp_path / "two.npz", tmp_path / "a.h5", ids=["a", "b", "c"], **made_by)
     np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(EmbeddingFileError, match="not a plain NumPy file"):
-        import_(tmp_path / "pickled.npy", tmp_path / "a.h5", made_by, ["a"])
+        import_(tmp_path / "pickled.npy", tmp_path / "a.h5", ids=["a"], **made_by)
     np.save(tmp_path / "passes.npy", np.ones((2, 3, 2)))
     with pytest.raises(RecipeError, match="2 renderings"):
-        import_(tmp_path / "passes.npy", tmp_path / "a.h5", made_by, ["a", "b", "c"])
+        import_(tmp_path / "passes.npy", tmp_path / "a.h5", ids=["a", "b", "c"], **made_by)
 
 
 def test_lists_of_ids(tmp_path):
@@ -126,20 +127,20 @@ def a_bomb(path, name="embeddings", shape=(1, 1 << 20, 1 << 10), **options):
 
 
 @pytest.mark.parametrize("bomb", [{}, {"shape": (80 << 20, 1), "megabytes": 320}, {"name": "image_id"}])
-def test_an_array_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_path, recipe, bomb):
+def test_an_array_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_path, bomb):
     path = a_bomb(tmp_path / "bomb.npz", **bomb)
     assert path.stat().st_size < 1 << 20
     tracemalloc.start()
     with pytest.raises(EmbeddingFileError, match="would take"):
-        import_(path, tmp_path / "a.h5", recipe(passes=0), ["a"])
+        import_(path, tmp_path / "a.h5", ids=["a"], backbone="theirs")
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
     assert not (tmp_path / "a.h5").exists()
 
 
-def test_a_compressed_archive_is_read(tmp_path, recipe):
+def test_a_compressed_archive_is_read(tmp_path):
     np.savez_compressed(tmp_path / "c.npz", embeddings=np.ones((3, 4), np.float32), image_id=["a", "b", "c"])
-    import_(tmp_path / "c.npz", tmp_path / "a.h5", recipe(passes=0))
+    import_(tmp_path / "c.npz", tmp_path / "a.h5", backbone="theirs")
     with EmbeddingFile(tmp_path / "a.h5") as file:
         assert file.image_ids.tolist() == ["a", "b", "c"]
 
@@ -147,7 +148,7 @@ def test_a_compressed_archive_is_read(tmp_path, recipe):
 def test_an_export_replaces_an_earlier_export_and_nothing_else(made, tmp_path):
     inside = made.path.read_bytes()
     with pytest.raises(OutputError, match="is an input"):
-        export(made.path, made.path, "csv", overwrite=True)
+        export(made.path, made.path, to="csv", overwrite=True)
     study = tmp_path / "study.csv"
     study.write_text("image_id,path,patient_id\na,b,c\n")
     with pytest.raises(OutputError, match="another kind"):
