@@ -26,8 +26,7 @@ from cxrfeat.errors import EmbeddingFileError
 STRETCHES = (1 << 20, 128 << 20)
 """Bytes of embeddings gathered at a time: where rows come in order, and where they do not."""
 
-READ_AGAIN = 2
-"""How often the sources may be read, on average, before short stretches are too short."""
+READ_AGAIN = 2  # how often the sources may be read, on average, before short stretches are too short
 
 Source = EmbeddingFile | Segment | None
 
@@ -45,15 +44,7 @@ class Plan:
 
 
 def publish(path: Path, plan: Plan, lock: Lock, progress: Progress = silent) -> None:
-    """Write a file beside `path`, check it, bring it to the disk, and let it take `path`'s place.
-
-    Raises
-    ------
-    EmbeddingFileError
-        If a row is damaged where it lies, or the disk cannot be written; `path` is untouched.
-    LockedError
-        If the lock was lost; `path` is untouched.
-    """
+    """Write a file beside `path`, check it, bring it to the disk, and let it take `path`'s place in one step."""
     for left in names.drafts(path):
         disk.remove(left)
     draft = names.draft(path, lock.token)
@@ -107,33 +98,28 @@ def _copy(
     ids: npt.NDArray[np.bytes_],
 ) -> None:
     """Copy the embeddings of a source's `rows` to the places `targets` of `out`, checked."""
+    for found, start, here in _read(source, rows):
+        # Rows are joined by id, never by position: a row that is not the one meant stops everything.
+        if (found.ids[rows[here] - start] != ids[here]).any():
+            name = ids[here][0].decode(errors="replace")
+            raise EmbeddingFileError(f"image {name!r} is not where its row was found before.")
+        out[:, targets[here]] = found.embeddings[:, rows[here] - start]
+
+
+def _read(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[tuple[Rows, int, npt.NDArray[np.bool_]]]:
+    """Yield rows of a source, the number of the first of them, and which of `rows` are among them."""
     assert source is not None
     if not isinstance(source, EmbeddingFile):
-        _put(source.load(), rows, out, targets, ids)
+        yield source.load(), 0, np.ones(len(rows), bool)
         return
-    block_of = rows // BLOCK
-    for block in np.unique(block_of).tolist():
+    for block in np.unique(rows // BLOCK).tolist():
         found = source._block(block)
         if not source._sound(block, found):
             raise EmbeddingFileError(
                 f"{source.path} is damaged: rows {block * BLOCK} to {block * BLOCK + len(found) - 1} do not match "
                 f"their SHA-256. `cxrfeat cache repair {source.path}` keeps what is sound."
             )
-        here = block_of == block
-        _put(found, rows[here] - block * BLOCK, out, targets[here], ids[here])
-
-
-def _put(
-    found: Rows,
-    rows: npt.NDArray[np.int64],
-    out: npt.NDArray[np.float32],
-    targets: npt.NDArray[np.int64],
-    ids: npt.NDArray[np.bytes_],
-) -> None:
-    # Rows are joined by id, never by position: a row that is not the one meant stops everything.
-    if (found.ids[rows] != ids).any():
-        raise EmbeddingFileError(f"image {ids[0].decode(errors='replace')!r} is not where its row was found before.")
-    out[:, targets] = found.embeddings[:, rows]
+        yield found, block * BLOCK, rows // BLOCK == block
 
 
 def _check(path: Path, draft: Path) -> None:

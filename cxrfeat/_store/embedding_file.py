@@ -53,8 +53,6 @@ class EmbeddingFile:
         In the order of the rows.
     dim, passes : int
         Length of an embedding, and number of renderings: `recipe.passes` + 1.
-    content_sha256 : str
-        Hash of everything but the provenance: files with the same one hold the same rows in the same order.
 
     Raises
     ------
@@ -93,7 +91,7 @@ class EmbeddingFile:
 
         Parameters
         ----------
-        path : str or Path
+        path
             The file.
         """
         return cls(path)
@@ -202,10 +200,8 @@ class EmbeddingFile:
 
         Parameters
         ----------
-        image_ids : sequence of str, optional
-            Which rows, in order; by default all, as they are stored.
-        passes : sequence of int
-            Which renderings.
+        image_ids, passes
+            See `read`.
         rows : int
             Rows at a time.
 
@@ -220,18 +216,12 @@ class EmbeddingFile:
             yield part, self.read(wanted[part], passes)
 
     def to_numpy(self, image_ids: Ids | None = None, pass_: int = 0) -> npt.NDArray[np.float32]:
-        """Read one rendering as a matrix.
+        """Read one rendering as a matrix, float32 (len(image_ids), dim).
 
         Parameters
         ----------
-        image_ids : sequence of str, optional
-            By default all, in the file's order.
-        pass_ : int
-            Which rendering: 0 is never augmented.
-
-        Returns
-        -------
-        float32 (len(image_ids), dim)
+        image_ids, pass_
+            See `read`.
         """
         return self.read(image_ids, (pass_,))[0]
 
@@ -241,7 +231,7 @@ class EmbeddingFile:
         Parameters
         ----------
         image_ids, pass_
-            See `to_numpy`.
+            See `read`.
         """
         import pandas as pd
 
@@ -255,22 +245,12 @@ class EmbeddingFile:
         return pd.DataFrame(self.failed, columns=["image_id", "path", "reason"], dtype=str)
 
     def image_sha256(self, image_ids: Ids | None = None) -> npt.NDArray[np.uint8]:
-        """Hashes of the image files from which rows were made.
+        """SHA-256 of the image files from which rows were made, uint8 (len(image_ids), 32); zeros where it is unknown.
 
         Parameters
         ----------
         image_ids : sequence of str, optional
             Whose, in this order; by default all, in the file's order.
-
-        Returns
-        -------
-        uint8 (len(image_ids), 32)
-            SHA-256 of the files' bytes; zeros where it is unknown (imported embeddings).
-
-        Raises
-        ------
-        EmbeddingFileError
-            If an id is not in the file.
         """
         hashes = self.header.image_sha256
         return hashes if image_ids is None else hashes[self._rows(image_ids)]
@@ -294,7 +274,7 @@ class EmbeddingFile:
 
     @property
     def content_sha256(self) -> str:
-        """The hash that stands for everything but the provenance."""
+        """Hash of everything but the provenance: files with the same one hold the same rows in the same order."""
         return self._table.sha256.get("content") or self.header.content_sha256(self._table.block_sha256)
 
     @cached_property
@@ -307,13 +287,7 @@ class EmbeddingFile:
         return found if isinstance(found, dict) else {"provenance": found}
 
     def _block(self, number: int) -> Rows:
-        """Return one block of rows, all passes, unchecked; `sound` says whether they are what was written.
-
-        Parameters
-        ----------
-        number : int
-            Of the block, from 0.
-        """
+        """Return one block of rows, all passes, unchecked."""
         part = slice(number * BLOCK, min((number + 1) * BLOCK, len(self)))
         embeddings = np.empty((self.passes, part.stop - part.start, self.dim), np.float32)
         for pass_, out in enumerate(embeddings):
@@ -321,15 +295,7 @@ class EmbeddingFile:
         return Rows(self.header.ids[part], self.header.image_sha256[part], embeddings)
 
     def _sound(self, number: int, found: Rows) -> bool:
-        """Whether what `block` returned is what was written, by SHA-256.
-
-        Parameters
-        ----------
-        number : int
-            Of the block.
-        found : Rows
-            What `block` returned.
-        """
+        """Whether what `_block` returned is what was written, by SHA-256."""
         now = [rows.digest(found.ids, found.image_sha256), *map(rows.digest, found.embeddings)]
         return bool((np.stack(now) == self._table.block_sha256[:, number]).all())
 

@@ -1,8 +1,7 @@
-"""The journal of an extraction: segments, each a small file that is whole or not there, and says so itself.
+"""The journal of an extraction: segments, which lie beside the embedding file until their rows are published.
 
 A segment is a NumPy archive (`.npz`, nothing compressed, nothing pickled) named `<number>-<SHA-256 of its bytes>.npz`:
-one whose name and bytes disagree was cut or damaged, and is not used. Segments lie beside the embedding file until the
-file that holds their rows is published.
+one whose name and bytes disagree was cut or damaged, and is not used.
 """
 
 from __future__ import annotations
@@ -36,13 +35,7 @@ class NpzJournal:
         self.folder = names.journal(file)
 
     def find(self, recipe: Recipe, dim: int) -> tuple[list[Segment], list[Path]]:
-        """Return the sound segments, oldest first, and the files that are damaged or unfinished.
-
-        Raises
-        ------
-        RecipeError
-            If a sound segment was made by another recipe.
-        """
+        """Return the sound segments, oldest first, and the files that are damaged or unfinished."""
         sound, broken = [], []
         for path in self._files():
             try:

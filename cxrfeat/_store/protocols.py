@@ -24,10 +24,9 @@ _STORES = {names.SUFFIX: "cxrfeat._store.hdf5"}  # module by the file's ending
 
 
 class Table(Protocol):
-    """A published file, open for reading.
+    """A published file, open for reading, with what is wrong beside its rows in `problems`.
 
-    `sha256` has the hashes of `recipe`, `provenance` and `content` that the file states, as far as it does;
-    `block_sha256` those of the blocks, uint8 (1 + passes, blocks, 32); `problems` what is wrong beside the rows.
+    It states hashes of its `recipe`, `provenance` and `content` (`sha256`), and of blocks (uint8 (1 + P, blocks, 32)).
     """
 
     path: Path

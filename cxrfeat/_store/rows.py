@@ -39,20 +39,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says beside its embeddings.
+    """What a file says beside its embeddings of `shape` (passes, images, dim).
 
-    Attributes
-    ----------
-    recipe, provenance : str
-        JSON texts.
-    shape : tuple of int
-        (passes, images, dim).
-    ids : ndarray of bytes, (images,)
-        Image ids, UTF-8.
-    image_sha256 : uint8 (images, 32)
-        Hashes of the image files; zeros where unknown.
-    failures : sequence of (image_id, path, reason)
-        Images that could not be used.
+    `recipe` and `provenance` are JSON; `ids` (UTF-8) and `image_sha256` (uint8, (images, 32), zeros where unknown) are
+    in the order of the rows.
     """
 
     recipe: str

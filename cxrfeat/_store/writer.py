@@ -33,12 +33,8 @@ _log = logging.getLogger(__name__)
 class Writer:
     """One extraction into one file; a context manager, which keeps what was appended and releases the lock.
 
-    Attributes
-    ----------
-    done : RowIndex
-        SHA-256 of the image, 32 bytes, for each image id that has a row already.
-    provenance : dict
-        Of this session, to be added to (the engine) until `publish`; in the file, earlier ones are under `earlier`.
+    `done` has the SHA-256 of the image, 32 bytes, for each id that has a row. `provenance` is this session's, and may
+    be added to until `publish`.
     """
 
     def __init__(self, path: Path, recipe: Recipe, dim: int, provenance: Mapping[str, Any], segment_rows: int) -> None:
@@ -61,17 +57,8 @@ class Writer:
     ) -> Writer:
         """Take the lock of a file that need not exist, and find what is there already.
 
-        `provenance` (anything JSON) names package versions, engine, device and time; it is not part of the content.
-        Rows become durable `segment_rows` at a time.
-
-        Raises
-        ------
-        LockedError
-            If a living process is writing this file.
-        RecipeError
-            If the file or an unfinished extraction was made by another recipe.
-        EmbeddingFileError
-            If the file is damaged, or its folder cannot be written.
+        `provenance` (anything JSON) is not part of the content. Rows become durable `segment_rows` at a time. Another
+        recipe, in the file or in its journal, is a RecipeError.
         """
         path = Path(path)
         writer = cls(path, recipe, dim, provenance, segment_rows)

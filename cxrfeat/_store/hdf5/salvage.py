@@ -1,8 +1,8 @@
-"""Getting at the rows of a file that HDF5 itself can no longer open.
+"""Finding the rows of a file that HDF5 itself can no longer open.
 
-Two things help. A file that was cut short is read as if zeros followed, so that what lies before the cut can still be
-found. And every file ends, after the last byte that HDF5 knows of, in an index of where each chunk lies: with it the
-rows are found even if HDF5's own tree is damaged. Nothing is believed: a block counts only if its SHA-256 matches.
+A file that was cut short is read as if zeros followed, so that what lies before the cut is found. And every file ends,
+after the last byte that HDF5 knows of, in an index of where each chunk lies: with it rows are found even if HDF5's own
+tree is damaged. Nothing is believed: a block counts only if its SHA-256 matches.
 """
 
 from __future__ import annotations
@@ -177,45 +177,24 @@ def open_damaged(path: Path) -> Table:
     return file
 
 
-class Padded(io.RawIOBase):
+class Padded(io.FileIO):
     """A file that was cut short, as if zeros followed up to the length that its HDF5 superblock gives."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._raw = path.open("rb")
-        head = self._raw.read(48)
-        # Superblock of version 2 or 3: the address of the end of the file stands at byte 28.
-        self._end = int.from_bytes(head[28:36], "little") if len(head) == 48 and head[8] in (2, 3) else 0
-        self._end = min(max(self._end, os.fstat(self._raw.fileno()).st_size), 1 << 50)
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
+        super().__init__(path)
+        head = self.read(48)
+        # Superblock of version 2 or 3: the address of the end of the file is at byte 28.
+        end = int.from_bytes(head[28:36], "little") if len(head) == 48 and head[8] in (2, 3) else 0
+        self._end = min(max(end, path.stat().st_size), 1 << 50)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move; returns the place."""
-        self._at = offset + (0, self._at, self._end)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._at
+        return super().seek(offset + self._end) if whence == os.SEEK_END else super().seek(offset, whence)
 
     def readinto(self, buffer: Any) -> int:
         """Read from the place on, zeros past the end."""
-        self._raw.seek(self._at)
-        data = self._raw.read(len(buffer))
-        buffer[: len(data)] = data
-        buffer[len(data) :] = bytes(len(buffer) - len(data))
-        self._at += len(buffer)
-        return len(buffer)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._raw.close()
-        super().close()
+        view = memoryview(buffer).cast("B")
+        count = super().readinto(view) or 0
+        view[count:] = bytes(len(view) - count)
+        super().seek(len(view) - count, os.SEEK_CUR)
+        return len(view)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,13 +97,7 @@ def is_hdf5(path: Path) -> bool:
 
 
 def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]:
-    """Return the datasets of a file of `limit` bytes, checked.
-
-    Raises
-    ------
-    EmbeddingFileError
-        If one is missing, lies elsewhere, or has an unexpected type, filter, layout or size.
-    """
+    """Return the datasets of a file of `limit` bytes: none lies elsewhere, or has another type, filter or size."""
     found = {name: _dataset(file, name, path) for name in NAMES}
     extent = found["embeddings"].shape
     if len(extent) != 3:
@@ -143,9 +138,8 @@ def _check_format(file: h5py.File, path: Path) -> None:
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    link = (
-        file.get(name, getlink=True) if file.id.links.exists(name.encode()) else None
-    )  # looked up without being followed
+    # Looked up without being followed.
+    link = file.get(name, getlink=True) if file.id.links.exists(name.encode()) else None
     if link is None:
         raise EmbeddingFileError(f"{path} is not a whole embedding file: it has no /{name}.")
     if not isinstance(link, h5py.HardLink):
@@ -174,9 +168,7 @@ def _check_types(found: dict[str, h5py.Dataset], path: Path) -> None:
 
 def _check_storage(dataset: h5py.Dataset, name: str, path: Path, limit: int, chunks: tuple[int, ...] | None) -> None:
     """Refuse a dataset that would take more memory than the file has bytes, or that is not wholly stored."""
-    size = dataset.dtype.itemsize
-    for axis in dataset.shape:
-        size *= int(axis)
+    size = dataset.dtype.itemsize * math.prod(map(int, dataset.shape))
     if size > limit:
         raise EmbeddingFileError(
             f"{path}: /{name} of shape {dataset.shape} would be {size:,} bytes, and the file has {limit:,}."
@@ -189,9 +181,7 @@ def _check_storage(dataset: h5py.Dataset, name: str, path: Path, limit: int, chu
         raise EmbeddingFileError(f"{path}: /{name} is not chunked with the Fletcher-32 filter and no other.")
     if chunks is not None and dataset.chunks != chunks:
         raise EmbeddingFileError(f"{path}: /{name} has chunks {dataset.chunks}, not {chunks}.")
-    count, each = 1, dataset.dtype.itemsize
-    for axis, length in zip(dataset.shape, dataset.chunks, strict=True):
-        count *= -(-int(axis) // int(length))
-        each *= int(length)
+    each = dataset.dtype.itemsize * math.prod(map(int, dataset.chunks))
+    count = math.prod(-(-int(axis) // int(part)) for axis, part in zip(dataset.shape, dataset.chunks, strict=True))
     if each > limit or dataset.id.get_storage_size() != count * (each + 4):
         raise EmbeddingFileError(f"{path} is damaged: /{name} is not wholly stored.")
