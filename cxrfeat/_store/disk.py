@@ -23,7 +23,17 @@ CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY
 
 
 class System:
-    """The operating system, as the store uses it."""
+    """The operating system, as the store uses it: descriptors, `Path`s, and `write` at an offset."""
+
+    truncate = staticmethod(os.ftruncate)
+    fsync = staticmethod(os.fsync)
+    close = staticmethod(os.close)
+    replace = staticmethod(os.replace)
+    link = staticmethod(os.link)
+    unlink = staticmethod(os.unlink)
+    mkdir = staticmethod(os.mkdir)
+    rmdir = staticmethod(os.rmdir)
+    sync_folder = staticmethod(files.sync_folder)
 
     def open(self, path: Path, flags: int) -> int:
         """Open for writing; returns the descriptor."""
@@ -33,42 +43,6 @@ class System:
         """Write at `offset`; returns how many bytes went down, which may be fewer."""
         os.lseek(descriptor, offset, os.SEEK_SET)
         return os.write(descriptor, data)
-
-    def truncate(self, descriptor: int, size: int) -> None:
-        """Cut or grow to `size` bytes."""
-        os.ftruncate(descriptor, size)
-
-    def fsync(self, descriptor: int) -> None:
-        """Bring a file's bytes to the disk."""
-        os.fsync(descriptor)
-
-    def close(self, descriptor: int) -> None:
-        """Close what `open` opened."""
-        os.close(descriptor)
-
-    def replace(self, source: Path, target: Path) -> None:
-        """Give `target` the file at `source`, in one step."""
-        source.replace(target)
-
-    def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name; FileExistsError if the name is taken."""
-        target.hardlink_to(source)
-
-    def unlink(self, path: Path) -> None:
-        """Remove a file."""
-        path.unlink()
-
-    def mkdir(self, path: Path) -> None:
-        """Make a folder."""
-        path.mkdir()
-
-    def rmdir(self, path: Path) -> None:
-        """Remove an empty folder."""
-        path.rmdir()
-
-    def sync_folder(self, path: Path) -> None:
-        """Make the names in a folder durable; a no-op where folders cannot be opened (Windows)."""
-        files.sync_folder(path)
 
 
 system = System()

@@ -76,7 +76,7 @@ class EmbeddingFile:
         path = Path(path)
         if not path.is_file():
             raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
-        self._take(store_of(path).open(path))
+        self._take(store_of(path).open_sound(path))
         if not self.problems and len(set(self.image_ids.tolist())) != len(self):
             self.problems.append("an image_id is duplicated")
         if self.problems:
@@ -367,7 +367,7 @@ def open_damaged(path: Path, salvage: bool = False) -> EmbeddingFile:
     if not path.is_file():
         raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
     store = store_of(path)
-    return EmbeddingFile._of(store.salvage(path) if salvage else store.open(path))
+    return EmbeddingFile._of(store.open_damaged(path) if salvage else store.open_sound(path))
 
 
 def _wait(check: Future[None] | None) -> None:

@@ -6,8 +6,8 @@ once. Any holder that has not refreshed its lease for `STALE` seconds has lost i
 it finds another token before its next write, and stops. Ages are measured against a file just made on the same disk,
 so the clocks of two machines are never compared.
 
-filelock takes over a dead holder's file by exchanging two names, and gives up where the file system cannot do that
-(NFS, SMB). There, and where a lease ran out, the file is moved aside here, and put back if it is not the dead holder's.
+filelock takes over a dead holder's file by exchanging two names, which NFS and SMB cannot. There, and where a lease ran
+out, the file is moved aside here, and put back if it is not the dead holder's.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Lock:
     def publish(self, draft: Path, target: Path) -> None:
         """Give a draft its name, if the lock is still held.
 
-        A draft's name carries the token, and whoever takes the lock removes the drafts of others first: a process that
-        is stopped between the check and the rename finds its draft gone.
+        Drafts carry the token, and who takes the lock removes the drafts of others first: a process that is stopped
+        between the check and the rename finds its draft gone.
         """
         self.check()
         disk.system.replace(draft, target)
@@ -155,8 +155,11 @@ class Lock:
             return
         found = _read(aside)
         if found is not None and (dead is None or found.token != dead.token):
-            with suppress(OSError):
-                disk.system.link(aside, self.path)
+            with suppress(FileExistsError):
+                try:
+                    disk.system.link(aside, self.path)
+                except PermissionError:  # no hard links here
+                    disk.system.replace(aside, self.path)
         else:
             self.taken_over = dead
         disk.remove(aside)
@@ -190,12 +193,11 @@ def _is_gone(holder: Holder) -> bool:
     """Whether a holder is a process of this machine, and no longer there."""
     if holder.host != _this_host():
         return False
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
+    with suppress(PermissionError):  # another user's
+        try:
+            os.kill(holder.pid, 0)
+        except ProcessLookupError:
+            return True
     return False
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,31 +37,25 @@ class Table(Protocol):
 
     def read(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
         """Read one pass of one block to `out`, float32 (rows of the block, dim)."""
-        ...
 
     def close(self) -> None:
         """Close the file."""
-        ...
 
 
 class Store(Protocol):
-    """A format of published files."""
+    """A format of published files: a module."""
 
-    def open(self, path: Path) -> Table:
+    def open_sound(self, path: Path) -> Table:
         """Open a file that is there, or raise an EmbeddingFileError that says what is wrong with it."""
-        ...
 
-    def salvage(self, path: Path) -> Table:
+    def open_damaged(self, path: Path) -> Table:
         """Open a damaged file by whatever way still leads to its rows."""
-        ...
 
     def write(self, path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32]]) -> None:
         """Write a new file, durably, of embeddings (passes, rows, dim) in whole blocks but for the last."""
-        ...
 
     def damage_outside(self, path: Path) -> str:
-        """Say what is damaged beside what `open` reads; empty if nothing is."""
-        ...
+        """Say what is damaged beside what `open_sound` reads; empty if nothing is."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +76,14 @@ class Journal(Protocol):
 
     def find(self, recipe: Recipe, dim: int) -> tuple[list[Segment], list[Path]]:
         """Return the sound segments, oldest first, and the files that are damaged or unfinished."""
-        ...
 
     def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> Segment:
         """Keep rows durably, if the lock is still held."""
-        ...
 
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove segments or what is left of them."""
-        ...
 
 
 def store_of(path: Path) -> Store:
     """Return the store of a file, by its ending; without a known one, the first there is."""
-    module = import_module(_STORES.get(path.suffix, next(iter(_STORES.values()))))
-    return module.store()
+    return cast(Store, import_module(_STORES.get(path.suffix, _STORES[names.SUFFIX])))

@@ -124,11 +124,12 @@ def index(path: Path, header: Header) -> bytes:
     return data + hashlib.sha256(data).digest() + _END.pack(len(data), MAGIC)
 
 
-def has_index(path: Path) -> bool:
-    """Whether a file ends as one with an index does."""
+def damage_outside(path: Path) -> str:
+    """Say if a file ends as one with an index does, and the index is damaged."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - len(MAGIC)))
-        return file.read() == MAGIC
+        broken = file.read() == MAGIC and read_index(path) is None
+    return "the recovery index at its end is damaged; no row is" if broken else ""
 
 
 def read_index(path: Path) -> dict[str, Any] | None:
