@@ -23,16 +23,10 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a method found in a batch of n images.
+    """What a method found in n images.
 
-    Attributes
-    ----------
-    embedding : float32 (n, dim)
-        Pooled features, of all backbones side by side.
-    logits : float64 (n, labels)
-        From the same forward pass as the maps; NaN for labels the head has not learnt.
-    parts : tuple of float64 (n, labels, gh, gw)
-        Signed maps before any ReLU, one array per backbone.
+    Pooled features float32 (n, dim), of all backbones side by side; logits float64 (n, labels) of the same forward
+    pass, NaN for labels not learnt; signed maps float64 (n, labels, gh, gw), one array per backbone.
     """
 
     embedding: npt.NDArray[np.float32]
@@ -51,26 +45,9 @@ class Method(Protocol):
 
 
 def class_maps(features: Floats, coef: Floats, intercept: Floats) -> npt.NDArray[np.float64]:
-    """Maps of all labels in closed form.
+    """Maps of all labels in closed form, float64 (n, labels, gh, gw), signed; the mean over the grid is the logit.
 
-    Parameters
-    ----------
-    features : (n, gh, gw, dim)
-        Activations of the layer whose global average is the embedding.
-    coef : (labels, dim)
-        Weights of a linear head on the raw embedding (a scaler folded in).
-    intercept : (labels,)
-        Its intercepts.
-
-    Returns
-    -------
-    float64 (n, labels, gh, gw)
-        Signed, in units of the logit; the mean over the grid is the logit.
-
-    Raises
-    ------
-    ExplainError
-        If the head does not fit the features.
+    Of activations (n, gh, gw, dim) and a linear head on the raw embedding, (labels, dim) and (labels,).
     """
     if features.ndim != 4 or coef.ndim != 2 or features.shape[3] != coef.shape[1]:
         raise ExplainError(
@@ -85,14 +62,9 @@ def class_maps(features: Floats, coef: Floats, intercept: Floats) -> npt.NDArray
 
 
 class ClosedForm:
-    """The closed form on a run's linear head: inference engines only, no TensorFlow.
+    """The closed form on a run's linear head, (labels, sum of dims) and (labels,).
 
-    Parameters
-    ----------
-    engines : sequence
-        One per backbone, from `open_engine` with outputs embedding and map.
-    coef, intercept : arrays (labels, sum of dims), (labels,)
-        The linear head on the embeddings side by side.
+    Inference engines only: one per backbone, with outputs embedding and map.
     """
 
     name = "cam"

@@ -36,29 +36,14 @@ def score(
     tolerance: float = 0.0,
     point: Point | None = None,
 ) -> Floats:
-    """Score a map against the boxes of its label.
+    """Score a map (h, w) against the boxes of its label in pixels of the same frame, float64 (boxes, len(NAMES)).
 
-    Parameters
-    ----------
-    heat : (h, w)
-        The map on the frame's pixels; negative values count as none.
-    boxes : sequence of (x, y, width, height)
-        The radiologists' boxes of this label in this image, in pixels of the frame.
-    cut : float
-        Fraction of the map's maximum above which a pixel belongs to a part.
-    tolerance : float
-        Pixels of the frame by which the maximum may miss a box in the pointing game.
-    point : (x, y), optional
-        Where the map points, for a map drawn from a grid (see `summit`); by default the middle of where it is highest.
-
-    Returns
-    -------
-    float64 (boxes, len(NAMES))
-        `pointing`: 1 where the map's maximum lies in the box (Zhang et al., ECCV 2016). `energy`: share of the
-        positive map inside the box (Wang et al., Score-CAM, 2020). `iobb@T`, `iou@T`: 1 where
-        the bounding box of one connected part overlaps the box by at least T, of the part's own area (IoBB) or of
-        the union (IoU), as in Wang et al. 2017. `false boxes`: parts whose IoBB is below 0.1 with every box, the same
-        in every row. An empty map points nowhere, finds nothing and has no energy in a box.
+    `pointing`: 1 where `point`, by default the middle of where the map is highest, lies in the box, or misses it by at
+    most `tolerance` pixels (Zhang et al., ECCV 2016). `energy`: share of the positive map inside the box (Wang et al.,
+    Score-CAM, 2020). `iobb@T`, `iou@T`: 1 where the bounding box of one connected part, of what exceeds the fraction
+    `cut` of the maximum, overlaps the box by at least T, of the part's own area (IoBB) or of the union (IoU), as in
+    Wang et al. 2017. `false boxes`: parts whose IoBB is below 0.1 with every box, the same in every row. An empty map
+    points nowhere, finds nothing and has no energy in a box.
     """
     positive: Floats = np.maximum(np.asarray(heat, dtype=np.float64), 0.0)
     top = float(positive.max())

@@ -49,24 +49,7 @@ class Failure:
 
 
 class Explainer:
-    """Explains images by the head of one run.
-
-    Parameters
-    ----------
-    run : Run
-        Its head and recipes.
-    method, weights, engine, smooth
-        As in `explain`.
-    batch : int
-        Images in memory at a time.
-    seed : int
-        Of the renderings of `smooth`.
-
-    Raises
-    ------
-    ExplainError
-        If the head has no maps, or the method does not fit it.
-    """
+    """Explains images by the head of one run, `batch` of them in memory at a time; other parameters as in `explain`."""
 
     def __init__(
         self,
@@ -195,13 +178,7 @@ class Explainer:
 def open_method(
     run: Run, head: Head, method: str = "auto", weights: str | Sequence[str] = (), engine: str = "auto"
 ) -> Method:
-    """Open the method for a head: engines for the closed form, the full Keras graph for gradients.
-
-    Raises
-    ------
-    ExplainError
-        If the method is unknown, or the head has neither a linear form nor a gradient.
-    """
+    """Open the method for a head: engines for the closed form, the full Keras graph for gradients."""
     if method not in METHODS:
         raise ExplainError(f"unknown `method` {method!r}; choose {', '.join(METHODS)}.")
     linear, network = head.linear, head.network

@@ -40,16 +40,10 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Grid:
-    """Maps of one backbone.
+    """Maps of one backbone: signed, float32 (labels, gh, gw), before any ReLU, and where they lie.
 
-    Attributes
-    ----------
-    backbone : str
-        Its name.
-    maps : float32 (labels, gh, gw)
-        Signed, before any ReLU.
-    to_image : float64 (2, 3)
-        From (x, y) of a grid cell to (x, y) of a pixel of the original image, centres at whole numbers.
+    `to_image` is the affine (2, 3) from (x, y) of a cell to (x, y) of a pixel of the original, centres at whole
+    numbers.
     """
 
     backbone: str
@@ -61,41 +55,12 @@ class Grid:
 class Explanation:
     """What was found in one image.
 
-    Attributes
-    ----------
-    image_id : str
-        The id in the study, or the file's name.
-    labels : tuple of str
-        In the head's order.
-    logits, probabilities : float64 (labels,)
-        Raw logits (of a softmax head less their mean over the labels) and calibrated probabilities; NaN for labels
-        that the head has not learnt.
-    method : str
-        How the maps were computed.
-    grids : tuple of Grid
-        One per backbone.
-    image_shape : (int, int)
-        Height and width of the original, pixels.
-    about : str
-        Head, backbone and weights, for titles.
-    random : bool
-        Whether a backbone has random weights.
-    smoothed : int
-        Number of augmented renderings averaged with the clean one.
-    truth : dict
-        Label -> 1.0 or 0.0, where the study knows.
-    boxes : tuple of (label, x, y, width, height)
-        Known boxes, in pixels of the image.
-    grey : uint8 (h, w) or None
-        The decoded image, to draw on; it is not saved.
-    note : str
-        Why it was chosen, for the figure.
-    focus : tuple of str
-        The labels it was chosen for.
-    of : str
-        What the maps are evidence for: the logit, the probability, or the logit less the mean over labels.
-    path : pathlib.Path or None
-        The image file, read again to draw on where `grey` is None; it is not saved.
+    Labels, raw logits (of a softmax head less their mean over the labels) and calibrated probabilities are float64
+    (labels,) in the head's order, NaN for labels that the head has not learnt. `image_shape` is (h, w) of the original,
+    `smoothed` the number of augmented renderings averaged with the clean one, `truth` what the study knows (1.0 or
+    0.0), `boxes` are in pixels of the image, `focus` are the labels it was chosen for and `note` says why, `of` is what
+    the maps are evidence for. `grey` is the decoded image, uint8 (h, w), or None: then it is read again from `path` to
+    draw on. Neither is saved.
     """
 
     image_id: str
@@ -142,31 +107,13 @@ class Explanation:
         return np.mean(on_first, axis=0)
 
     def on_image(self, label: str, shape: tuple[int, int] | None = None) -> npt.NDArray[np.float64]:
-        """The signed map of a label on the original's pixels, float64 (h, w); or on a reduced copy of `shape`.
-
-        Parameters
-        ----------
-        label : str
-            One of `labels`.
-        shape : (int, int), optional
-            Height and width of a reduced copy of the image; by default the original's.
-        """
+        """The signed map of a label on the original's pixels, float64 (h, w), or on a reduced copy of `shape`."""
         return self.on_copy(self.maps[self.index(label)], shape or self.image_shape)
 
     def on_copy(
         self, cells: npt.NDArray[np.float64], shape: tuple[int, int], to_image: Affine | None = None
     ) -> npt.NDArray[np.float64]:
-        """Cells of a grid, float64 (gh, gw), on a copy of the image of `shape` (h, w).
-
-        Parameters
-        ----------
-        cells : float64 (gh, gw)
-            One value per cell.
-        shape : (int, int)
-            Height and width of the copy.
-        to_image : float64 (2, 3), optional
-            The grid; by default that of `maps`.
-        """
+        """Cells (gh, gw) of a grid, by default that of `maps`, on a copy of the image of `shape` (h, w), float64."""
         grid = self.to_image if to_image is None else to_image
         return on_pixels(cells, compose(resized(self.image_shape, shape), grid), shape)
 
@@ -179,57 +126,27 @@ class Explanation:
         return read_grey(self.path)
 
     def plot(self, labels: Sequence[str] = (), top: int = 4) -> Figure:
-        """The panel, as a matplotlib figure.
-
-        Parameters
-        ----------
-        labels : sequence of str
-            The labels to draw; by default the `top` most probable ones.
-        top : int
-            How many.
-        """
+        """The panel of these labels, by default the `top` most probable, as a matplotlib figure."""
         from cxrfeat._report import panels
 
         return panels.figure([self], labels, top)
 
     def index(self, label: str) -> int:
-        """Position of a label.
-
-        Parameters
-        ----------
-        label : str
-            One of `labels`.
-
-        Raises
-        ------
-        ExplainError
-            If the head does not know it.
-        """
+        """Position of a label; an ExplainError if the head does not have it."""
         if label not in self.labels:
             raise ExplainError(f"the head has no label {label!r}; it has {', '.join(self.labels)}.")
         return self.labels.index(label)
 
     def foremost(self, count: int) -> tuple[str, ...]:
-        """The labels the image was chosen for, then those of the highest probabilities, `count` in all.
-
-        Parameters
-        ----------
-        count : int
-            How many labels.
-        """
+        """The labels the image was chosen for, then those of the highest probabilities, `count` in all."""
         order = [k for k in np.argsort(-self.probabilities, kind="stable") if np.isfinite(self.probabilities[k])]
         ranked = dict.fromkeys((*self.focus, *(self.labels[k] for k in order)))
         return tuple(ranked)[: max(count, len(self.focus))]
 
     def save(self, path: str | Path, panel_sha256: str = "") -> Path:
-        """Write the raw maps and their geometry as `.npz`, atomically. No pickle is needed to read it.
+        """Write the raw maps and their geometry as `.npz`, atomically, with the hash of the panel drawn of them.
 
-        Parameters
-        ----------
-        path : str or Path
-            The file to write.
-        panel_sha256 : str
-            Of the panel drawn of them, by which a damaged one is noticed.
+        No pickle is needed to read it.
         """
         path = Path(path)
         about = {
@@ -266,17 +183,7 @@ class Explanation:
     def load(cls, path: str | Path) -> Explanation:
         """Read what `save` wrote, in this version or an earlier one.
 
-        Parameters
-        ----------
-        path : str or Path
-            The `.npz` file.
-
-        Raises
-        ------
-        NotFoundError
-            If it is not there.
-        ExplainError
-            If it is damaged, of a newer version, or was not written by cxrfeat.
+        An ExplainError if it is damaged, newer, or was not written by cxrfeat.
         """
         return _read(Path(path))[0]
 

@@ -31,13 +31,8 @@ def grid_to_input(backbone: str, size: int = DEFAULT_SIZE) -> Affine:
 def check_shape(shape: tuple[int, ...]) -> None:
     """Refuse an image (h, w) that the recipe's square cannot stand for.
 
-    Every image is stretched to the square, so that any size and shape can be drawn on; but of an image smaller than
-    one stride, or stretched more than `STRETCH`-fold, the network saw no film.
-
-    Raises
-    ------
-    ExplainError
-        With the sizes that are explained.
+    Every image is stretched to the square, so that any size and shape can be drawn on; but of an image smaller than one
+    stride, or stretched more than `STRETCH`-fold, the network saw no film.
     """
     short, long = min(shape[:2]), max(shape[:2])
     if short < STRIDE or long > STRETCH * short:
@@ -69,20 +64,9 @@ def resized(shape: tuple[int, int], to: tuple[int, int]) -> Affine:
 
 
 def on_pixels(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Interpolate maps to pixels, bilinear between cell centres and constant beyond the outermost.
+    """Interpolate maps (..., gh, gw) to an image of `shape` by an affine from grid to pixel, float64 (..., h, w).
 
-    Parameters
-    ----------
-    maps : (..., gh, gw)
-        One map or several on one grid.
-    affine : (2, 3)
-        Grid to pixel; no rotation or shear.
-    shape : (h, w)
-        Of the image.
-
-    Returns
-    -------
-    float64 (..., h, w)
+    Bilinear between cell centres, constant beyond the outermost; no rotation or shear.
     """
     if affine[0, 1] or affine[1, 0]:
         raise ExplainError("a rotated grid cannot be laid on an image; warp the map back first.")
@@ -99,14 +83,7 @@ def on_pixels(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[
 def resample(maps: npt.NDArray[np.floating[Any]], affine: Affine, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Sample maps (n, gh, gw) at `affine` of each cell of a grid of `shape`; NaN outside the map by half a cell.
 
-    Parameters
-    ----------
-    maps : (n, gh, gw)
-        Maps on one grid.
-    affine : (2, 3)
-        From coordinates of the new grid to those of the maps; may rotate and shear.
-    shape : (gh, gw)
-        Of the new grid.
+    The affine goes from the new grid to that of the maps, and may rotate and shear.
     """
     from scipy.ndimage import map_coordinates
 

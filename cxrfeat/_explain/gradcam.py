@@ -21,15 +21,8 @@ from cxrfeat.errors import ExplainError
 def grad_cam(features: Floats, gradients: Floats) -> Floats:
     """Grad-CAM: channels weighted by their mean gradient (Selvaraju et al., ICCV 2017, equations 1 and 2).
 
-    Parameters
-    ----------
-    features, gradients : (n, gh, gw, dim)
-        Activations, and the gradient of one logit with respect to them.
-
-    Returns
-    -------
-    (n, gh, gw)
-        Signed, before the ReLU; so do the other methods here.
+    From activations and gradients (n, gh, gw, dim) to signed maps (n, gh, gw), before the ReLU; so do the other
+    methods.
     """
     return np.einsum("nxyk,nk->nxy", features, gradients.mean(axis=(1, 2)), optimize=True)
 
@@ -72,23 +65,10 @@ FORMULAS: dict[str, Callable[[Floats, Floats], Floats]] = {
 class Gradients:
     """A gradient method on the full graph.
 
-    Parameters
-    ----------
-    name : str
-        A key of `FORMULAS`.
-    graphs : sequence of keras.Model
-        One per backbone: uint8 (n, size, size, 1) -> [embedding, features].
-    join : callable
-        Adds the head to a Keras tensor (n, dim) and returns its logits (n, labels); see `dense` and `flat`.
-    score : callable, optional
-        From logits (n, labels) to what is differentiated; see `score_of`. By default the logits.
-
-    Attributes
-    ----------
-    model : keras.Model
-        The full graph, flat: the images -> [features of each backbone, embedding, logits].
-    after : keras.Model
-        The part of it, with the same layers, that stands after the features: pooling and head.
+    `graphs` are Keras models, one per backbone: uint8 (n, size, size, 1) -> [embedding, features]; `join` adds the head
+    to a Keras tensor (n, dim) and returns its logits (n, labels), see `dense` and `flat`; `score` is what of the logits
+    is differentiated, see `score_of`. `model` is the full graph, flat: images -> [features of each backbone, embedding,
+    logits]; `after` the part of it that comes after the features.
     """
 
     def __init__(
@@ -169,12 +149,9 @@ def dense(coef: Floats, intercept: Floats) -> Callable[[Any], Any]:
 
 
 def flat(model: Any) -> Callable[[Any], Any]:
-    """Join a Keras head layer by layer, so that no model is nested in the full graph.
+    """Join a Keras head, (n, dim) -> probabilities, layer by layer, so that no model is nested in the full graph.
 
-    Parameters
-    ----------
-    model : keras.Model
-        (n, dim) -> probabilities (n, labels), with the logits in a layer `logits`; what follows it is left out.
+    Its logits are in a layer `logits`; what follows them is left out.
     """
 
     def join(embedding: Any) -> Any:

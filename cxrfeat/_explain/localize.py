@@ -42,33 +42,10 @@ ALL = "all boxes"
 class Localization:
     """How well the maps of a run find radiologists' boxes.
 
-    Attributes
-    ----------
-    run, about, random : str, str, bool
-        The run's name, head and recipe, and whether its backbone has random weights.
-    method, split : str
-        How maps were computed, and whose images were scored.
-    cut, cut_how, tolerance : float, str, float
-        The cut and where it came from; pixels by which a map's maximum may miss a box.
-    boxes, images, patients : int
-        What was scored.
-    empty_maps : int
-        Maps of a label in an image without a positive cell; they find nothing.
-    borrowed : int
-        Boxes whose label no other patient has a box of: their mean box is that of all labels.
-    unknown : dict
-        Label that the head does not have -> number of its boxes.
-    left_out : dict
-        Reason -> number of other boxes that were not scored.
-    failed : dict
-        Image id -> why it was not scored.
-    note : str
-        What the map's grid cannot show.
-    rows : list of dict
-        One per label and kind of map, and one per kind over all boxes: `label`, `kind`, `boxes`, `images`, `patients`,
-        and each measure as `value`, `low`, `high` of a 95 % interval over patients.
-    folder : pathlib.Path
-        The run's folder.
+    `rows` has one row per label and kind of map, and one per kind over all boxes: `label`, `kind`, `boxes`, `images`,
+    `patients`, and each measure as `value`, `low`, `high` of a 95 % interval over patients. `unknown` counts boxes of
+    labels that the head does not have, `left_out` others by reason, `borrowed` those whose label no other patient has a
+    box of, `failed` says why an image was not scored.
     """
 
     run: str
@@ -121,13 +98,7 @@ class Localization:
         return localization.figure(self)
 
     def save(self, folder: str | Path | None = None) -> list[Path]:
-        """Write `localize.json`, and the figure with its CSV under `figures/`.
-
-        Parameters
-        ----------
-        folder : path, optional
-            By default the run's.
-        """
+        """Write `localize.json`, and the figure with its CSV under `figures/`, by default in the run's folder."""
         from cxrfeat._report import style, tables
 
         to = Path(folder) if folder else self.folder

@@ -47,29 +47,10 @@ LONGEST = 150
 class Maps(Sequence[Explanation]):
     """The maps of some images: a sequence of `Explanation`, one per image that could be explained.
 
-    Attributes
-    ----------
-    run : Run
-        Whose head was explained.
-    labels : tuple of str
-        The labels to draw; empty for the most probable ones of each image.
-    top : int
-        How many of the most probable.
-    scale : {"image", "label"}
-        What shares one colour scale.
-    explanations : list of Explanation
-        In the order of the images. They hold no pixels, which are read again to draw.
-    rows : list of dict
-        One per explanation: `image_id`, `labels` drawn, their `probabilities` and `raw_max`, `note`, `empty` (maps
-        without a positive cell) `of` (all maps), `resumed`, and the files `figure` and `maps` where they are written.
-    failed : dict of str to str
-        Image id -> why it could not be explained.
-    unknown : list of str
-        A sentence for each label that the head does not have.
-    pages : list of pathlib.Path
-        Grids of all images together.
-    folder : pathlib.Path or None
-        Where the files are, if they are written.
+    `rows` has one dict per explanation: `image_id`, the `labels` drawn with their `probabilities` and `raw_max`,
+    `note`, `empty` (maps without a positive cell) `of` all maps, `resumed`, and the files `figure` and `maps` if they
+    are written to `folder`. `failed` has image id -> why it could not be explained, `unknown` a sentence for each label
+    that the head does not have, `pages` the grids. Explanations hold no pixels; these are read again to draw.
     """
 
     run: Run
@@ -122,13 +103,7 @@ class Maps(Sequence[Explanation]):
         return pd.DataFrame(rows, columns=["image_id", "label", "truth", "probability", "raw_max", "empty"])
 
     def plot(self, images: int = SHOWN) -> Figure:
-        """Panels below each other, as a matplotlib figure.
-
-        Parameters
-        ----------
-        images : int
-            How many of them, from the first.
-        """
+        """Panels of the first `images` images below each other, as a matplotlib figure."""
         from cxrfeat._report import panels
 
         return panels.figure(self.explanations[:images], self.labels, self.top, self.scale)
@@ -136,10 +111,7 @@ class Maps(Sequence[Explanation]):
     def save(self, folder: str | Path | None = None) -> Path:
         """Write a panel (PNG) and a map file (`.npz`) for each image, and return the folder.
 
-        Parameters
-        ----------
-        folder : path, optional
-            By default `figures/gradcam` in the run.
+        By default that is `figures/gradcam` in the run.
         """
         self.folder = _folder(self.run, folder)
         for k, stem in enumerate(_stems(self.folder, self.explanations)):

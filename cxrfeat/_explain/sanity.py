@@ -44,22 +44,10 @@ turned upside down shows the same pattern, only as evidence against (both are gi
 class Sanity:
     """How far maps change as the network forgets.
 
-    Attributes
-    ----------
-    steps : tuple of str
-        `trained`, `head`, and the backbone's stages from the last to the first: what is random from there on up.
-    rank : float64 (steps, maps)
-        Spearman's rank correlation of each signed map with the trained one's.
-    ssim : float64 (steps, maps)
-        Structural similarity of their positive parts; NaN where both are empty.
-    example : float64 (steps, gh, gw)
-        Signed maps of one label in one image.
-    example_of : (str, str)
-        That label, and the image's id.
-    images, method : int, str
-        How many images, and how maps were computed.
-    run : Run
-        Whose maps were checked.
+    `steps` are `trained`, `head`, and the backbone's stages from the last to the first: what is random from there on
+    up. `rank`, float64 (steps, maps), is Spearman's rank correlation of each signed map with the trained one's; `ssim`
+    the structural similarity of their positive parts, NaN where both are empty. `example`, float64 (steps, gh, gw), has
+    signed maps of the label and image in `example_of`.
     """
 
     steps: tuple[str, ...]
@@ -99,13 +87,7 @@ class Sanity:
         return sanity_plot.figure(self)
 
     def save(self, folder: str | Path | None = None) -> list[Path]:
-        """Write the figure and its data as `gradcam-sanity.*`.
-
-        Parameters
-        ----------
-        folder : path, optional
-            By default `figures` in the run.
-        """
+        """Write the figure and its data as `gradcam-sanity.*`, by default to `figures` in the run."""
         from cxrfeat._report import style
 
         to = Path(folder) if folder else self.run.path / "figures"

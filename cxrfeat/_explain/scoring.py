@@ -45,23 +45,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Found:
-    """The scores of every box.
+    """The scores of every box: one row per box and kind of map.
 
-    Attributes
-    ----------
-    rows : pandas.DataFrame
-        One row per box and kind of map: `image_id`, `patient_id`, `label`, `kind`, and the columns of
-        `detection.NAMES`.
-    unknown : dict
-        Label that the head does not have -> number of its boxes; they are not scored.
-    left_out : dict
-        Reason -> number of other boxes that were not scored.
-    failed : dict
-        Image id -> why it was not scored.
-    empty : int
-        Maps of a label in an image without a positive cell.
-    borrowed : int
-        Boxes of a label that no other patient has a box of, so that their mean box is that of all labels.
+    How many boxes of labels that the head does not have, and how many others, were left out; which images failed; how
+    many maps are empty; and how many boxes borrow the mean box of all labels, since no other patient has one of theirs.
     """
 
     rows: pd.DataFrame
@@ -172,15 +159,7 @@ def centre_prior(shape: tuple[int, int]) -> Floats:
 
 
 def mean_box(boxes: npt.NDArray[np.float64], shape: tuple[int, int]) -> Floats:
-    """How often a pixel lies in one of the boxes, float64 (h, w).
-
-    Parameters
-    ----------
-    boxes : float64 (boxes, 4)
-        x, y, width, height as fractions of the image's sides; of other patients than the one that is scored.
-    shape : (h, w)
-        Of the frame.
-    """
+    """How often a pixel lies in one of the boxes (boxes, 4), fractions of the sides, float64 (h, w)."""
     y, x = ((np.arange(side) + 0.5) / side for side in shape)
     rows = (y >= boxes[:, 1:2]) & (y < boxes[:, 1:2] + boxes[:, 3:4])
     columns = (x >= boxes[:, 0:1]) & (x < boxes[:, 0:1] + boxes[:, 2:3])

@@ -26,26 +26,10 @@ def renderings(
 def average(
     recipe: Recipe, image_id: str, shape: tuple[int, int], seed: int, passes: Sequence[npt.NDArray[np.float64]]
 ) -> npt.NDArray[np.float64]:
-    """Average the maps of all renderings on the grid of the clean one.
+    """Average the maps of all renderings, float64 (labels, gh, gw) each, on the grid of the clean one, the first.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Its policy drew the renderings, or the default policy where the recipe has none.
-    image_id : str
-        The image.
-    shape : (h, w)
-        Of the original.
-    seed : int
-        Of the draws.
-    passes : sequence of float64 (labels, gh, gw)
-        Maps of rendering 0, 1, ...
-
-    Returns
-    -------
-    float64 (labels, gh, gw)
-        Cell by cell the mean over the renderings that show the cell: what a rotation pushed out of the picture does
-        not count as no evidence.
+    Each cell is the mean over the renderings that show it: what a rotation pushed out of the picture does not count as
+    no evidence.
     """
     clean = passes[0]
     layers = [clean]

@@ -31,24 +31,10 @@ SQUASHED = 0.01
 
 @dataclass(frozen=True)
 class Target:
-    """An image to explain.
+    """An image to explain: its id in the study or its file name, and its file.
 
-    Attributes
-    ----------
-    image_id : str
-        In the study, or the file's name.
-    path : pathlib.Path
-        The file.
-    truth : mapping of str to float
-        Label -> 1.0 or 0.0, where known.
-    predicted : mapping of str to float
-        Label -> the probability that the run predicted from the cached embedding; empty where it did not.
-    note : str
-        Why it was chosen, for the figure.
-    focus : tuple of str
-        The labels it was chosen for.
-    boxes : tuple of (label, x, y, width, height, frame width, frame height)
-        Known boxes, in pixels of the frame they were drawn on.
+    With what is known of its labels, the probabilities predicted from the cached embedding (none where there are none),
+    why and for which labels it was chosen, and its boxes.
     """
 
     image_id: str
@@ -84,10 +70,7 @@ def choose_targets(
 def on_image(boxes: Sequence[FramedBox], shape: tuple[int, ...]) -> tuple[Box, ...]:
     """Scale boxes from their frame to an image of `shape` (h, w), cut at its edge.
 
-    Raises
-    ------
-    ExplainError
-        If a box lies outside its frame, or the image is no reduced copy of the frame.
+    An ExplainError if a box is outside its frame, or the image is no reduced copy of the frame.
     """
     h, w = shape[:2]
     found = []
@@ -112,17 +95,8 @@ def on_image(boxes: Sequence[FramedBox], shape: tuple[int, ...]) -> tuple[Box, .
 def named(run: Run, images: Sequence[str], boxes: pd.DataFrame | None = None) -> list[Target]:
     """Targets for image files and ids of the run's study, in the order given.
 
-    A file that is in the study brings its labels and prediction along. A name that is neither a file nor an id is
-    taken for a file, so that the failure to read it is reported with the others.
-
-    Parameters
-    ----------
-    run : Run
-        An opened run.
-    images : sequence of str
-        Paths of image files, or image ids of the run's study.
-    boxes : pandas.DataFrame, optional
-        From `boxes_of`.
+    A file that is in the study brings its labels and prediction along. A name that is neither a file nor an id is taken
+    for a file, so that the failure to read it is reported with the others.
     """
     study = run.study()
     by_path = {path.resolve(): image_id for path, image_id in zip(study.paths(), study.ids, strict=True)}
@@ -151,27 +125,10 @@ def outcomes(
     limit: int = 4,
     boxes: pd.DataFrame | None = None,
 ) -> list[Target]:
-    """The clearest true positives, false positives or false negatives of each label, one label after the other.
+    """The clearest true positives, false positives or false negatives: `limit` of each label named, else in all.
 
-    Parameters
-    ----------
-    run : Run
-        With predictions and thresholds; a label without a threshold is cut at 0.5, and the note says so.
-    outcome : {"tp", "fp", "fn"}
-        True and false positives come with the highest probability first, false negatives with the lowest.
-    labels : sequence of str
-        By default all of the head's.
-    split : str
-        Of the run's study.
-    limit : int
-        At most so many images per label named; without labels, so many in all, of different findings.
-    boxes : pandas.DataFrame, optional
-        From `boxes_of`.
-
-    Raises
-    ------
-    ExplainError
-        If there is no such image.
+    True and false positives come with the highest probability first, false negatives with the lowest. A label without a
+    threshold is cut at 0.5, and the note says so.
     """
     if outcome not in OUTCOMES:
         raise ExplainError(f"no outcome {outcome!r}; choose {', '.join(OUTCOMES)}.")
@@ -222,17 +179,7 @@ def _note(outcome: str, labels: Sequence[str], cuts: Sequence[str]) -> str:
 
 
 def of_study(run: Run, split: str | None = None, boxes: pd.DataFrame | None = None) -> list[Target]:
-    """Every image of the run's study, or of one split of it.
-
-    Parameters
-    ----------
-    run : Run
-        An opened run.
-    split : str, optional
-        One split; by default all images.
-    boxes : pandas.DataFrame, optional
-        From `boxes_of`.
-    """
+    """Every image of the run's study, or of one split of it."""
     study = run.study()
     study = study.split(split) if split else study
     return _from_study(run, study, list(study.ids), boxes)

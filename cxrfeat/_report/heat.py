@@ -30,16 +30,10 @@ BACKGROUND = 0.35
 
 @dataclass(frozen=True)
 class Scaled:
-    """Maps ready to draw.
+    """Maps ready to draw: positive parts divided by `top`, float64 (labels, gh, gw) within [0, 1].
 
-    Attributes
-    ----------
-    maps : float64 (labels, gh, gw)
-        Positive parts, divided by `top`: within [0, 1].
-    raw_max : float64 (labels,)
-        Maximum of each signed map, before anything was done to it.
-    top : float64 (labels,)
-        The raw value that is drawn as 1; 0 where there is nothing to draw.
+    `raw_max` is the maximum of each signed map, `top` the raw value that is drawn as 1, or 0 where there is nothing to
+    draw.
     """
 
     maps: npt.NDArray[np.float64]
@@ -53,17 +47,10 @@ class Scaled:
 
 
 def scale(maps: npt.NDArray[np.floating[Any]], per: Per = "image", hottest: float | None = None) -> Scaled:
-    """Scale the signed maps of one image, (labels, gh, gw), for drawing.
+    """Scale the signed maps of one image, (labels, gh, gw), for drawing: one scale for all of them, or one for each.
 
-    Parameters
-    ----------
-    maps : (labels, gh, gw)
-        Signed maps of one image. NaN (a label the head has not learnt) counts as empty.
-    per : {"image", "label"}
-        One scale for all of them, or one for each.
-    hottest : float, optional
-        The raw value drawn as 1 by one scale per image, where other maps of the image (another backbone's) share it;
-        by default the maximum of these maps.
+    NaN (a label the head has not learnt) counts as empty. `hottest` is the raw value drawn as 1 by one scale per image,
+    where other maps of the image (another backbone's) share it.
     """
     if per not in ("image", "label"):
         raise ExplainError(f"unknown `scale` {per!r}; choose image or label.")
@@ -84,23 +71,9 @@ def heat(
     shape: tuple[int, int],
     to_image: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """One map, scaled to [0, 1] on its grid, as colours on a copy of the image of `shape` (h, w).
+    """One map, scaled to [0, 1] on its grid, as colours on a copy of the image, with opacity, float32 (h, w, 4).
 
-    Parameters
-    ----------
-    explanation : Explanation
-        Whose map it is.
-    scaled_map : float64 (gh, gw)
-        From `scale`.
-    shape : (h, w)
-        Of the copy.
-    to_image : float64 (2, 3), optional
-        From the map's grid to the original's pixels; by default that of the explanation's `maps`.
-
-    Returns
-    -------
-    float32 (h, w, 4)
-        Red, green, blue and opacity within [0, 1]; opacity is the map itself, so that no evidence is no colour.
+    The grid is that of the explanation's `maps`, unless `to_image` is another.
     """
     on_copy = explanation.on_copy(scaled_map, shape, to_image)
     rgba = _colours()[np.uint8(on_copy * 255 + 0.5)]

@@ -76,23 +76,9 @@ def page(
     top: int = 4,
     per: Per = "image",
 ) -> Canvas:
-    """Draw one row per image, the X-ray first and then its maps.
+    """Draw one row per image, the X-ray first and then its maps of `labels`, by default its `top` most probable.
 
-    Parameters
-    ----------
-    explanations : sequence of Explanation
-        Their pixels are read again from their files where they are not in memory.
-    labels : sequence of str
-        The labels to draw; by default each image's `top` most probable ones.
-    top : int
-        How many.
-    per : {"image", "label"}
-        One colour scale for all maps of an image, or one for each map.
-
-    Raises
-    ------
-    ExplainError
-        If there is nothing to draw.
+    Their pixels are read again from their files where they are not in memory.
     """
     if not explanations:
         raise ExplainError("no image was explained, so there is nothing to draw.")

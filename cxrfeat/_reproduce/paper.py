@@ -22,22 +22,10 @@ FIGURE_7 = {"Nodule": 0.763, "Edema": 0.593}
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the paper's three networks.
+    """One of the paper's three networks, for file names and for people.
 
-    Attributes
-    ----------
-    key, title : str
-        For file names, and for people.
-    backbone : str
-        Its name.
-    augmented : bool
-        Whether the head is trained on the augmented passes too.
-    training, test : float
-        Accuracy that the paper reports in its tables 1 and 2.
-    figure : int
-        The paper's figure with its ROC curves.
-    aurocs : mapping of str to str
-        What the paper's text says of a label's AUROC.
+    With the accuracies of its tables 1 and 2, the figure with its ROC curves, and what the text says of a label's
+    AUROC.
     """
 
     key: str
@@ -52,18 +40,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to do it.
+    """One way to do it, for file names and for people, and what it is in a sentence.
 
-    Attributes
-    ----------
-    key, title, about : str
-        For file names, for people, and what it is, in a sentence.
-    recipe : mapping
-        Options of the extraction.
-    head : mapping
-        `settings`, `weighting` and `calibration` of the Keras head.
-    maps : str
-        Method of the maps.
+    With options of the recipe and of the Keras head, and the maps' method.
     """
 
     key: str

@@ -37,24 +37,10 @@ class Result:
 
 @dataclass
 class Reproduction:
-    """The paper's experiment on a study.
+    """The paper's experiment on a study: three arms in each way, and their comparisons.
 
-    Attributes
-    ----------
-    folder, page : pathlib.Path
-        Where everything is, and the page to open.
-    study : Study
-        The images.
-    size, passes, epochs, replicates, seed : int
-        As in `reproduce_paper`.
-    results : list of Result
-        Three arms in each way.
-    between_arms : dict of str to Comparison
-        By way: the other arms against DenseNet121 without augmentation.
-    between_ways : dict of str to Comparison
-        By arm: the other ways against the paper's text.
-    embedded, fitted : int
-        Images embedded and heads fitted now; 0 where this was done before.
+    `between_arms` has the other arms against DenseNet121 without augmentation, by way; `between_ways` the other ways
+    against the paper's text, by arm. `embedded` and `fitted` count what was done now, and not before.
     """
 
     folder: Path
