@@ -15,7 +15,7 @@ EXTRAS ?=
 BACKBONE ?= densenet121
 STUDY ?= sample
 PASSES ?= 2
-SIZE ?= 224
+SIZE ?=
 WEIGHTS ?= auto
 HEAD ?= logistic
 WEIGHTED ?=
@@ -37,7 +37,7 @@ doctor: $(STAMP)  ## Check this machine and say how to fix what is wrong
 ##@ The pipeline (on the sample unless STUDY names another; ARGS="..." is passed to the command)
 
 features: $(STAMP)  ## Embeddings of a study: BACKBONE=densenet121 [STUDY= PASSES= SIZE= WEIGHTS=]
-	$(BIN)/cxrfeat extract $(STUDY) --backbone $(BACKBONE) --passes $(PASSES) --size $(SIZE) --weights $(WEIGHTS) $(ARGS)
+	$(BIN)/cxrfeat extract $(STUDY) --backbone $(BACKBONE) --passes $(PASSES) $(if $(SIZE),--size $(SIZE)) --weights $(WEIGHTS) $(ARGS)
 
 head: $(STAMP)  ## A head on the newest embeddings: WEIGHTED=1 [HEAD=logistic STUDY=]
 	$(BIN)/cxrfeat fit-head --study $(STUDY) --head $(HEAD) $(if $(filter-out 0 no,$(WEIGHTED)),--weighted) $(ARGS)

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from .base import Command
-from .options import contaminated_option, format_option, replicates_option, seed_option, split_option
-from .output import json_option, print_result, progress_bar, say_written
+from .options import RUN_NAME, contaminated_option, format_option, replicates_option, seed_option, split_option
+from .output import ended, json_option, print_result, progress_bar
 
 
 @click.command(cls=Command)
-@click.argument("runs", nargs=-1, required=True, metavar="RUN_A RUN_B [RUN_C]...")
+@click.argument("runs", nargs=-1, required=True, type=RUN_NAME, metavar="RUN_A RUN_B [RUN_C]...")
 @split_option
 @click.option("--metric", default="auroc", show_default=True, metavar="NAME", help="What is compared.")
 @click.option("--intersection", is_flag=True, help="Take the images and labels that all runs share, where they differ.")
@@ -37,5 +37,6 @@ def command(runs, kind, out, as_json, **options) -> None:
     with progress_bar("bootstrap", "replicates") as progress:
         found = cxr.compare(*runs, progress=progress, **options)
     written = found.save(out)
-    print_result(found, "json" if as_json else kind)
-    say_written(written)
+    kind = "json" if as_json else kind
+    print_result(found, kind)
+    ended(written, then="cxrfeat report", kind=kind)

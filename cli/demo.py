@@ -11,7 +11,7 @@ from .options import engine_option
 from .output import json_option, print_json, print_table, progress_bar, say
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted="The same command resumes.")
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False), default="cxrfeat-demo", show_default=True, help="Folder."
 )

@@ -6,7 +6,7 @@ import click
 
 from .base import Command
 from .options import contaminated_option, format_option, replicates_option, run_option, seed_option, split_option
-from .output import json_option, print_result, progress_bar, say_written
+from .output import ended, json_option, print_result, progress_bar
 
 
 @click.command(cls=Command)
@@ -39,5 +39,6 @@ def command(kind, figures, by, as_json, **options) -> None:
     with progress_bar("bootstrap", "replicates") as progress:
         found = cxr.evaluate(by=by or None, progress=progress, **options)
     written = found.save(figures=figures)
-    print_result(found, "json" if as_json else kind)
-    say_written(written)
+    kind = "json" if as_json else kind
+    print_result(found, kind)
+    ended(written, found.headline() + ".", "cxrfeat roc", kind)

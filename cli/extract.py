@@ -31,7 +31,7 @@ from .output import ended, json_option, print_json, progress_bar, say
 )
 @click.option("-p", "--passes", type=click.IntRange(0), help="Augmented passes beside pass 0.  [default: 0]")
 @click.option(
-    "--size", type=click.IntRange(1), help=f"Side of the network's input, pixels.  [default: {DEFAULTS['size']}]"
+    "--size", type=click.IntRange(1), help="Side of the network's input, pixels.  [default: the backbone's own]"
 )
 @click.option(
     "--policy",

@@ -7,18 +7,18 @@ import click
 from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRESETS, WEIGHTINGS
 
 from .base import Command
-from .options import study_argument
+from .options import HEAD_NAME, study_argument
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted="No run was replaced. A Keras head continues with --resume.")
 @study_argument
 @click.option(
     "--embeddings", multiple=True, metavar="H5",
     help="Embedding file; several are joined. Default: the study's newest under cache/.",
 )  # fmt: skip
 @click.option(
-    "--head", multiple=True, metavar="KIND",
+    "--head", multiple=True, metavar="KIND", type=HEAD_NAME,
     help=f"{', '.join(HEADS.names)}, or module:Class of a scikit-learn classifier. Default: logistic. Several need "
     "--ensemble.",
 )  # fmt: skip

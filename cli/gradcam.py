@@ -6,10 +6,10 @@ import click
 
 from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
-from .output import json_option, print_json, print_table, progress_bar, say, stopped
+from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
-@click.command("gradcam", cls=Command, short_help="Draw where in the image the evidence for a finding lies.")
+@click.command("gradcam", cls=Command, interrupted="The images made so far are kept; the same command resumes.")
 @click.argument("images", nargs=-1)
 @run_option
 @click.option("--labels", help="Findings to draw, comma-separated; by default the most probable of each image.")
@@ -66,11 +66,8 @@ def command(images, run, labels, sanity, out, as_json, **options) -> None:
         return _sanity(run, images, names, out, as_json, options)
     import cxrfeat as cxr
 
-    try:
-        with progress_bar("explaining") as progress:
-            done = cxr.explain(run, images, names, out=out or True, progress=progress, **options)
-    except KeyboardInterrupt:
-        raise stopped("stopped; the images made so far are kept, and the same command resumes.") from None
+    with progress_bar("explaining") as progress:
+        done = cxr.explain(run, images, names, out=out or True, progress=progress, **options)
     if as_json:
         print_json(
             {"folder": done.folder, "images": done.rows, "grids": done.pages, "empty_maps": done.empty,
@@ -101,7 +98,7 @@ def _print(done) -> None:
     resumed = sum(row["resumed"] for row in done.rows)
     failed = f"; {len(done.failed)} could not be explained" if done.failed else ""
     earlier = f" ({resumed} of them made earlier)" if resumed else ""
-    say(f"{len(done)} images in {done.folder}{earlier}{failed}; {done.empty_sentence()}.")
+    ended(done.folder, f"{len(done)} images{earlier}{failed}; {done.empty_sentence()}.", "cxrfeat report")
 
 
 def _sanity(run, images, labels, out, as_json: bool, options) -> None:

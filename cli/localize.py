@@ -6,7 +6,7 @@ import click
 
 from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
-from .output import json_option, print_json, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 COLUMNS = {
     "energy": "energy",
@@ -93,7 +93,7 @@ def _print(found, written) -> None:
     say(found.note)
     if found.random:
         say("The backbone's weights are random: this is a check of the method, not a result.")
-    say("written: " + ", ".join(map(str, written)))
+    ended(written, then="cxrfeat report")
 
 
 def _interval(measure) -> str:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "localize": ("localize", "Score maps against the radiologists' boxes."),
     "report": ("report", "Write one self-contained HTML report."),
     "reproduce": ("reproduce", "Reproduce the reference paper."),
+    "runs": ("runs", "List runs and check their files."),
     "cache": ("cache", "List, check, repair, join and export embedding files."),
     "weights": ("weights", "List and fetch backbone weights."),
     "doctor": ("doctor", "Check this machine and say how to fix what is wrong."),

@@ -59,7 +59,7 @@ def _studies(ctx: click.Context) -> list[str]:
 
 
 def _runs(ctx: click.Context) -> list[str]:
-    newest = sorted(Path("runs").glob("*/head.json"), key=lambda path: -path.stat().st_mtime)
+    newest = sorted(Path("runs").glob("[!.]*/head.json"), key=lambda path: -path.stat().st_mtime)
     return [path.parent.name for path in newest]
 
 
@@ -69,8 +69,16 @@ def _labels(ctx: click.Context) -> list[str]:
     return list(NIH_LABELS)
 
 
+def _heads(ctx: click.Context) -> Iterable[str]:
+    from cxrfeat._heads.registry import HEADS
+
+    return HEADS.names
+
+
+HEAD_NAME = Named(_heads, files=False)
 STUDY_NAME, RUN_NAME, LABEL_NAME = Named(_studies), Named(_runs), Named(_labels, files=False)
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
+DATASET = OneOf("cxrfeat._datasets.dataset:DATASETS")
 ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")
 
 

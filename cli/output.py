@@ -16,8 +16,6 @@ import click
 
 from cxrfeat._progress import Progress, silent
 
-from .base import Interrupted
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
@@ -26,18 +24,20 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def ended(path: Any, fact: str = "", then: str = "") -> None:
-    """End a step: the number that matters and the next command on stderr, the path of what was made on stdout."""
+def ended(made: Any, fact: str = "", then: str = "", kind: str = "table") -> None:
+    """End a step: the number that matters and the next command on stderr, the path of what was made on stdout.
+
+    Of several files the first is the main one. Where stdout has another `kind` of output, the path is on stderr too.
+    """
+    files = list(made) if isinstance(made, list | tuple) else [made]
     if fact:
         say(fact)
-    click.echo(path)
+    if others := files[1:] if kind == "table" else files:
+        say("written: " + ", ".join(map(str, others)))
+    if kind == "table" and files:
+        click.echo(files[0])
     if then:
         say(f"next: {then}")
-
-
-def stopped(text: str) -> KeyboardInterrupt:
-    """Return what ends a command at Ctrl-C with 130 and what it leaves."""
-    return Interrupted(text.removeprefix("stopped; "))
 
 
 def print_json(result: Any) -> None:
@@ -106,11 +106,6 @@ def print_result(found: Any, kind: str, **more: Any) -> None:
             click.echo(note)
     for problem in found.problems():
         say(f"warning: {problem}")
-
-
-def say_written(files: Sequence[Any]) -> None:
-    """Name the files that a command wrote."""
-    say("written: " + ", ".join(str(file) for file in files))
 
 
 @contextmanager

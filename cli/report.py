@@ -6,7 +6,7 @@ import click
 
 from .base import Command
 from .options import contaminated_option, engine_option, replicates_option, seed_option, split_option, weights_option
-from .output import json_option, print_json, progress_bar, say
+from .output import ended, json_option, print_json, progress_bar, say
 
 
 @click.command(cls=Command)
@@ -52,5 +52,4 @@ def command(runs, out, by, as_json, **options) -> None:
     if as_json:
         print_json(vars(report))
     else:
-        say(f"{report.size / 1e6:.1f} MB, {report.pictures} images with maps:")
-        click.echo(report.path)
+        ended(report.path, f"{report.size / 1e6:.1f} MB, {report.pictures} images with maps.")

@@ -6,7 +6,7 @@ import click
 
 from .base import Group
 from .options import engine_option, study_argument
-from .output import json_option, print_json, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
 @click.group(cls=Group)
@@ -61,4 +61,4 @@ def paper(study, as_json, **options) -> None:
     print_table(done.tables["auroc-paper"], title=f"{stamp}AUROCs that the paper's text speaks of")
     for said in done.account:
         say(f"- {said}")
-    click.echo(done.page)
+    ended(done.page)

@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 
 from .base import Command
-from .options import contaminated_option, replicates_option, run_option, seed_option, split_option
-from .output import json_option, print_result, progress_bar, say_written
+from .options import LABEL_NAME, contaminated_option, replicates_option, run_option, seed_option, split_option
+from .output import ended, json_option, print_result, progress_bar
 
 
 @click.command(cls=Command)
 @run_option
 @split_option
-@click.option("--label", "labels", multiple=True, metavar="LABEL", help="Only this label; may be repeated.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="LABEL", type=LABEL_NAME, help="Only this label; may be repeated."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Picture to write. Default: RUN/figures/roc.png.")
 @click.option(
     "--layout",
@@ -45,5 +47,6 @@ def command(out, layout, width, as_json, **options) -> None:
     with progress_bar("bootstrap", "replicates") as progress:
         found = cxr.roc(progress=progress, **options)
     written = found.save(out, layout=layout, width=width)
-    print_result(found, "json" if as_json else "table", files=written)
-    say_written(written)
+    kind = "json" if as_json else "table"
+    print_result(found, kind, files=written)
+    ended(written, f"{found.summary}." if found.summary else "", "cxrfeat gradcam", kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .base import Command
-from .output import json_option, print_json, say
+from .output import ended, json_option, print_json
 
 
 @click.command(cls=Command)
@@ -28,5 +28,6 @@ def command(folder: str, as_json: bool) -> None:
     if as_json:
         print_json({"table": str(table), "images": 150})
     else:
-        say("150 X-rays of NIH ChestX-ray14, and a table of them:")
-        click.echo(table)
+        columns = "--path file --patient patient --findings findings"
+        then = f"cxrfeat study build {table} --images {table.parent / 'images'} {columns}"
+        ended(table, "150 X-rays of NIH ChestX-ray14, and a table.", then)

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from .base import Group
-from .options import study_argument
-from .output import json_option, print_json, print_table, say
+from .options import DATASET, study_argument
+from .output import ended, json_option, print_json, print_table, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
 
@@ -28,7 +28,7 @@ def command() -> None:
 @click.argument("source")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The study to write. [default: studies/NAME.csv]")
 @click.option("--name", help="The study's name. [default: of the folder or file]")
-@click.option("--dataset", metavar="NAME", help="What SOURCE is: nih, table, or one of another package.")
+@click.option("--dataset", type=DATASET, help="What SOURCE is.  [default: recognised]")
 @click.option("--images", type=click.Path(), help="The image folder, if it is not beside the table.")
 @click.option("--id", "image_id", metavar="COLUMN", help="The column of image ids. [default: image_id, or path]")
 @click.option("--path", metavar="COLUMN", help="The column of image files. [default: path, or the ids]")
@@ -37,6 +37,10 @@ def command() -> None:
 @click.option("--findings", metavar="COLUMN", help="A column that names the findings in one cell.")
 @click.option("--separator", help="What separates two findings. [default: |]")
 @click.option("--split", metavar="COLUMN", help="A column of train, val and test. [default: split]")
+@click.option("--uncertain", type=click.Choice(["unknown", "present", "absent"]), help="What -1 or u in a label means.")
+@click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Use only such rows; repeat it for more.")
+@click.option("--drop-duplicates", is_flag=True, help="Of rows with one image id use the first.")
+@click.option("--encoding", metavar="NAME", help="Of the table, such as latin-1. [default: recognised]")
 @click.option("--keep", metavar="COLUMN", multiple=True, help="One more column to keep; repeat it for more.")
 @click.option("--resplit", is_flag=True, help="Split again, even if there are official lists or a split column.")
 @click.option("--val", type=SHARE, help="Share of the images for validation. [default: 0.1]")
@@ -50,12 +54,12 @@ def command() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace another study of that name.")
 @json_option
 def build(source: str, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
-    """Make a study of SOURCE: a dataset's folder, its table, or any CSV with one row per image.
+    """Make a study of SOURCE: a dataset's folder, its table, or any CSV or Excel table with one row per image.
 
     Splits are by patient. Official lists are used if they are beside the table; otherwise every label is spread over
-    the splits in proportion. A CSV needs a column each for image and patient, and either label columns (1, 0, or empty
-    for unknown) or one column that names the findings. Only these, view, sex, age, follow_up and the columns named
-    with --keep are copied into the study.
+    the splits in proportion. A table needs a column each for image and patient, and either label columns (1, 0, or
+    empty for unknown) or one column that names the findings; without labels it can be predicted only. These, view,
+    sex, age, follow_up and the columns named with --keep are copied into the study, and no others.
 
     \b
     Example:
@@ -68,7 +72,8 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
     study = read_study(source, build=True, **{key: value for key, value in options.items() if value is not None})
     written = study.save(out, overwrite=overwrite)
     _print(study.describe(), as_json, study=str(written))
-    say(f"wrote {written}")
+    name = written.stem if written.parent.name == "studies" else written
+    ended(written, f"{len(study):,} images.", f"cxrfeat extract {name}", "json" if as_json else "table")
 
 
 @command.command()
@@ -100,7 +105,8 @@ def _print(summary, as_json: bool, **more: Any) -> None:
     if as_json:
         return print_json({**more, **summary.to_dict()})
     print_table(summary.split_rows(), title=f"study {summary.name}")
-    print_table(summary.rows(), title="images with each label")
+    if rows := summary.rows():
+        print_table(rows, title="images with each label")
     print_table(summary.balance_rows(), title="splits compared")
     for note in summary.notes():
         click.echo(note)

@@ -1,5 +1,6 @@
 from . import cache as cache
 from . import errors as errors
+from . import runs as runs
 from . import weights as weights
 from ._backbones.registry import Backbone as Backbone
 from ._datasets import Dataset as Dataset

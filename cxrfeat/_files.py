@@ -1,4 +1,4 @@
-"""Files: written so that a reader sees the old one or the new one and never a half, and CSV files read."""
+"""Writing files whole or not at all, refusing outputs that would destroy something, reading CSV files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ _PART = re.compile(r"\.\d+\.part(\.\w+)?$")
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; on success it is flushed to disk and takes `path`'s place.
-
-    On an error the temporary file is removed and what stood at `path` is untouched.
-    """
+    """Yield a temporary name beside `path`; on success it is flushed to disk and renamed, on an error it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
@@ -63,25 +60,10 @@ def check_output(
     inputs: Iterable[str | Path] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Refuse an output that would replace an input, or a file of another kind; call it before any work is done.
+    """Raise an OutputError if `path` is an input, a folder, a device, or (without `overwrite`) of another kind.
 
-    Parameters
-    ----------
-    path : str or Path
-        What is to be written.
-    suffixes : sequence of str
-        Endings of files of this kind, with the dot; without any and without `begins`, no file is of this kind.
-    begins : bytes or tuple of bytes
-        First bytes of a file of this kind: a study is a CSV file too.
-    inputs : iterable of str or Path
-        What is read; never replaced, not even with `overwrite`.
-    overwrite : bool
-        Replace a file of another kind.
-
-    Raises
-    ------
-    OutputError
-        If the output is an input, a folder, a device, or a file of another kind without `overwrite`.
+    Files of the same kind have one of the endings `suffixes` and one of the first bytes `begins`; without either, no
+    file is. Call it before any work is done. Inputs are never replaced, not even with `overwrite`.
     """
     path = Path(path)
     if not path.exists():
@@ -100,7 +82,7 @@ def check_output(
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
-    """Write `data` (text as UTF-8) to `path` by way of `atomic_path`."""
+    """Write bytes, or text as UTF-8, whole or not at all."""
     with atomic_path(path) as part:
         part.write_bytes(data.encode(errors="surrogateescape") if isinstance(data, str) else data)
     return Path(path)
@@ -130,22 +112,7 @@ def sha256(path: str | Path) -> str:
 
 
 def read_csv(path: str | Path, error: type[CxrfeatError] = StudyError, **options: Any) -> pd.DataFrame:
-    """Read a CSV file, gzipped or not, every cell as text.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    error : type of CxrfeatError
-        What is raised for a file that is not a CSV table.
-    **options
-        For `pandas.read_csv`.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    """
+    """Read a CSV file, gzipped or not, every cell as text; raise `error` if it is not a CSV table."""
     import pandas as pd  # not above: most of what writes files needs no tables
 
     if not Path(path).is_file():

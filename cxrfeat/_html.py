@@ -9,15 +9,9 @@ from typing import Any
 
 
 def page(title: str, facts: Mapping[str, Any] | None = None, rows: Sequence[Mapping[Any, Any]] = ()) -> str:
-    """Return a title, facts as a two-column table, and rows as a table with a heading for each key.
+    """Return a title, facts as a two-column table, and rows as a table with the keys of the first as headings.
 
-    Parameters
-    ----------
-    title : str
-    facts : mapping, optional
-        Name -> value.
-    rows : sequence of mapping
-        All with the keys of the first; floats are shown with three decimals, NaN and None as a dash.
+    Floats have three decimals; NaN and None are a dash.
     """
     parts = [f"<p><strong>{escape(title)}</strong></p>"]
     if facts:

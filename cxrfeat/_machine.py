@@ -1,4 +1,4 @@
-"""What this machine offers: cores that this process may use, a GPU, a folder for what can be made again."""
+"""Cores that this process may use, a GPU, a folder for what can be computed again."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ def cores() -> int:
 
 
 def gpu_likely() -> bool:
-    """Whether a look at TensorFlow's device list is worth its seven seconds of import.
-
-    An Nvidia driver that is loaded, or AMD's compute device, and not hidden by `CUDA_VISIBLE_DEVICES`.
-    """
+    """Whether there is a driver of a GPU, so that asking TensorFlow is worth its seven seconds of import."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "none"):
         return False
     return any(
@@ -34,7 +31,7 @@ def gpu_likely() -> bool:
 
 
 def cache_folder() -> Path:
-    """Folder for what can be made again (exported networks); `CXRFEAT_CACHE` names another."""
+    """Folder for exported networks; `CXRFEAT_CACHE` names another."""
     named = os.environ.get("CXRFEAT_CACHE")
     return Path(named) if named else _own_cache_folder()
 
@@ -60,15 +57,15 @@ def _own_cache_folder() -> Path:
         return spare
 
 
+@lru_cache(maxsize=1)
 def processor() -> str:
-    """The processor's name, for provenance and for what was tuned to it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def instructions() -> str:
-    """The processor's vector instructions, of which a virtual machine's name for it says nothing; empty if unknown."""
-    wide = ("avx", "amx", "fma", "sve", "asimd", "i8mm")
-    return " ".join(sorted(flag for flag in _cpuinfo("flags", "Features").split() if flag.startswith(wide)))
+    """The processor's name, for provenance."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, "") or platform.processor() or platform.machine()
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -82,13 +79,3 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-@lru_cache(maxsize=4)
-def _cpuinfo(*keys: str) -> str:
-    """The first processor's entry under one of these keys, where Linux keeps it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(keys)), "")

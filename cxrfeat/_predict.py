@@ -16,6 +16,7 @@ from cxrfeat._datasets import read_study
 from cxrfeat._extract.images import Image, as_items, embed_items
 from cxrfeat._heads.prediction import load_head, write_predictions
 from cxrfeat._heads.prediction import predict as predict_embeddings
+from cxrfeat._images import SUFFIXES
 from cxrfeat._progress import Progress, silent
 from cxrfeat._run import Run, load_run, record
 from cxrfeat._study import Study
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 
 

@@ -99,7 +99,7 @@ def run_path(given: str | Path | None = None) -> Path:
     if given:
         path = Path(given)
         return path if path.exists() or not (RUNS / path).exists() else RUNS / path
-    newest = _newest_first(list(RUNS.glob("*/head.json")))
+    newest = _newest_first(list(RUNS.glob("[!.]*/head.json")))
     return _first([path.parent for path in newest], "run", RUNS / "*", "cxrfeat fit-head")
 
 

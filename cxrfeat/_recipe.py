@@ -21,7 +21,6 @@ FORMAT_VERSION = 1
 DEFAULTS: dict[str, Any] = {
     "backbone": "densenet121",
     "weights": "auto",
-    "size": 224,
     "interpolation": "area",
     "policy": "mild",
     "passes": 0,

@@ -16,19 +16,11 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Declarations by name, imported when they are asked for.
+    """Declarations by name, imported on first use.
 
-    Parameters
-    ----------
-    kind : str
-        What they are, for messages: `backbone`.
-    group : str
-        Entry point group that other packages declare theirs in: `cxrfeat.backbones`. The entry point's name is the name
-        that users type.
-    builtin : mapping of str to str
-        Ours, as `module:attribute`, by name, in the order of help texts.
-    error : type of CxrfeatError
-        What an unknown name raises.
+    `kind` is what messages call them (`backbone`), `group` the entry point group in which other packages declare theirs
+    (`cxrfeat.backbones`; the entry point's name is what users type), `builtin` has ours as `module:attribute` by name,
+    in the order of help texts, and `error` is what an unknown name raises.
     """
 
     def __init__(
@@ -58,13 +50,7 @@ class Registry(Generic[T]):
         return name in self._places
 
     def __getitem__(self, name: str) -> T:
-        """Return the declaration of that name.
-
-        Raises
-        ------
-        CxrfeatError
-            If there is none, or the package that declares it cannot be imported.
-        """
+        """Return the declaration of that name; raise `error` if there is none, or its package cannot be imported."""
         if name not in self._loaded:
             if name not in self._places:
                 raise self._error(f"unknown {self.kind} {name!r}; choose one of {', '.join(self.names)}.")

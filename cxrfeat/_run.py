@@ -14,6 +14,7 @@ import shutil
 import types
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from cxrfeat._study import Study, read_study_file
 from cxrfeat.errors import HeadError, NotFoundError
 
 FILE, FORMAT, VERSION = "head.json", "cxrfeat-run", 2
-_TABLES = ("study.csv", "predictions.csv", "history.csv")
+_TABLES = ("study.csv", "study.provenance.json", "predictions.csv", "history.csv")
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,7 @@ class Run:
             If `head.json` is damaged, foreign, or of a newer version.
         """
         path = Path(path)
-        if not path.exists() and path.name and _aside(path).exists():
-            _aside(path).rename(path)
+        settle(path)
         file = path / FILE
         if not file.is_file():
             raise NotFoundError(f"{path} is not a run: it has no {FILE}. `cxrfeat fit-head` makes runs.")
@@ -278,7 +278,7 @@ class Run:
 
     def study(self) -> Study:
         """Return the study it was trained on, with the splits used and its labels in the head's order."""
-        check_files(self, "study.csv")
+        check_files(self, *_TABLES[:2])
         return read_study_file(self.path / "study.csv", labels=self.labels, name=self.study_name)
 
     def predictions(self, split: str | None = None) -> pd.DataFrame:
@@ -337,26 +337,44 @@ def check_files(run: Run, *names: str) -> None:
 
 def draft_of(out: Path) -> Path:
     """The folder beside a run in which a new one is written."""
-    return out.with_name(f".{out.name}.draft")
+    return out.parent / f".{out.name}.draft"
 
 
 def publish(draft: Path, out: Path) -> None:
     """Put a complete run in the place of `out`; the run that was there stays until then.
 
-    A folder cannot be replaced in one step: the old one is moved aside first, and `Run.open` moves it back if it finds
-    that a process died between the two.
+    A folder cannot be replaced in one step: the old one is moved aside first, and `settle` moves it back if a process
+    died between the two.
     """
     aside = _aside(out)
-    shutil.rmtree(aside, ignore_errors=True)
-    if out.exists():
-        out.rename(aside)
-    draft.rename(out)
+    for tries in range(5):
+        settle(out)
+        if out.exists():
+            out.rename(aside)
+        try:
+            draft.rename(out)
+            break
+        except OSError:
+            if not out.exists() or tries == 4:  # a reader may have settled between the two lines above
+                raise
     sync_folder(out.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def settle(out: Path) -> None:
+    """Finish what a process that died in `publish` has begun: the old run goes back, or is removed."""
+    aside = _aside(out)
+    if not aside.exists():
+        return
+    if out.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        with suppress(OSError):  # another process was faster
+            aside.rename(out)
+
+
 def _aside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.old")
+    return out.parent / f".{out.name}.old"
 
 
 def load_run(run: str | Path | Run | None = None) -> Run:

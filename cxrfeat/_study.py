@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from cxrfeat.errors import CxrfeatError, LeakageError, NotFoundError, StudyError
 
 if TYPE_CHECKING:
     from cxrfeat._summary import Summary
+
+_log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "path", "patient_id", "split")
@@ -79,7 +82,8 @@ class Study:
     def __repr__(self) -> str:
         counts = self.table["split"].value_counts()
         parts = [f"{len(self)} images", f"{len(set(self.patients))} patients", f"{len(self.labels)} labels"]
-        return f"Study {self.name!r}: {', '.join(parts)}; {', '.join(f'{s} {counts[s]}' for s in self.splits)}"
+        splits = ", ".join(f"{s} {counts[s]}" for s in self.splits)
+        return f"Study {self.name!r}: {', '.join(parts)}" + (f"; {splits}" if splits else "")
 
     def _repr_html_(self) -> str:
         return self.describe()._repr_html_()
@@ -301,8 +305,6 @@ def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:
     """Raise a StudyError for the first thing that keeps `table` from being a study."""
     if not len(table):
         raise StudyError(f"study {name!r} has no images.")
-    if not labels:
-        raise StudyError(f"study {name!r} has no label column: a label column holds 1, 0 or nothing in every row.")
     for column in (*REQUIRED, *labels):
         if column not in table.columns:
             raise StudyError(f"study {name!r} has no column {column!r}.")
@@ -347,6 +349,29 @@ def check_leakage(table: pd.DataFrame, name: str = "") -> None:
         f"({'; '.join(pairs)}): {some}. Build the study again with `resplit=True`.",
         patients,
     )
+
+
+def identical_images(study: Study, sha256: npt.NDArray[np.uint8]) -> list[tuple[str, str]]:
+    """Return pairs of ids whose files are the same bytes and that are in different splits, and log them.
+
+    No patient is in two splits, so these are of two patients, or the patient column is wrong. `sha256` is uint8 (n, 32)
+    in the study's order, zeros where it is unknown; each image is paired with the first of its twins.
+    """
+    known = sha256.any(axis=1) & (study.table["split"] != "").to_numpy()
+    rows = known.nonzero()[0]
+    _, first, group = np.unique(sha256[rows], axis=0, return_index=True, return_inverse=True)
+    twin = rows[first[group.ravel()]]
+    split, ids = study.table["split"].to_numpy(dtype=str), study.ids
+    pairs = [(str(ids[a]), str(ids[b])) for a, b in zip(twin, rows, strict=True) if split[a] != split[b]]
+    if pairs:
+        some = "; ".join(f"{a} and {b}" for a, b in pairs[:5]) + (f"; and {len(pairs) - 5} more" * (len(pairs) > 5))
+        count = "1 image is" if len(pairs) == 1 else f"{len(pairs)} images are"
+        _log.warning(
+            "leakage in study %r: %s byte-identical to one in another split, of another patient: %s. Correct the "
+            "patient ids, or leave one of each out.",
+            study.name, count, some,
+        )  # fmt: skip
+    return pairs
 
 
 def numbers(column: pd.Series) -> pd.Series:

@@ -55,7 +55,7 @@ class Summary:
 
     def __repr__(self) -> str:
         lines = [f"study {self.name}"]
-        for rows in (self.split_rows(), self.rows(), self.balance_rows()):
+        for rows in filter(None, (self.split_rows(), self.rows(), self.balance_rows())):
             lines.append(" " * 24 + "".join(f"{name:>10}" for name in list(rows[0])[1:]))
             lines += [f"{next(iter(r.values())):24}" + "".join(f"{c:>10}" for c in [*r.values()][1:]) for r in rows]
         return "\n".join([*lines, *self.notes()])
@@ -63,7 +63,9 @@ class Summary:
     def _repr_html_(self) -> str:
         tables = {f"Study {self.name}": self.split_rows(), "Images with each label": self.rows()}
         tables["Splits compared"] = self.balance_rows()
-        return "\n".join([*(html.page(t, {}, rows) for t, rows in tables.items()), *map(html.page, self.notes())])
+        return "\n".join(
+            [*(html.page(t, {}, rows) for t, rows in tables.items() if rows), *map(html.page, self.notes())]
+        )
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -74,6 +76,11 @@ class Summary:
         """The leakage check in words. A study with a leak cannot be made, so what can be summarised has none."""
         if len(self.splits) < 2:
             return "leakage check: nothing to check, the study has fewer than two splits"
+        if self.patients["all"] == self.images["all"]:
+            return (
+                "leakage check: NOTHING CHECKED, every image has a patient of its own. If these are no patient ids but "
+                "names of images, two images of one patient may be in two splits, and test results too high"
+            )
         return f"leakage check: passed, no patient is in two of the splits {', '.join(self.splits)}"
 
     def notes(self) -> list[str]:
@@ -89,9 +96,10 @@ class Summary:
     def rows(self) -> list[dict[str, Any]]:
         """One row per label for a table: its name, positives in all, share of the images, positives per split."""
         total = self.images["all"]
+        counts = {**self.positives, "(no finding)": self.no_finding} if self.positives else {}
         return [
             {"label": label, "positive": n["all"], "share": f"{n['all'] / total:.1%}"} | {s: n[s] for s in self.splits}
-            for label, n in {**self.positives, "(no finding)": self.no_finding}.items()
+            for label, n in counts.items()
         ]
 
     def balance_rows(self) -> list[dict[str, Any]]:

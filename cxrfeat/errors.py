@@ -1,7 +1,7 @@
-"""What cxrfeat raises to its user: one base error and a few leaves.
+"""What cxrfeat raises: one base error and a few leaves.
 
-A message is one or two sentences: what is wrong, in which file and row, what would be right, what to do.
-The command line prints it and exits with 2; anything else that escapes is a bug and shows a traceback.
+A message is one or two sentences: what is wrong, in which file and row, what would be right, what to do. The command
+line prints it and exits with 2.
 
 Examples
 --------
@@ -19,20 +19,17 @@ from __future__ import annotations
 class CxrfeatError(Exception):
     """Base of every error meant for the user."""
 
+    # Errors that are OSErrors too would format themselves from errno; the plain sentence is what the user should see.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
 
 class NotFoundError(CxrfeatError, FileNotFoundError):
     """A file, folder, study or run that was named does not exist."""
 
-    # FileNotFoundError formats itself from errno; the plain sentence is what the user should see.
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
 
 class OutputError(CxrfeatError, FileExistsError):
     """An output that would replace an input, or a file of another kind."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class StudyError(CxrfeatError, ValueError):
@@ -47,12 +44,7 @@ class LeakageError(StudyError):
     message : str
         The sentence for the user.
     patients : tuple of str
-        The patient ids at fault, sorted.
-
-    Attributes
-    ----------
-    patients : tuple of str
-        The patient ids at fault, sorted.
+        The patient ids at fault, sorted; also an attribute.
     """
 
     def __init__(self, message: str, patients: tuple[str, ...] = ()) -> None:
@@ -78,9 +70,6 @@ class RecipeError(CxrfeatError, ValueError):
 
 class EmbeddingFileError(CxrfeatError, OSError):
     """An embedding file that is damaged, foreign, of a newer version, or cannot be written."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class LockedError(EmbeddingFileError):

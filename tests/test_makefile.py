@@ -103,7 +103,7 @@ def test_no_interpreter_is_a_sentence(project):
     ("words", "command"),
     [
         (["features", "BACKBONE=resnet50", "PASSES=0", "WEIGHTS=random:0"],
-         "extract sample --backbone resnet50 --passes 0 --size 224 --weights random:0"),
+         "extract sample --backbone resnet50 --passes 0 --weights random:0"),
         (["head", "WEIGHTED=1"], "fit-head --study sample --head logistic --weighted"),
         (["head", "WEIGHTED=0", "HEAD=keras"], "fit-head --study sample --head keras"),
         (["demo"], "demo"),

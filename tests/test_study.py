@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrfeat._labels import NIH_LABELS
-from cxrfeat._study import Study, numbers
+from cxrfeat._study import Study, identical_images, numbers
 from cxrfeat._study import read_study_file as read_study
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
 
@@ -77,11 +77,9 @@ def test_a_table_that_is_no_study(changes, message):
         study(**changes)
 
 
-def test_no_rows_and_no_labels():
+def test_no_rows():
     with pytest.raises(StudyError, match="has no images"):
         Study(frame().iloc[:0], ("Mass",), "none")
-    with pytest.raises(StudyError, match="has no label column"):
-        Study(frame(), (), "none")
 
 
 def test_leakage_names_the_patients_and_counts_each_pair_of_splits():
@@ -91,6 +89,20 @@ def test_leakage_names_the_patients_and_counts_each_pair_of_splits():
     assert "test and train: 1" in str(caught.value)
     assert "train and val: 1" in str(caught.value)
     assert "1, 2" in str(caught.value)
+
+
+def test_images_of_the_same_bytes_in_two_splits_are_named(caplog):
+    """Ids and patients differ, so that only the files' hashes show it."""
+    four = study()
+    sha256 = np.arange(128, dtype=np.uint8).reshape(4, 32) + 1
+    assert identical_images(four, sha256) == []
+    sha256[3] = sha256[0]
+    sha256[1] = sha256[0]  # of the same split
+    assert identical_images(four, sha256) == [("a", "d")]
+    assert "1 image is byte-identical to one in another split, of another patient: a and d." in caplog.text
+    assert identical_images(four, np.zeros((4, 32), np.uint8)) == [], "nothing is known of imported embeddings"
+    assert identical_images(study(split=["train"] * 4), sha256) == []
+    assert identical_images(study(split=["train", "train", "val", ""]), sha256) == []
 
 
 def test_images_without_a_split_do_not_leak():

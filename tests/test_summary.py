@@ -33,6 +33,13 @@ def test_unknown_labels_are_counted_and_are_no_absence(make_study):
     assert summary.no_finding["all"] == int((table[["Effusion", "Mass"]] == 0).all(axis=1).sum())
 
 
+def test_nothing_is_passed_where_every_image_is_its_own_patient(make_study):
+    tiny = make_study(20)
+    alone = Study(tiny.table.assign(patient_id=tiny.table["image_id"]), tiny.labels, "tiny", tiny.root)
+    assert "NOTHING CHECKED" in summarise(alone).leakage()
+    assert "passed" in summarise(tiny).leakage()
+
+
 def test_one_split_has_no_leakage_to_check(make_study):
     assert "nothing to check" in summarise(make_study(10).split("train")).leakage()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from pandas.api.types import is_string_dtype
 
 from cxrfeat import _sample as sample
 from cxrfeat._datasets.dataset import DATASETS, Dataset
+from cxrfeat._datasets.spreadsheet import first
+from cxrfeat._images import SUFFIXES
 from cxrfeat._labels import choose
 from cxrfeat._project import study_path
 from cxrfeat._split import VERSION, assign
@@ -25,8 +28,9 @@ _log = logging.getLogger(__name__)
 
 Missing = Literal["error", "skip", "keep"]
 
-_COLUMNS = {"image_id": None, "path": None, "patient": None, "findings": None, "separator": "|", "split": None}
-"""Options that say which column is which, and their defaults; a dataset that does not take them is not asked."""
+
+_SHAPE = {"image_id", "path", "patient", "findings", "separator", "split", "uncertain", "where", "encoding"}
+"""Options on what a source looks like; a dataset whose reader does not take them is not asked."""
 
 
 def read_study(
@@ -42,6 +46,10 @@ def read_study(
     findings: str | None = None,
     separator: str = "|",
     split: str | None = None,
+    uncertain: Literal["unknown", "present", "absent"] | None = None,
+    where: Mapping[str, str] | Iterable[str] = (),
+    drop_duplicates: bool = False,
+    encoding: str | None = None,
     keep: Iterable[str] = (),
     resplit: bool = False,
     val: float = 0.1,
@@ -78,6 +86,15 @@ def read_study(
         A column of a table that names the findings in one cell, as `Effusion|Mass`.
     separator : str
         What separates two findings of that column.
+    uncertain : {"unknown", "present", "absent"}, optional
+        What -1, `u` or `uncertain` in a label column of a table means. By default such a cell is an error.
+    where : mapping, or iterable of str
+        Use only the rows of a table with this value in this column, as `{"modality": "X-ray"}` or `["modality=X-ray"]`.
+        Several values of one column are alternatives.
+    drop_duplicates : bool
+        Of rows with the same image id use the first, instead of refusing them.
+    encoding : str, optional
+        Of a table; by default UTF-8 or UTF-16 as the file says, else that of Windows in Western Europe.
     keep : iterable of str
         More columns to keep, to group by. Otherwise `view`, `sex`, `age` and `follow_up` are kept.
     resplit : bool
@@ -119,60 +136,66 @@ def read_study(
     >>> len(cxr.read_study(table, images="xrays/images", path="file", patient="patient", findings="findings"))
     150
     """
+    asked = {**locals(), "labels": tuple(labels), "keep": tuple(keep)}
     if isinstance(source, Study):
         return source.with_labels(labels) if labels else source
-    labels, keep = tuple(labels), tuple(keep)
-    columns = {"image_id": image_id, "path": path, "patient": patient, "findings": findings, "separator": separator}
-    columns["split"] = split
-    given = {key: value for key, value in columns.items() if value != _COLUMNS[key]}
-    plain = not given and (keep, resplit, val, test, seed, missing) == ((), False, 0.1, 0.2, 0, "error")
-    plain = plain and dataset is None and images is None
+    changed = {
+        key for key, usual in (read_study.__kwdefaults__ or {}).items() if asked[key] != usual and (asked[key] or usual)
+    }
+    plain = not changed - {"labels", "name", "build"}
     place = Path(source) if build and source is not None else study_path(source)
     if str(source) == sample.NAME and place == Path(sample.NAME):
         if plain:
-            return read_study_file(sample.path(), labels or None, name)
+            return read_study_file(sample.path(), asked["labels"] or None, name)
         place, name = sample.folder(), name or sample.NAME
     elif plain and not build and is_study_file(place):
-        return read_study_file(place, labels or None, name)
+        return read_study_file(place, asked["labels"] or None, name)
     if not place.exists():
         raise NotFoundError(f"there is no study, folder or table {place}.")
-    kind = _recognise(place, dataset, given)
-    takes = {**columns, "labels": labels, "resplit": resplit, "missing": missing}
+    kind = _recognise(place, dataset, changed & _SHAPE)
     table, found = kind.read(
-        place, None if images is None else Path(images), **{key: takes[key] for key in kind.options}
+        place, None if images is None else Path(images), **{key: asked[key] for key in kind.options}
     )
-    if labels and "labels" not in kind.options:
-        found = choose(labels, found)
+    if asked["labels"] and "labels" not in kind.options:
+        found = choose(asked["labels"], found)
     root = (place if place.is_dir() else place.parent).resolve()
-    table = _present(_kept(table, found, (*kind.metadata, *keep), place), images or root, root, missing)
-    listed = table["split"].to_numpy(dtype=str) if "split" in table and not resplit else None
-    y, patients = table[list(found)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)
-    table["split"] = assign(y, patients, listed, val=val, test=test, seed=seed)
-    made: dict[str, Any] = {"origin": "stratified by patient" if listed is None else "as published"}
-    if listed is None or (table["split"].to_numpy() != listed).any():
-        made["origin"] += "" if listed is None else ", val carved from train by patient"
-        made |= {"version": VERSION, "val": val, "test": test, "seed": seed}
-    about = {"dataset": kind.title, "source": place.name, "splits": made}
+    table = _unique(_kept(table, found, (*kind.metadata, *asked["keep"]), place), place, drop_duplicates)
+    table = _present(table, images or root, root, missing)
+    table["split"], splits = _split(table, found, resplit, val, test, seed)
+    about = {"dataset": kind.title, "source": place.name, "splits": splits}
+    if uncertain:
+        about["uncertain"] = uncertain
     order = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]
     usual = place.stem if kind.generic and place.is_file() else root.name
     return Study(table[order], tuple(map(str, found)), name or usual, root, about)
 
 
-def _recognise(source: Path, named: str | None, given: dict[str, Any]) -> Dataset:
+def _recognise(source: Path, named: str | None, given: set[str]) -> Dataset:
     """The dataset named, else the first that recognises the source and takes the options that are given."""
-    if named is not None:
-        kind = DATASETS[named]
-        if stray := [key for key in given if key not in kind.options]:
-            raise StudyError(f"{kind.title} has no option `{stray[0]}`.")
-        return kind
-    kinds = sorted(DATASETS, key=lambda kind: kind.generic)
-    for kind in kinds:
-        if set(given) <= set(kind.options) and kind.recognises(source):
+    kinds = [DATASETS[named]] if named is not None else sorted(DATASETS, key=lambda kind: kind.generic)
+    known = [kind for kind in kinds if named is not None or kind.recognises(source)]
+    for kind in known:
+        if given <= set(kind.options):
             return kind
-    raise StudyError(
-        f"{source} is not recognised as {', '.join(kind.title for kind in kinds[:-1])} or {kinds[-1].title}. "
-        "Name its table, with one row per image."
-    )
+    if known:
+        raise StudyError(f"{known[0].title} has no option `{min(given.difference(known[0].options))}`.")
+    titles = ", ".join(kind.title for kind in kinds[:-1]) + f" or {kinds[-1].title}"
+    raise StudyError(f"{source} is not recognised as {titles}. Name its table, with one row per image.")
+
+
+def _split(
+    table: pd.DataFrame, labels: Sequence[str], resplit: bool, val: float, test: float, seed: int
+) -> tuple[npt.NDArray[np.str_], dict[str, Any]]:
+    """The split of each image, and how it came about; none without labels, since there is nothing to learn from."""
+    listed = table["split"].to_numpy(dtype=str) if "split" in table and not resplit else None
+    if listed is None and not labels:
+        return np.full(len(table), "", dtype="U5"), {}
+    y, patients = table[list(labels)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)
+    splits = assign(y, patients, listed, val=val, test=test, seed=seed)
+    if listed is not None and (splits == listed).all():
+        return splits, {"origin": "as published"}
+    origin = "stratified by patient" if listed is None else "as published, val carved from train by patient"
+    return splits, {"origin": origin, "version": VERSION, "val": val, "test": test, "seed": seed}
 
 
 def _kept(table: pd.DataFrame, labels: Sequence[str], extra: Sequence[str], source: Path) -> pd.DataFrame:
@@ -201,13 +224,29 @@ def _kept(table: pd.DataFrame, labels: Sequence[str], extra: Sequence[str], sour
     return kept
 
 
+def _unique(table: pd.DataFrame, source: Path, drop: bool) -> pd.DataFrame:
+    doubled = table["image_id"].duplicated()
+    if not doubled.any():
+        return table
+    row, name = first(table["image_id"], doubled)
+    found = f"{source}, row {row}: image_id {name!r} is duplicated ({int(doubled.sum())} such rows)"
+    if not drop:
+        raise StudyError(
+            f"{found}; every image needs an id of its own. Keep the first of each: `drop_duplicates=True`."
+        )
+    _log.warning("%s; the first row of each is kept.", found)
+    return table[~doubled]
+
+
 def _present(table: pd.DataFrame, where: str | Path, root: Path, missing: Missing) -> pd.DataFrame:
     """Leave out the rows whose image is missing, or refuse; an empty path is one that the reader did not find."""
-    absent = _absent(root, table["path"]) if missing != "keep" else np.zeros(len(table), dtype=bool)
+    if missing == "keep":
+        return table.reset_index(drop=True)
+    table["path"], absent = _located(root, table["path"])
     if not absent.any():
         return table.reset_index(drop=True)
-    row = table.iloc[int(absent.argmax())]
-    first = repr(row["path"] or row["image_id"])
+    row = int(absent.argmax())
+    first = f"{(table['path'].iloc[row] or table['image_id'].iloc[row])!r}"
     if absent.all():
         raise StudyError(
             f"none of the {len(table)} images is under {where}, the first is {first}; name their folder with `images`."
@@ -219,14 +258,22 @@ def _present(table: pd.DataFrame, where: str | Path, root: Path, missing: Missin
     return table[~absent].reset_index(drop=True)
 
 
-def _absent(root: Path, paths: pd.Series) -> npt.NDArray[np.bool_]:
-    """Which files are missing, bool (n,). Each folder is listed once: asking for 112,120 files takes minutes."""
-    listed: dict[str, set[str]] = {}
-    absent = np.zeros(len(paths), dtype=bool)
+def _located(root: Path, paths: pd.Series) -> tuple[list[str], npt.NDArray[np.bool_]]:
+    """Paths, with the ending that a table left out, and which of the files are missing, bool (n,).
+
+    Each folder is listed once: asking for 112,120 files takes minutes.
+    """
+    listed: dict[str, dict[str, str]] = {}
+    found, absent = [], np.zeros(len(paths), dtype=bool)
     for i, path in enumerate(paths):
         folder, _, name = path.rpartition("/")
         if folder not in listed:
             place = os.path.join(root, folder or ("/" if path.startswith("/") else ""))  # noqa: PTH118 - 112,120 times
-            listed[folder] = set(os.listdir(place)) if os.path.isdir(place) else set()  # noqa: PTH112, PTH208
+            names = os.listdir(place) if os.path.isdir(place) else []  # noqa: PTH112, PTH208
+            pictures = [n for n in names if n.lower().endswith(SUFFIXES)]
+            stems = Counter(n.rpartition(".")[0] for n in pictures)
+            whole = {stem: n for n in pictures if stems[stem := n.rpartition(".")[0]] == 1}
+            listed[folder] = whole | {n: n for n in names}
         absent[i] = name not in listed[folder]
-    return absent
+        found.append(path.removesuffix(name) + listed[folder].get(name, name) if name else path)
+    return found, absent

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from cxrfeat._datasets import findings as findings_cells
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._files import read_csv
+from cxrfeat._datasets.spreadsheet import first, one, read_table
 from cxrfeat._labels import NIH_LABELS, canonical
 from cxrfeat._study import RESERVED, SPLITS
 from cxrfeat.errors import NotFoundError, StudyError
 
+_log = logging.getLogger(__name__)
+
 _TRUTH = {"1": 1.0, "1.0": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "no": 0.0}
 _UNKNOWN = {"", "nan", "na", "n/a", "none", "null"}
+_UNCERTAIN = {"-1", "-1.0", "u", "uncertain"}
+_POLICIES = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
 _SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+
+NEARLY = 0.9
+"""A column with this share of 1 and 0 among its filled cells is a label with mistakes, and not something else."""
 
 
 def read(
@@ -31,112 +40,120 @@ def read(
     findings: str | None = None,
     separator: str = "|",
     split: str | None = None,
+    uncertain: Literal["unknown", "present", "absent"] | None = None,
+    where: Mapping[str, str] | Iterable[str] = (),
+    encoding: str | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a table: its keys under their usual names, its labels as numbers, and every other column as it is."""
-    raw = _read(source)
+    raw = read_table(source, encoding, where)
     image_id, path, patient = _key_columns(raw, source, image_id, path, patient)
-    split = _column(raw, source, split, "split", needed=False)
-    if images is not None and not images.is_dir():
-        raise NotFoundError(f"there is no image folder {images}.")
+    split = split or ("split" if "split" in raw else None)
     keys = {c for c in (image_id, path, patient, split, findings) if c}
     if findings:
-        _column(raw, source, findings, findings)
-        where = f"{source}, column {findings!r}"
-        truth = findings_cells.columns_of(raw[findings], separator, labels or None, where)
+        named = f"{source}, column {findings!r}"
+        truth = findings_cells.columns_of(one(raw, source, findings), separator, labels or None, named)
     else:
-        truth = _label_columns(raw, source, list(labels), keys)
-    paths = raw[path] if images is None else f"{os.path.abspath(images)}/" + raw[path]  # noqa: PTH100 - links stay
-    table = pd.DataFrame({"image_id": raw[image_id], "path": paths, "patient_id": raw[patient]})
+        truth = _label_columns(raw, source, list(labels), keys, uncertain)
+    table = pd.DataFrame(
+        {
+            "image_id": one(raw, source, image_id),
+            "path": _paths(one(raw, source, path), source, images),
+            "patient_id": one(raw, source, patient),
+        }
+    )
     if split:
-        table["split"] = raw[split].str.strip().map(_split_name)
-    rest = raw[[c for c in raw if c not in {*table, *truth, "split"}]]
+        table["split"] = one(raw, source, split).map(_split_name)
+    rest = raw.loc[:, ~raw.columns.isin([*table, *truth, "split"]) & ~raw.columns.duplicated(keep=False)]
     return pd.concat([table, rest, truth], axis=1), tuple(map(str, truth))
 
 
 DATASET = Dataset(title="a table", recognises=Path.is_file, read=read, generic=True)
 
 
-def _read(source: Path) -> pd.DataFrame:
-    raw = read_csv(source)
-    for separator in ";\t":  # as spreadsheets write it where the comma is the decimal sign
-        if raw.shape[1] == 1 and separator in str(raw.columns[0]):
-            raw = read_csv(source, sep=separator)
-    if raw.empty:
-        raise StudyError(f"{source} has no rows.")
-    return raw.set_axis([name.strip() for name in _names(raw)], axis=1)
-
-
-def _names(raw: pd.DataFrame) -> list[str]:
-    return [str(column) for column in raw.columns]
-
-
 def _key_columns(
     raw: pd.DataFrame, source: Path, image_id: str | None, path: str | None, patient: str | None
 ) -> tuple[str, str, str]:
     """The columns of id, path and patient; without the one, the other is used."""
-    found_id = _column(raw, source, image_id, "image_id", needed=False)
-    found_path = _column(raw, source, path, "path", needed=False)
-    if not (found_id or found_path):
+    columns = f"Its columns are {', '.join(map(str, dict.fromkeys(raw)))}."
+    image_id = image_id or ("image_id" if "image_id" in raw else None)
+    path = path or ("path" if "path" in raw else image_id)
+    if not path:
         raise StudyError(
-            f"{source} has neither a column 'image_id' nor 'path'; name them with `image_id` and `path`. "
-            f"Its columns are {', '.join(_names(raw))}."
+            f"{source} has neither a column 'image_id' nor 'path'; name them with `image_id` and `path`. {columns}"
         )
-    found_patient = _column(raw, source, patient, "patient_id", needed=False)
-    if not found_patient:
+    if not patient and "patient_id" not in raw:
         raise StudyError(
             f"{source} has no column 'patient_id'; name it with `patient`, so that no patient is in two splits. "
-            "If every image is of another patient, name the id column. "
-            f"Its columns are {', '.join(_names(raw))}."
+            f"If every image is of another patient, name the id column. {columns}"
         )
-    return found_id or found_path, found_path or found_id, found_patient
+    return image_id or path, path, patient or "patient_id"
 
 
-def _column(raw: pd.DataFrame, source: Path, given: str | None, usual: str, needed: bool = True) -> str:
-    """The column named, or the usual one where there is such; an empty text for none."""
-    if given is None and usual in raw.columns:
-        return usual
-    if given is None and not needed:
-        return ""
-    if given not in raw.columns:
-        raise StudyError(f"{source} has no column {given or usual!r}; its columns are {', '.join(_names(raw))}.")
-    return str(given)
-
-
-def _label_columns(raw: pd.DataFrame, source: Path, wanted: list[str], keys: set[str]) -> pd.DataFrame:
-    """The label columns as float64, under their canonical names."""
-    if not wanted:
-        found = [c for c in _names(raw) if c not in {*keys, *RESERVED} and _holds_truth(raw[c])]
-        if not found:
+def _paths(cells: pd.Series, source: Path, images: Path | None) -> pd.Series:
+    """Paths with this system's separator, under the image folder if one is named."""
+    if images is not None and not images.is_dir():
+        raise NotFoundError(f"there is no image folder {images}.")
+    if os.sep == "/" and (windows := cells.str.contains("\\", regex=False)).any():
+        cells = cells.mask(windows, cells.str.replace("\\", "/", regex=False))
+        drive = cells.str.contains(r"^(?:[A-Za-z]:|//)", regex=True)
+        if drive.any() and images is None:
+            row, name = first(cells, drive)
             raise StudyError(
-                f"{source} has no label column (1, 0 or empty in every row); name the label columns with `labels`, "
-                "or the column that names findings with `findings`."
+                f"{source}, row {row}: {name!r} is a path of another machine; name the folder of the files with "
+                "`images`."
             )
-        by_name = {canonical(c): c for c in found}
-        wanted = [c for c in NIH_LABELS if c in by_name] + [n for n in by_name if n not in NIH_LABELS]
-    columns = {}
+        cells = cells.mask(drive, cells.str.rpartition("/")[2])
+    if images is None:
+        return cells
+    return cells.where(cells.str.startswith("/"), f"{os.path.abspath(images)}/" + cells)  # noqa: PTH100 - links stay
+
+
+def _label_columns(
+    raw: pd.DataFrame, source: Path, wanted: list[str], keys: set[str], uncertain: str | None
+) -> pd.DataFrame:
+    """The label columns as float64, under their canonical names."""
+    names = [str(name) for name in dict.fromkeys(raw)]
+    if not wanted:
+        wanted = [c for c in names if c not in {*keys, *RESERVED} and _is_label(raw.loc[:, raw.columns == c], c)]
+        if not wanted:
+            _log.warning("%s has no label column (1, 0 or empty in every row): the study has no labels.", source)
+        wanted.sort(key=lambda c: NIH_LABELS.index(canonical(c)) if canonical(c) in NIH_LABELS else len(NIH_LABELS))
+    columns: dict[str, pd.Series] = {}
     for label in wanted:
-        same = [c for c in _names(raw) if c == label] or [c for c in _names(raw) if canonical(c) == canonical(label)]
+        same = [c for c in names if c == label] or [c for c in names if canonical(c) == canonical(label)]
         if not same:
-            raise StudyError(f"{source} has no label column {label!r}; its columns are {', '.join(_names(raw))}.")
-        columns[canonical(label)] = _truth(raw[same[0]], source)
-    return pd.DataFrame(columns)
+            raise StudyError(f"{source} has no label column {label!r}; its columns are {', '.join(names)}.")
+        earlier = columns.get(canonical(label))
+        if earlier is not None and earlier.name != same[0]:
+            raise StudyError(f"{source}, row 1: the columns {earlier.name!r} and {same[0]!r} are the same label.")
+        columns[canonical(label)] = _truth(one(raw, source, same[0]), source, uncertain)
+    return pd.DataFrame(columns, index=raw.index)
 
 
-def _holds_truth(column: pd.Series) -> bool:
-    values = {str(v).strip().lower() for v in column.unique()}
-    return values <= {*_TRUTH, *_UNKNOWN} and not values <= _UNKNOWN
+def _is_label(same: pd.DataFrame, name: str) -> bool:
+    """Whether the columns of one name hold labels, though a few of their cells may be mistakes."""
+    cells = pd.concat([same.iloc[:, k] for k in range(same.shape[1])]).str.lower()
+    cells = cells[~cells.isin(_UNKNOWN)]
+    share = cells.isin(_TRUTH).mean() if len(cells) else 0.0
+    return bool(share >= NEARLY or (share > 0 and canonical(name) in NIH_LABELS))
 
 
-def _truth(column: pd.Series, source: Path) -> pd.Series:
-    cells = column.str.strip().str.lower()
-    bad = ~cells.isin([*_TRUTH, *_UNKNOWN]).to_numpy()
+def _truth(column: pd.Series, source: Path, uncertain: str | None) -> pd.Series:
+    meaning = _TRUTH | (dict.fromkeys(_UNCERTAIN, _POLICIES[uncertain]) if uncertain else {})
+    cells = column.str.lower()
+    bad = ~cells.isin([*meaning, *_UNKNOWN])
     if bad.any():
-        row = int(bad.argmax())
-        raise StudyError(
-            f"{source}, row {row + 2}, column {column.name!r}: {column.iloc[row]!r} is not a label; "
-            "1 is present, 0 absent, and an empty cell unknown."
+        (row, cell), more = first(column, bad), int(bad.sum()) - 1
+        fix = (
+            "Say with `uncertain` what it means: unknown, present or absent."
+            if cell.lower() in _UNCERTAIN
+            else "Fix the table, or name the label columns with `labels`."
         )
-    return cells.map(_TRUTH).astype(float)
+        raise StudyError(
+            f"{source}, row {row}, column {column.name!r}: {cell!r} is not a label; 1 is present, 0 absent, "
+            f"and an empty cell unknown{f' ({more} more such cells)' if more else ''}. {fix}"
+        )
+    return cells.map(meaning).astype(float)
 
 
 def _split_name(text: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm, t
 
 from cxrfeat._evaluate.arrays import known, ratio
 from cxrfeat._evaluate.delong import LEVEL
@@ -135,7 +136,9 @@ class Replicates:
     def __len__(self) -> int:
         return len(next(iter(self.draws.values())))
 
-    def interval(self, metric: Metric, values: Array | None = None, level: float = LEVEL) -> Array:
+    def interval(
+        self, metric: Metric, values: Array | None = None, level: float | npt.NDArray[np.float64] = LEVEL
+    ) -> Array:
         """Percentile interval, float64 (labels + 2, 2), over the replicates where the metric is defined.
 
         Parameters
@@ -143,8 +146,8 @@ class Replicates:
         metric : Metric
         values : float64 (labels + 2,), optional
             The estimates: with them a metric with `recentre` is corrected for the bias of the draws.
-        level : float
-            Coverage, 0.95 for 95 %.
+        level : float or float64 (labels + 2,)
+            Share of the draws that is kept; `widened` gives the share for 95 % coverage. NaN leaves the interval out.
         """
         draws = self.draws[metric.name]
         ends = percentiles(draws, level)
@@ -158,13 +161,44 @@ class Replicates:
         return np.isnan(self.draws[metric.name]).sum(axis=0)
 
 
-def percentiles(values: Array, level: float = LEVEL) -> Array:
+def percentiles(values: Array, level: float | npt.NDArray[np.float64] = LEVEL) -> Array:
     """Percentile interval of each column, float64 (columns, 2), leaving out NaN; NaN where a column has nothing."""
     ends = np.full((values.shape[1], 2), np.nan)
-    some = ~np.isnan(values).all(axis=0)
-    if some.any():
-        ends[some] = np.nanquantile(values[:, some], [0.5 - level / 2, 0.5 + level / 2], axis=0).T
+    levels = np.broadcast_to(level, len(ends))
+    for column in np.flatnonzero(~np.isnan(values).all(axis=0) & ~np.isnan(levels)):
+        middle = levels[column] / 2
+        ends[column] = np.nanquantile(values[:, column], [0.5 - middle, 0.5 + middle])
     return ends
+
+
+def widened(fewest: npt.NDArray[np.int64], level: float = LEVEL) -> Array:
+    """Share of draws that an interval of this level holds: more than the level, since few patients vary too little.
+
+    The variance of the draws of k patients is (k - 1) / k of what it estimates, and with k - 1 degrees of freedom
+    normal quantiles are too near (Hesterberg, The American Statistician 2015, 69:371-386, section 3.5). A macro
+    average adds up what its labels have (Welch and Satterthwaite).
+
+    Parameters
+    ----------
+    fewest : int (labels,)
+        Patients of each label's smaller class.
+
+    Returns
+    -------
+    float64 (labels + 1,)
+        The labels, and their macro average. NaN below two patients.
+    """
+    each = [_share(k / (k - 1), k - 1, level) if k > 1 else np.nan for k in fewest.astype(float)]
+    k = np.maximum(fewest[fewest > 0].astype(float), 2.0)
+    if not len(k):
+        return np.array([*each, np.nan])
+    variance = 1 / k
+    freedom = variance.sum() ** 2 / (variance**2 / (k - 1)).sum()
+    return np.array([*each, _share(variance.sum() / (variance * (k - 1) / k).sum(), freedom, level)])
+
+
+def _share(inflation: float, freedom: float, level: float) -> float:
+    return float(2 * norm.cdf(np.sqrt(inflation) * t.ppf(0.5 + level / 2, freedom)) - 1)
 
 
 def point(

@@ -14,6 +14,7 @@ from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.alignment import align, named_apart
 from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates, bootstrap, percentiles, point
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
+from cxrfeat._evaluate.rows import levels
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._progress import Progress, silent
 from cxrfeat._report import tables
@@ -42,11 +43,11 @@ class Comparison(tables.Result):
         What is compared.
     rows : list of dict
         For each other run, one row per label and one for `macro`: `run`, `baseline`, `label`, `n`, `positives`, the
-        metric's value and NAME_baseline, `difference` (of the run, less the baseline) and `difference_bootstrap`.
-        For AUROC also the intervals `difference_delong` and `difference_delong_patients`, the p-values `p` (DeLong) and
-        `p_patients` (images of one patient as one cluster), and both after Holm's correction over all labels and runs,
-        `p_holm` and `p_patients_holm`. Every other metric's difference and interval are under NAME_difference and
-        NAME_difference_bootstrap.
+        metric's value and NAME_baseline, `difference` (of the run, less the baseline), `difference_interval` (the one
+        to report) and `difference_bootstrap`. For AUROC also `difference_delong` (images as independent), the p-values
+        `p` (DeLong) and `p_patients` (images of one patient as one cluster, the test of `difference_interval`), and
+        both after Holm's correction over all labels and runs, `p_holm` and `p_patients_holm`. Every other metric's
+        difference and interval are under NAME_difference and NAME_difference_bootstrap.
     conclusions : list of str
         One sentence per run.
     left_out : int
@@ -103,7 +104,7 @@ class Comparison(tables.Result):
             short["label"] = row["label"] + (f" over {len(row['over'])}" if "over" in row else "")
             short |= {"n+": row["positives"], "baseline": row[f"{self.metric.name}_baseline"]}
             short |= {heading: row[self.metric.name], "difference": row["difference"]}
-            short["patients 95 %"] = tables.span_text(row["difference_bootstrap"])
+            short["95 %"] = tables.span_text(row["difference_interval"])
             if self.metric is AUROC:
                 for key, name in (("p", "p DeLong"), ("p_patients", "p patients"), ("p_patients_holm", "p Holm")):
                     short[name] = tables.p_text(row[key])
@@ -237,7 +238,7 @@ def compare(
 def _rows(metric: Metric, a: Scored, b: Scored, draws_a: Replicates, draws_b: Replicates) -> list[Row]:
     """Rows of one run against the baseline: labels, then macro; Holm's correction is not in them yet."""
     before, after = (point(scored.y, scored.p, scored.thresholds) for scored in (a, b))
-    spans = {m.name: percentiles(draws_b.draws[m.name] - draws_a.draws[m.name]) for m in METRICS}
+    spans = {m.name: percentiles(draws_b.draws[m.name] - draws_a.draws[m.name], levels(a, m)) for m in METRICS}
     rows: list[Row] = []
     for j, label in enumerate([*a.labels, "macro"]):
         row: Row = {"run": b.name, "baseline": a.name, "label": label, "n": len(a), "positives": int(a.positives.sum())}
@@ -248,8 +249,8 @@ def _rows(metric: Metric, a: Scored, b: Scored, draws_a: Replicates, draws_b: Re
             if m is metric:
                 row |= {f"{m.name}_baseline": float(before[m.name][j]), m.name: float(after[m.name][j])}
                 row["difference"] = difference
+                row["difference_interval"] = row["difference_bootstrap"] = spans[m.name][j].tolist()
                 row |= _tests(a, b, j) if metric is AUROC else {}
-                row["difference_bootstrap"] = spans[m.name][j].tolist()
             else:
                 row[f"{m.name}_difference"] = difference
                 row[f"{m.name}_difference_bootstrap"] = spans[m.name][j].tolist()
@@ -270,7 +271,7 @@ def _tests(a: Scored, b: Scored, j: int) -> Row:
         "p": plain.p,
         "difference_delong": [plain.low, plain.high],
         "p_patients": clustered.p,
-        "difference_delong_patients": [clustered.low, clustered.high],
+        "difference_interval": [clustered.low, clustered.high],
     }
 
 
@@ -279,7 +280,7 @@ def _conclusion(found: Comparison, scored: Scored) -> str:
     a, b, metric = found.baseline.name, scored.name, found.metric
     mine = [row for row in found.rows if row["run"] == b]
     macro, labels = mine[-1], mine[:-1]
-    difference, (low, high) = macro["difference"], macro["difference_bootstrap"]
+    difference, (low, high) = macro["difference"], macro["difference_interval"]
     # Said from the side of the higher one, so that the difference and its interval are positive where they are sure.
     higher, lower, sign = (b, a, 1) if difference >= 0 else (a, b, -1)
     ends = sorted((sign * low, sign * high))

@@ -14,6 +14,7 @@ import pandas as pd
 from cxrfeat._evaluate import arrays, delong
 from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
 from cxrfeat._evaluate.metrics import AUROC, AVERAGE_PRECISION, BRIER, ECE, METRICS
+from cxrfeat._evaluate.rows import levels
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._labels import choose
 from cxrfeat._progress import Progress, silent
@@ -102,8 +103,7 @@ class Curves(tables.Result):
 
     def tables(self) -> dict[str, list[Row]]:
         """Return the rows for people."""
-        names = {"label": "label", "n": "n", "positives": "n+", "auroc": "AUROC", "auroc_delong": "DeLong 95 %"}
-        names |= {"auroc_bootstrap": "patients 95 %"}
+        names = {"label": "label", "n": "n", "positives": "n+", "auroc": "AUROC", "auroc_interval": "95 %"}
         read = [{names.get(key, key): value for key, value in tables.flat(row).items()} for row in self.rows]
         return {"": read}
 
@@ -207,17 +207,19 @@ def roc(
         draws = bootstrap(
             scored.y, scored.p, scored.patients, scored.thresholds, replicates, seed, [AUROC], progress=progress
         )
-        macro = tuple(draws.interval(AUROC)[-2])
+        macro = tuple(draws.interval(AUROC, level=levels(scored, AUROC))[-2])
     return roc_of(scored, macro, None if isinstance(run, Scored) else load_run(run).path)
 
 
 def roc_of(scored: Scored, macro_interval: Sequence[float] | None = None, folder: Path | None = None) -> Curves:
     """ROC curves of predictions, with an interval of the macro AUROC where one is known."""
     found, rows = [], []
-    for j, (label, at) in enumerate(zip(scored.labels, delong.intervals(scored.y, scored.p), strict=True)):
+    for j, (label, at) in enumerate(
+        zip(scored.labels, delong.intervals(scored.y, scored.p, scored.patients), strict=True)
+    ):
         y, count = scored.y[:, j], int(scored.positives[j])
         row = {"label": label, "n": int((~np.isnan(y)).sum()), "positives": count, "auroc": at.value}
-        rows.append({**row, "auroc_delong": [at.low, at.high]})
+        rows.append({**row, "auroc_interval": [at.low, at.high]})
         fpr, tpr, thresholds = arrays.roc_curve(y, scored.p[:, j])
         if fpr.size:
             points = {"fpr": fpr, "tpr": tpr, "threshold": thresholds}
@@ -239,7 +241,7 @@ def roc_of(scored: Scored, macro_interval: Sequence[float] | None = None, folder
     if over:
         summary = f"macro AUROC {mean:.3f} over {over} labels"
         if macro_interval is not None:
-            last["auroc_bootstrap"] = list(macro_interval)
+            last["auroc_interval"] = list(macro_interval)
             summary += f", 95 % interval over patients {tables.span_text(macro_interval)}"
     return Curves(
         "roc",
@@ -249,7 +251,7 @@ def roc_of(scored: Scored, macro_interval: Sequence[float] | None = None, folder
         [*rows, last],
         scored,
         summary,
-        "AUROC with 95 % DeLong interval.",
+        "AUROC with 95 % interval over patients.",
         folder=folder,
     )
 

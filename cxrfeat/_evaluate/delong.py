@@ -1,9 +1,8 @@
-"""Variance of AUROCs and the paired test between them, without resampling.
+"""Variance of AUROCs, intervals and the paired test, without resampling.
 
 DeLong, DeLong and Clarke-Pearson, Biometrics 1988, 44:837-845, with midranks as in Sun and Xu, IEEE Signal Processing
-Letters 2014, 21(11):1389-1393, which takes O(n log n) where the formula as written takes O(n^2). With `patients`, the
-components are summed by patient first (Obuchowski, Biometrics 1997, 53:567-578): images of one patient are not
-independent, and the plain variance is then too small.
+Letters 2014, 21(11):1389-1393, in O(n log n). With `patients`, the components are summed by patient first (Obuchowski,
+Biometrics 1997, 53:567-578): images of one patient are not independent, and the plain variance is then too small.
 """
 
 from __future__ import annotations
@@ -13,13 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.optimize import brentq
+from scipy.stats import norm, t
 
 from cxrfeat.errors import EvaluationError
 
 Array = npt.NDArray[np.float64]
 LEVEL = 0.95
 """Of every interval, unless another is asked for."""
+MANY = 16
+"""Patients of either class from which on a variance can be estimated from them."""
 
 
 class Interval(NamedTuple):
@@ -31,7 +33,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """The difference of two paired AUROCs, its interval, the z statistic and the two-sided p-value."""
+    """The difference of two paired AUROCs, its interval, the test statistic and the two-sided p-value."""
 
     value: float
     low: float
@@ -43,18 +45,11 @@ class Difference(NamedTuple):
 def components(y: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array]:
     """Structural components: for each image, the share of the other class that it ranks rightly, ties half.
 
-    Parameters
-    ----------
-    y : array (n,)
-        0 or 1, no NaN.
-    scores : array (n,) or (n, k)
-        k scores of the same images.
-
     Returns
     -------
     v10 : float64 (positives, k)
     v01 : float64 (negatives, k)
-        The mean of either, over its rows, is the AUROC.
+        The mean of either, over its rows, is the AUROC of each of the k scores.
     """
     positive = np.asarray(y, dtype=np.float64) == 1
     table = np.asarray(scores, dtype=np.float64).reshape(len(positive), -1)
@@ -79,16 +74,7 @@ def _beaten(others: Array, scores: Array) -> Array:
 
 
 def covariance(y: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike | None = None) -> tuple[Array, Array]:
-    """AUROC of each score and their covariance matrix.
-
-    Parameters
-    ----------
-    y : array (n,)
-        1, 0 or NaN (unknown: left out).
-    scores : array (n,) or (n, k)
-        k scores of the same images.
-    patients : array (n,), optional
-        Patient of each image; images of one patient are then one cluster.
+    """AUROC of each score of shape (n,) or (n, k), and their covariance matrix.
 
     Returns
     -------
@@ -115,80 +101,77 @@ def covariance(y: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike 
     return aurocs, _cross(v10, v10) / (m * (m - 1)) + _cross(v01, v01) / (n * (n - 1))
 
 
-def interval(
-    y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLike | None = None, level: float = LEVEL
-) -> Interval:
-    """AUROC with its normal interval, cut to [0, 1].
-
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    score : array-like, shape (n,)
-        Probabilities or any other scores.
-    patients : array-like, shape (n,), optional
-        Patient of each row; with it images of one patient count as a cluster.
-    level : float
-        Coverage, 0.95 for 95 %.
-    """
-    aurocs, matrix = covariance(y, score, patients)
+def interval(y: npt.ArrayLike, score: npt.ArrayLike, level: float = LEVEL) -> Interval:
+    """AUROC with DeLong's normal interval, which takes images for independent, cut to [0, 1]."""
+    aurocs, matrix = covariance(y, score)
     half = norm.ppf(0.5 + level / 2) * np.sqrt(matrix[0, 0])
     return Interval(float(aurocs[0]), *(float(x) for x in np.clip([aurocs[0] - half, aurocs[0] + half], 0, 1)))
 
 
-def intervals(
-    y: npt.ArrayLike, p: npt.ArrayLike, patients: npt.ArrayLike | None = None, level: float = LEVEL
-) -> list[Interval]:
-    """`interval` of each column of y and p, (n, labels).
+def over_patients(y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLike, level: float = LEVEL) -> Interval:
+    """AUROC with an interval that holds with few patients, too.
 
-    Parameters
-    ----------
-    y, p : array-like, shape (n, labels)
-        Truth (1, 0, NaN) and scores.
-    patients : array-like, shape (n,), optional
-        Patient of each row; with it images of one patient count as a cluster.
-    level : float
-        Coverage, 0.95 for 95 %.
+    From `MANY` patients of each class on: Obuchowski's variance on the scale of the logit, and Student's t with as many
+    degrees of freedom as the smaller class has patients, less one. Below, where a variance cannot be estimated: the
+    AUROCs that the estimate does not refute if all images of a patient are one (Newcombe, Statist. Med. 2006,
+    25:559-573, method 5), which needs the numbers of patients alone. NaN with fewer than two patients of a class.
     """
+    truth, patient = np.asarray(y, dtype=np.float64), np.asarray(patients)
+    aurocs, matrix = covariance(truth, score, patient)
+    value, variance = float(aurocs[0]), float(matrix[0, 0])
+    known = ~(np.isnan(truth) | np.isnan(np.asarray(score, dtype=np.float64)))
+    sizes = [np.unique(patient[known & (truth == side)], return_counts=True)[1] for side in (1, 0)]
+    fewest = min(map(len, sizes))
+    if np.isnan(value) or fewest < 2:
+        return Interval(value, np.nan, np.nan)
+    if fewest >= MANY and variance > 0 and 0 < value < 1:
+        half = t.ppf(0.5 + level / 2, fewest - 1) * np.sqrt(variance) / (value * (1 - value))
+        middle = np.log(value / (1 - value))
+        return Interval(value, *(float(1 / (1 + np.exp(-(middle + side * half)))) for side in (-1, 1)))
+    # As many patients as would give this precision if all had equally many images.
+    m, n = (float(size.sum() ** 2 / (size**2).sum()) for size in sizes)
+    return Interval(value, *_newcombe(value, m, n, norm.ppf(0.5 + level / 2)))
+
+
+def _newcombe(value: float, m: float, n: float, z: float) -> tuple[float, float]:
+    """Ends of the AUROCs whose distance to the estimate is within z standard errors, as they would have them."""
+    pairs = (m + n) / 2 - 1
+
+    def apart(at: float) -> float:
+        variance = at * (1 - at) * (1 + pairs * (1 - at) / (2 - at) + pairs * at / (1 + at)) / (m * n)
+        return (value - at) ** 2 - z**2 * variance
+
+    near = 1e-9
+    low = float(brentq(apart, 0.0, value - near)) if value > 2 * near else 0.0
+    high = float(brentq(apart, value + near, 1.0)) if value < 1 - 2 * near else 1.0
+    return low, high
+
+
+def intervals(y: npt.ArrayLike, p: npt.ArrayLike, patients: npt.ArrayLike | None = None) -> list[Interval]:
+    """`interval`, or with `patients` `over_patients`, of each column of y and p, (n, labels)."""
     truth, table = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
+    if patients is None:
+        return [interval(truth[:, j], table[:, j]) for j in range(truth.shape[1])]
     # Numbers are found again faster than names, label by label.
-    codes = None if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
-    return [interval(truth[:, j], table[:, j], codes, level) for j in range(truth.shape[1])]
+    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    return [over_patients(truth[:, j], table[:, j], codes) for j in range(truth.shape[1])]
 
 
-def paired(
-    y: npt.ArrayLike,
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    patients: npt.ArrayLike | None = None,
-    level: float = LEVEL,
-) -> Difference:
-    """AUROC of `b` minus AUROC of `a`, on the same images.
+def paired(y: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike, patients: npt.ArrayLike | None = None) -> Difference:
+    """AUROC of `b` minus AUROC of `a`, on the same images, with its 95 % interval and test.
 
-    Parameters
-    ----------
-    y : array-like, shape (n,)
-        1, 0 or NaN (unknown).
-    a, b : array-like, shape (n,)
-        Two scores of the same images.
-    patients : array-like, shape (n,), optional
-        Patient of each row; with it images of one patient count as a cluster.
-    level : float
-        Coverage, 0.95 for 95 %.
-
-    Returns
-    -------
-    Difference
-        The p-value is 1 and z is 0 where the two rank every pair alike; NaN where a class is absent.
+    With `patients` the test is Student's t, with as many degrees of freedom as the smaller class has patients, less
+    one; without, normal. The p-value is 1 and z is 0 where the two rank every pair alike; NaN where a class is absent.
 
     Raises
     ------
     EvaluationError
         If the arrays differ in length.
     """
-    if not len(np.asarray(y)) == len(np.asarray(a)) == len(np.asarray(b)):
+    truth = np.asarray(y, dtype=np.float64)
+    if not len(truth) == len(np.asarray(a)) == len(np.asarray(b)):
         raise EvaluationError("a paired test needs two scores of the same images, one row each.")
-    aurocs, matrix = covariance(y, np.column_stack([np.asarray(a), np.asarray(b)]), patients)
+    aurocs, matrix = covariance(truth, np.column_stack([np.asarray(a), np.asarray(b)]), patients)
     value = float(aurocs[1] - aurocs[0])
     variance = float(matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1])
     if np.isnan(variance):
@@ -198,18 +181,16 @@ def paired(
     if not error:
         same = abs(value) < 1e-12
         return Difference(value, value, value, 0.0 if same else np.copysign(np.inf, value), 1.0 if same else 0.0)
-    half, z = norm.ppf(0.5 + level / 2) * error, value / error
-    return Difference(value, float(value - half), float(value + half), float(z), float(2 * norm.sf(abs(z))))
+    law = norm
+    if patients is not None:
+        fewest = min(len(np.unique(np.asarray(patients)[truth == side])) for side in (1, 0))
+        law = t(fewest - 1)
+    half, z = law.ppf(0.5 + LEVEL / 2) * error, value / error
+    return Difference(value, float(value - half), float(value + half), float(z), float(2 * law.sf(abs(z))))
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """Adjusted p-values that keep the chance of any false finding (Holm, Scand. J. Statist. 1979); NaN stays NaN.
-
-    Parameters
-    ----------
-    p_values : sequence of float
-        One per test; NaN where there was none.
-    """
+    """Adjusted p-values that keep the chance of any false finding (Holm, Scand. J. Statist. 1979); NaN stays NaN."""
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
     order = np.argsort(p)[: int((~np.isnan(p)).sum())]

@@ -36,8 +36,9 @@ class Evaluation(tables.Result):
     rows : list of dict
         One per label, then `macro` and `micro`: `label`, `n`, `positives`, `patients`, `positive_patients`,
         `negative_patients`, `prevalence`, `threshold`, every metric and its bootstrap interval under NAME_bootstrap,
-        `auroc_delong` and `auroc_delong_patients` (images of one patient as one cluster), and under NAME_chance what a
-        random score has on average, for metrics that know it. Macro has `over`, the labels it runs over.
+        `auroc_interval` (the one to report: over patients, also with few of them), `auroc_delong` (images as
+        independent), and under NAME_chance what a random score has on average, for metrics that know it. Intervals that
+        too few patients would make too narrow are NaN. Macro has `over`, the labels it runs over.
     groups : list of Group
     alone : dict
         For each column grouped by: AUROC of every label from its prevalence in the group in training, and nothing else.
@@ -89,7 +90,7 @@ class Evaluation(tables.Result):
     def headline(self) -> str:
         """The result in a line: macro AUROC with its interval, labels, images, split."""
         macro = self.macro
-        span = tables.span_text(macro.get("auroc_bootstrap", (np.nan, np.nan)))
+        span = tables.span_text(macro.get("auroc_interval"))
         between = f" (95 % interval over patients {span})" if span != "-" else ""
         return f"Macro AUROC {tables.cell(macro['auroc'])}{between} over {len(macro['over'])} labels"
 
@@ -106,8 +107,10 @@ class Evaluation(tables.Result):
 
     def notes(self) -> list[str]:
         """The accuracy beside its baseline."""
-        draws = f"; patients: {self.replicates:,} bootstrap replicates over patients" if self.replicates else ""
-        return [self.accuracy_line(), f"Intervals are 95 %. DeLong takes images for independent{draws}."]
+        draws = f"; those of macro, micro and groups by {self.replicates:,} bootstrap replicates" * bool(
+            self.replicates
+        )
+        return [self.accuracy_line(), f"Intervals are 95 %, over patients{draws}."]
 
     def problems(self) -> list[str]:
         """The warnings' messages."""
@@ -134,10 +137,9 @@ class Evaluation(tables.Result):
         value = row[metric.name]
         found = {metric.heading: value if metric.digits == 3 else metric.text(value)}
         if metric is AUROC:
-            found["DeLong 95 %"] = tables.span_text(row.get("auroc_delong"))
-        if metric.show_interval and self.replicates:
-            heading = "patients 95 %" if metric is AUROC else f"{metric.heading} 95 %"
-            found[heading] = tables.span_text(row[f"{metric.name}_bootstrap"], metric.digits)
+            found["95 %"] = tables.span_text(row.get("auroc_interval"))
+        elif metric.show_interval and self.replicates:
+            found[f"{metric.heading} 95 %"] = tables.span_text(row[f"{metric.name}_bootstrap"], metric.digits)
         return found
 
     def group_rows(self) -> list[Row]:
@@ -150,7 +152,6 @@ class Evaluation(tables.Result):
             for metric in METRICS:
                 if metric.heading and (metric.show_interval or metric.name == "average_precision"):
                     cells = self._cells(metric, macro)
-                    cells.pop("DeLong 95 %", None)
                     row |= {f"macro {k}" if k == metric.heading else k: v for k, v in cells.items()}
             row |= {"over": len(macro["over"]), "prev.": macro["prevalence"]}
             rows.append(row | {"group alone": float(np.nanmean(alone)) if not np.isnan(alone).all() else np.nan})
@@ -187,7 +188,7 @@ class Evaluation(tables.Result):
     def curves(self, kind: str) -> Curves:
         """Return one of `CURVES`: "roc", "precision_recall", "calibration" or "thresholds"."""
         if kind == "roc":
-            return curves.roc_of(self.scored, self.macro.get("auroc_bootstrap"))
+            return curves.roc_of(self.scored, self.macro.get("auroc_interval"))
         return {
             "precision_recall": curves.precision_recall_of,
             "calibration": curves.calibration_of,

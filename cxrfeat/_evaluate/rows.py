@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cxrfeat._evaluate import delong
-from cxrfeat._evaluate.bootstrap import Replicates, point
-from cxrfeat._evaluate.metrics import AUROC, METRICS
-from cxrfeat._evaluate.scored import Scored
+from cxrfeat._evaluate.bootstrap import Replicates, point, widened
+from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
+from cxrfeat._evaluate.scored import FEW, Scored
 
 Row = dict[str, Any]
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,26 +31,22 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     """One row per label, then macro and micro, as `Evaluation.rows` has them."""
     labels = len(scored.labels)
     values = point(scored.y, scored.p, scored.thresholds)
-    spans = {m.name: draws.interval(m, values[m.name]) for m in METRICS} if draws is not None else {}
-    plain = delong.intervals(scored.y, scored.p)
-    clustered = delong.intervals(scored.y, scored.p, scored.patients)
-    known, positive = ~np.isnan(scored.y), scored.y == 1
-    # Of each label, then what the macro and micro rows say: all images, and all pairs of image and label.
-    counts = [*known.sum(axis=0).tolist(), len(scored), int(known.sum())]
-    positives = [*positive.sum(axis=0).tolist(), int(positive.sum()), int(positive.sum())]
-    total = [*counts[:labels], int(known.sum()), int(known.sum())]
+    spans = _spans(scored, values, draws) if draws is not None else {}
+    plain, over_patients = (delong.intervals(scored.y, scored.p, who) for who in (None, scored.patients))
+    known, positive, negative = ~np.isnan(scored.y), scored.y == 1, scored.y == 0
     rows: list[Row] = []
     for j, name in enumerate([*scored.labels, "macro", "micro"]):
-        here = known[:, j] if j < labels else known.any(axis=1)
-        yes, no = (scored.y[:, [j] if j < labels else slice(None)] == value for value in (1, 0))
+        mine = [j] if j < labels else slice(None)
+        here, pairs = known[:, mine].any(axis=1), int(known[:, mine].sum())
+        count = int(positive[:, mine].sum())
         row: Row = {
             "label": name,
-            "n": counts[j],
-            "positives": positives[j],
+            "n": len(scored) if name == "macro" else pairs,
+            "positives": count,
             "patients": len(np.unique(scored.patients[here])),
-            "positive_patients": len(np.unique(scored.patients[yes.any(axis=1)])),
-            "negative_patients": len(np.unique(scored.patients[no.any(axis=1)])),
-            "prevalence": positives[j] / max(total[j], 1),
+            "positive_patients": len(np.unique(scored.patients[positive[:, mine].any(axis=1)])),
+            "negative_patients": len(np.unique(scored.patients[negative[:, mine].any(axis=1)])),
+            "prevalence": count / max(pairs, 1),
             "threshold": float(scored.thresholds[j]) if j < labels else np.nan,
         }
         for metric in METRICS:
@@ -56,9 +54,11 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
             if spans:
                 row[f"{metric.name}_bootstrap"] = spans[metric.name][j].tolist()
             if metric.chance is not None:
-                row[f"{metric.name}_chance"] = metric.chance(total[j], positives[j])
+                row[f"{metric.name}_chance"] = metric.chance(pairs, count)
         if j < labels:
-            row["auroc_delong"], row["auroc_delong_patients"] = list(plain[j][1:]), list(clustered[j][1:])
+            row["auroc_interval"], row["auroc_delong"] = list(over_patients[j][1:]), list(plain[j][1:])
+        elif draws is not None:
+            row["auroc_interval"] = row["auroc_bootstrap"]
         if draws is not None:
             row["bootstrap_undefined"] = int(draws.undefined(AUROC)[j])
         rows.append(row)
@@ -66,9 +66,33 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     rows[-2]["over"] = [row["label"] for row in over]
     for metric in METRICS:
         if metric.chance is not None:
-            chances = [row[f"{metric.name}_chance"] for row in over]
-            rows[-2][f"{metric.name}_chance"] = float(np.mean(chances)) if chances else np.nan
+            rows[-2][f"{metric.name}_chance"] = _mean([row[f"{metric.name}_chance"] for row in over])
     return rows
+
+
+def levels(scored: Scored, metric: Metric) -> Array:
+    """Share of draws that this metric's intervals hold, (labels + 2,); NaN where an interval would promise too much.
+
+    With fewer than `FEW` positive or negative patients only AUROC has an interval, by other means than draws. A macro
+    average of another metric has one only where all its labels have: with few positives an average precision is above
+    what more images would give.
+    """
+    fewest = scored.fewest_patients
+    found = widened(np.where(scored.defined, fewest, 0))
+    few = fewest < FEW
+    found[:-1][few] = np.nan
+    if metric is not AUROC and (few & scored.defined).any():
+        found[-1] = np.nan
+    pooled = min(len(np.unique(scored.patients[(scored.y == side).any(axis=1)])) for side in (1, 0))
+    return np.append(found, widened(np.array([pooled]))[0] if pooled >= FEW else np.nan)
+
+
+def _spans(scored: Scored, values: dict[str, Array], draws: Replicates) -> dict[str, Array]:
+    return {m.name: draws.interval(m, values[m.name], levels(scored, m)) for m in METRICS}
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else np.nan
 
 
 def comparable(rows: list[Row], mine: list[Group]) -> tuple[float, dict[str, float]]:

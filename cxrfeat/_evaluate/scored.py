@@ -17,6 +17,9 @@ from cxrfeat.errors import EvaluationError
 
 Array = npt.NDArray[np.float64]
 
+FEW = 10
+"""Positive (or negative) patients under which a label's numbers are mostly chance."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -106,6 +109,11 @@ class Scored:
     def negative_patients(self) -> npt.NDArray[np.int64]:
         """Number of patients of each label with a negative image."""
         return self._patients_with(0)
+
+    @property
+    def fewest_patients(self) -> npt.NDArray[np.int64]:
+        """Number of patients of each label's smaller class: what an interval rests on."""
+        return np.minimum(self.positive_patients, self.negative_patients)
 
     def _patients_with(self, value: int) -> npt.NDArray[np.int64]:
         return np.array([len(np.unique(self.patients[column == value])) for column in self.y.T])

@@ -10,13 +10,11 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from cxrfeat._evaluate import delong
-from cxrfeat._evaluate.scored import Scored
+from cxrfeat._evaluate.scored import FEW, Scored
 
 Array = npt.NDArray[np.float64]
 
 NEAR_PERFECT = 0.99
-FEW = 10
-"""Positives (or negatives) under which a label's numbers are mostly chance."""
 SHIFT = 1.5
 """Factor between two prevalences from which on they are called far apart."""
 APART = 0.01
@@ -142,12 +140,12 @@ def constant(scored: Scored) -> list[Warning]:
 
 
 def few(scored: Scored) -> list[Warning]:
-    """Labels with fewer than `FEW` positives or negatives."""
-    counts = np.minimum(scored.positives, (scored.y == 0).sum(axis=0))
-    labels = _named(scored, scored.defined & (counts < FEW))
+    """Labels with fewer than `FEW` positive or negative patients."""
+    labels = _named(scored, scored.defined & (scored.fewest_patients < FEW))
     if not labels:
         return []
-    return [Warning("few", f"fewer than {FEW} positives or negatives: {_list(labels)}. Read the intervals.", labels)]
+    message = f"fewer than {FEW} positive or negative patients: {_list(labels)}. Only AUROC has an interval there."
+    return [Warning("few", message, labels)]
 
 
 def prevalence(scored: Scored, training_y: Array) -> list[Warning]:
@@ -188,7 +186,7 @@ def of_groups(
         found.append(
             Warning(
                 "small_group",
-                f"{column}: fewer than {FEW} positives or negatives in {parts}. Too few for a conclusion there.",
+                f"{column}: fewer than {FEW} positive or negative patients in {parts}. Too few for a conclusion there.",
                 tuple(dict.fromkeys(label for labels in counts.values() for label in labels)),
             )
         )
@@ -206,9 +204,8 @@ def of_groups(
 
 
 def small_labels(scored: Scored) -> tuple[str, ...]:
-    """Labels with fewer than `FEW` positives or negatives, those with none included."""
-    counts = np.minimum(scored.positives, (scored.y == 0).sum(axis=0))
-    return _named(scored, counts < FEW)
+    """Labels with fewer than `FEW` positive or negative patients, those with none included."""
+    return _named(scored, scored.fewest_patients < FEW)
 
 
 def _against_chance(scored: Scored) -> tuple[Array, Array]:

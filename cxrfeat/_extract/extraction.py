@@ -28,8 +28,8 @@ from cxrfeat._extract.pipeline import Item, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
-from cxrfeat._store import Writer, names
-from cxrfeat._study import Study
+from cxrfeat._store import EmbeddingFile, Writer, names
+from cxrfeat._study import Study, identical_images
 from cxrfeat.errors import ImageError
 
 _log = logging.getLogger(__name__)
@@ -188,6 +188,9 @@ def extract(
             result.path = path
             _complete(writer, study, now, work, open_engine, result, workers, progress)
             break
+    with EmbeddingFile.open(result.path) as file:
+        there = study.take(np.isin(study.ids, file.image_ids))
+        identical_images(there, file.image_sha256(there.ids))
     return result
 
 

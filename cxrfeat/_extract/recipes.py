@@ -54,7 +54,7 @@ def make_recipe(
         `imagenet` (downloaded when missing), `random:SEED`, the path of a weights file, or `auto`: imagenet, and for
         the embedded sample `random:0` where ImageNet's are not available, with a warning.
     size : int, optional
-        Side of the network's input, pixels; by default 224.
+        Side of the network's input, pixels; by default the backbone's own.
     preprocessing : str, optional
         Name of the normalisation; by default the backbone's own.
     interpolation : str
@@ -86,7 +86,7 @@ def make_recipe(
     <Recipe ...: densenet121, RANDOM weights (random:0), 224 px, pass 0 + 2 augmented>
     """
     spec = registry.get(backbone)
-    size, preprocessing = size or DEFAULTS["size"], preprocessing or spec.preprocessing
+    size, preprocessing = size or spec.size, preprocessing or spec.preprocessing
     if size < spec.min_size:
         raise RecipeError(f"size {size} is too small: {spec.name} needs {spec.min_size} pixels or more.")
     for what, value, known in (

@@ -31,11 +31,14 @@ from cxrfeat._heads.weighting import Weighting, weigh
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import RUNS, study_path
 from cxrfeat._recipe import Recipe
-from cxrfeat._run import Decision, FittedOn, Options, Run, draft_of, publish
-from cxrfeat._study import Study
+from cxrfeat._run import Decision, FittedOn, Options, Run, draft_of, publish, settle
+from cxrfeat._study import RESERVED, Study, identical_images
 from cxrfeat.errors import HeadError
 
 _log = logging.getLogger(__name__)
+
+GROUPS = 50
+"""A column with more different values than this is not there to group by."""
 
 PACKAGES = ("cxrfeat", "numpy", "scikit-learn", "keras", "tensorflow", "skops")
 
@@ -154,6 +157,7 @@ def fit_head(
     with Features(paths_of(embeddings, study)) as features:
         folder = Path(out) if out else default_folder(study.name, features.recipes, options)
         splits = resolve_splits(features.usable(study), seed)
+        identical_images(splits.study, features.files[0].image_sha256(splits.study.ids))
         with _draft(folder, overwrite, resume) as draft:
             fitted, weighting_used = _fit(features, splits, options, memory, draft, resume, progress)
             _write(draft, features, splits, options, weighting_used, fitted, study, memory)
@@ -300,12 +304,12 @@ def _write(
     p = head.from_logits(logits)
     rule = Rule.parse(options.threshold) if held.any() else Rule("fixed", 0.5)
     values = thresholds.choose(study.y[held], p[held], rule)
-    study.save(draft / "study.csv")
+    _without_texts(study).save(draft / "study.csv")
     write_predictions(draft / "predictions.csv", prediction_table(study.ids, study.table["split"], head.labels, p))
-    files = ["study.csv", "predictions.csv", *head.save(draft)]
+    head.save(draft)
     if fitted.history is not None:
         csv = fitted.history.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-        files.append(write_atomically(draft / "history.csv", csv).name)
+        write_atomically(draft / "history.csv", csv)
     train, passes = splits.train, _passes(features, options)
     run = Run(
         path=draft,
@@ -329,11 +333,26 @@ def _write(
         fitted_on=FittedOn(("train",), passes, len(train) * len(passes), len(train), len(np.unique(train.patients))),
         notes=fitted.notes,
         converged=fitted.converged,
-        files={name: sha256(draft / name) for name in files},
+        files=_hashes(draft),
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     run.save()
+
+
+def _without_texts(study: Study) -> Study:
+    """The study without columns that have too many values to group by, such as reports: no run needs them."""
+    own = [c for c in study.table.columns if c not in RESERVED and c not in study.labels]
+    texts = [c for c in own if study.table[c].nunique() > GROUPS]
+    if texts:
+        _log.info("not copied into the run: %s (more than %d different values).", ", ".join(texts), GROUPS)
+    return replace(study, table=study.table.drop(columns=texts)) if texts else study
+
+
+def _hashes(draft: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run, its checkpoint aside."""
+    names = {path: path.relative_to(draft) for path in sorted(draft.rglob("*")) if path.is_file()}
+    return {name.as_posix(): sha256(path) for path, name in names.items() if name.parts[0] != CHECKPOINT}
 
 
 def _passes(features: Features, options: Options) -> tuple[int, ...]:
@@ -359,6 +378,9 @@ def _draft(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
     """
     from filelock import FileLock, Timeout
 
+    if out.name in ("", ".."):
+        raise HeadError(f"{out} has no name of its own; name a new folder in `out`.")
+    settle(out)
     if (out / "head.json").exists() and not (overwrite or resume):
         raise HeadError(f"{out} is a run already; name another folder in `out`, or replace it with `overwrite=True`.")
     draft = draft_of(out)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxrfeat._split import stratified
+from cxrfeat._split import VERSION, stratified
 from cxrfeat._study import Study, check_leakage
 from cxrfeat.errors import HeadError
 
@@ -37,6 +37,8 @@ class Splits:
 
 def resolve_splits(study: Study, seed: int) -> Splits:
     """Take the study's own validation split, or carve one from train by patient, stratified by label."""
+    if not study.labels:
+        raise HeadError(f"study {study.name!r} has no labels to learn; it can be predicted only.")
     check_leakage(study.table, study.name)
     if "train" not in study.splits:
         raise HeadError(
@@ -48,10 +50,9 @@ def resolve_splits(study: Study, seed: int) -> Splits:
     patients = study.patients[train]
     if len(np.unique(patients)) < FEWEST_PATIENTS:
         return Splits(study, f"none: train has fewer than {FEWEST_PATIENTS} patients to carve one from")
-    side = stratified(study.y[train], patients, {"train": 1 - SHARE, "val": SHARE}, seed)
-    table = study.table.copy()
-    table.loc[train, "split"] = side
-    carved = Study(table, study.labels, study.name, study.root)
-    held = int((side == "val").sum())
-    who = len(np.unique(patients[side == "val"]))
-    return Splits(carved, f"carved from train by patient with seed {seed}: {held} images of {who} patients")
+    splits = study.table["split"].to_numpy(dtype=str)
+    splits[train] = stratified(study.y[train], patients, {"train": 1 - SHARE, "val": SHARE}, seed)
+    carved = study.with_splits(splits, origin="val carved from train by patient", version=VERSION, seed=seed)
+    held = splits == "val"
+    who = len(np.unique(study.patients[held]))
+    return Splits(carved, f"carved from train by patient with seed {seed}: {int(held.sum())} images of {who} patients")

@@ -24,17 +24,16 @@ Row = dict[str, Any]
 def labels(evaluation: Evaluation) -> style.Drawing:
     """Draw AUROC and average precision of every label and their mean, with 95 % intervals and a random score's value.
 
-    Intervals are the bootstrap's over patients, or DeLong's (AUROC only) where there was no bootstrap.
+    An interval that too few patients would make too narrow is left out.
     """
     scored, rows = evaluation.scored, evaluation.rows[:-1]
     figure, (left, right) = style.new_figure(style.PAGE, 0.7 + 0.2 * len(rows), columns=2)
-    kind = "bootstrap over patients" if evaluation.replicates else "DeLong"
     names = [style.pretty(row["label"]) for row in rows[:-1]] + [f"macro over {len(rows[-1]['over'])}"]
     at = _label_axis(left, [f"{n}  ({r['positives']:,})" for n, r in zip(names, rows, strict=True)])
     right.set_yticks(at, [""] * len(rows))
     data = pd.DataFrame({"label": [row["label"] for row in rows], "prevalence": [row["prevalence"] for row in rows]})
     for axes, metric, name in ((left, "auroc", "AUROC"), (right, "average_precision", "average precision")):
-        ends = [row.get(f"{metric}_bootstrap") or row.get(f"{metric}_delong") or [np.nan, np.nan] for row in rows]
+        ends = [row.get(f"{metric}_interval") or row.get(f"{metric}_bootstrap") or [np.nan, np.nan] for row in rows]
         values, (low, high) = np.array([row[metric] for row in rows]), np.array(ends, dtype=float).T
         chance = [row[f"{metric}_chance"] for row in rows]
         axes.hlines(at, low, high, color=style.COLOURS[0], linewidth=1.2)
@@ -46,7 +45,7 @@ def labels(evaluation: Evaluation) -> style.Drawing:
         data[metric], data[f"{metric}_low"], data[f"{metric}_high"] = values, low, high
         data[f"{metric}_chance"] = chance
     style.legend_below(figure, right.get_lines()[-1:], ["mean of a random order of these images"], columns=1)
-    caption = f"{scored.caption()}. Positives in brackets; 95 % intervals by {kind}."
+    caption = f"{scored.caption()}. Positives in brackets; 95 % intervals over patients."
     style.annotate(figure, "AUROC and average precision", caption, scored.random)
     return figure.having(data)
 
@@ -73,11 +72,10 @@ def forest(comparison: Comparison, title: str = "") -> style.Drawing:
     _grid(axes)
     if len(others) > 1:
         style.legend_below(figure, handles, others, columns=min(len(others), 3))
-    bars = "paired bootstrap over patients" if comparison.replicates else "DeLong with patients as clusters"
-    caption = f"{comparison.caption()}. Bars: 95 %, {bars}."
+    caption = f"{comparison.caption()}. Bars: 95 % intervals over patients."
     if "p_patients_holm" in rows[0]:
         caption += " p: paired DeLong test with patients as clusters, after Holm's correction; filled: p < "
-        caption += f"{comparison.alpha:g}. Diamond: macro, without a test."
+        caption += f"{comparison.alpha:g}. Diamond: macro, without a test, by bootstrap."
     what = title or f"{' and '.join(others)} against {comparison.baseline.name}"
     style.annotate(figure, what, caption, comparison.random)
     return figure.having(comparison.to_frame())
@@ -85,9 +83,7 @@ def forest(comparison: Comparison, title: str = "") -> style.Drawing:
 
 def _difference(axes: Axes, y: float, row: Row, comparison: Comparison, colour: str) -> None:
     """Draw one row of a forest plot: the interval, the mark, and the numbers on the right."""
-    low, high = row["difference_bootstrap"]
-    if not comparison.replicates:
-        low, high = row.get("difference_delong_patients", (math.nan, math.nan))
+    low, high = row["difference_interval"]
     p = row.get("p_patients_holm", math.nan)
     macro = row["label"] == "macro"
     axes.hlines(y, low, high, color=colour, linewidth=1.1)

@@ -74,3 +74,5 @@ def test_studies_runs_backbones_and_engines_are_completed(tmp_path, monkeypatch)
     assert completions("predict", "--study", "cl") == ["clinic"]
     assert "densenet121" in completions("extract", "--backbone", "d")
     assert completions("extract", "--engine", "open") == ["openvino"]
+    assert completions("fit-head", "--head", "log") == ["logistic"]
+    assert completions("roc", "--label", "Pneumot") == ["Pneumothorax"]

@@ -89,7 +89,6 @@ def test_a_split_column_that_leaks(ward):
         (PLAIN, {"path": "file", "patient": "mrn", "findings": "x"}, "no column 'x'"),
         (PLAIN.replace("a.png,1,1", "a.png,1,-1"), {"path": "file", "patient": "mrn", "labels": ["Effusion"]},
          "row 2, column 'Effusion': '-1' is not a label"),
-        ("image_id,patient_id,note\na.png,1,x\n", {}, "no label column"),
         ("image_id,patient_id,Mass\n", {}, "has no rows"),
         ("image_id,patient_id,Mass\na.png,1,1\na.png,2,0\nb.png,3,0\n", {}, "'a.png' is duplicated"),
         ("image_id,patient_id,Mass\na.png,,1\nb.png,2,0\nc.png,3,0\n", {}, "row 2: patient_id is empty"),

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn import metrics as oracle
 
 from cxrfeat._evaluate import metrics
-from cxrfeat._evaluate.bootstrap import BLOCK, bootstrap, draw, means, percentiles, point
+from cxrfeat._evaluate.bootstrap import BLOCK, bootstrap, draw, means, percentiles, point, widened
 from cxrfeat._evaluate.metrics import METRICS
 from cxrfeat._evaluate.ranked import Ranked
 
@@ -112,6 +113,19 @@ def test_a_label_without_predictions_leaves_the_others_alone():
     a, b = point(y, p, thresholds), point(y, hole, thresholds)
     np.testing.assert_array_equal(a["auroc"][:2], b["auroc"][:2])
     assert np.isnan(b["auroc"][2]) and b["auroc"][-2] == pytest.approx(a["auroc"][:2].mean())
+
+
+def test_an_interval_of_few_patients_holds_more_of_the_draws():
+    """By the t distribution with 9 degrees of freedom and a variance 9/10 of what it estimates; macro adds them up."""
+    shares = widened(np.array([10, 10, 1]))
+    z = np.sqrt(10 / 9) * student.ppf(0.975, 9)
+    assert shares[:2] == pytest.approx([2 * norm.cdf(z) - 1] * 2) and np.isnan(shares[2])
+    assert 0.95 < widened(np.array([10] * 14))[-1] < shares[0]
+    assert widened(np.array([10**6]))[0] == pytest.approx(0.95, abs=1e-5)
+    values = np.random.default_rng(0).normal(size=(400, 3))
+    ends = percentiles(values, np.array([0.5, 0.9, np.nan]))
+    np.testing.assert_allclose(ends[1], np.quantile(values[:, 1], [0.05, 0.95]))
+    assert np.isnan(ends[2]).all()
 
 
 def test_percentiles_of_nothing_are_nan():

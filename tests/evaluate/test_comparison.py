@@ -8,7 +8,7 @@ import pytest
 
 from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.alignment import align
-from cxrfeat._evaluate.bootstrap import draw
+from cxrfeat._evaluate.bootstrap import draw, widened
 from cxrfeat._evaluate.comparison import compare
 from cxrfeat._evaluate.metrics import AUROC
 from cxrfeat._evaluate.scored import Scored, scored_run
@@ -31,8 +31,8 @@ def test_rows_hold_the_paired_tests_and_the_corrected_p_values(pair):
         assert (row["p"], row["z"]) == pytest.approx((wanted.p, wanted.z))
         clustered = delong.paired(a.y[:, j], a.p[:, j], b.p[:, j], a.patients)
         assert row["p_patients"] == pytest.approx(clustered.p)
-        low, high = row["difference_bootstrap"]
-        assert low <= row["difference"] <= high
+        assert row["difference_interval"] == pytest.approx([clustered.low, clustered.high])
+        assert row["difference_interval"][0] <= row["difference"] <= row["difference_interval"][1]
     corrected = delong.holm([row["p"] for row in found.rows])
     np.testing.assert_allclose([row["p_holm"] for row in found.rows], corrected)
     assert np.isnan(found.rows[13]["p_holm"]) and found.rows[14]["label"] == "macro"
@@ -40,14 +40,15 @@ def test_rows_hold_the_paired_tests_and_the_corrected_p_values(pair):
 
 def test_the_bootstrap_is_paired_draw_by_draw(pair):
     """Repeat the rows of each drawn patient for both runs, and take the quantiles of the difference."""
-    a, b = pair
+    (a, b), j = pair, int(np.argmax(pair[0].fewest_patients))
     names, of = np.unique(a.patients, return_inverse=True)
     counts, differences = draw(len(names), 0, 0), []
     for k in range(64):
         rows = np.repeat(np.arange(len(a)), counts[of, k].astype(int))
-        differences.append(AUROC(a.y[rows, 4], b.p[rows, 4]) - AUROC(a.y[rows, 4], a.p[rows, 4]))
-    wanted = np.nanquantile(differences, [0.025, 0.975])
-    assert compare(*pair, replicates=64).rows[4]["difference_bootstrap"] == pytest.approx(wanted, abs=1e-6)
+        differences.append(AUROC(a.y[rows, j], b.p[rows, j]) - AUROC(a.y[rows, j], a.p[rows, j]))
+    tail = (1 - widened(np.array([a.fewest_patients[j]]))[0]) / 2  # few patients: more of the draws
+    wanted = np.nanquantile(differences, [tail, 1 - tail])
+    assert compare(*pair, replicates=64).rows[j]["difference_bootstrap"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_run_against_itself_does_not_differ(pair):

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from cxrfeat._evaluate import delong
 from cxrfeat.errors import EvaluationError
@@ -69,8 +71,8 @@ def test_clustered_covariance_is_obuchowskis(levels):
 def test_doubled_images_of_a_patient_do_not_narrow_the_clustered_interval():
     y, scores, _ = case(3)
     ids = np.arange(len(y)).astype(str)
-    once = delong.interval(y, scores[:, 0], ids)
-    twice = delong.interval(np.r_[y, y], np.r_[scores[:, 0], scores[:, 0]], np.r_[ids, ids])
+    once = delong.over_patients(y, scores[:, 0], ids)
+    twice = delong.over_patients(np.r_[y, y], np.r_[scores[:, 0], scores[:, 0]], np.r_[ids, ids])
     plain = delong.interval(np.r_[y, y], np.r_[scores[:, 0], scores[:, 0]])
     assert twice == pytest.approx(once, abs=1e-12)
     assert plain.high - plain.low < 0.75 * (once.high - once.low)
@@ -125,6 +127,49 @@ def test_one_class_and_single_members_are_undefined():
     value, low, high = delong.interval([1, 0, 0], [1, 2, 0])
     assert value == 0.5 and np.isnan(low) and np.isnan(high)
     assert np.isnan(delong.paired([0, 0, 0], [1, 2, 3], [3, 2, 1]).p)
+
+
+def simulated(positive, seed, patients=60, each=3, alike=0.4, whole=True):
+    """Truth, score and patient of a test set: `positive` patients have the finding, in all or some of their images."""
+    rng = np.random.default_rng(seed)
+    who, ill = np.repeat(np.arange(patients), each), np.arange(patients) < positive
+    y = ill[who] & (whole | (rng.random(len(who)) < 0.5))
+    y[np.flatnonzero(ill) * each] = True
+    level = np.sqrt(alike) * rng.normal(size=patients)
+    return y.astype(float), y + level[who] + np.sqrt(1 - alike) * rng.normal(size=len(who)), who
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("positive", [2, 4, 8, 16])
+def test_the_interval_covers_the_truth_with_few_positive_patients(positive, whole):
+    """Percentiles of the bootstrap cover 0.60, 0.85, 0.90 and 0.92 here; 400 simulations have an error of 0.011."""
+    truth, inside = norm.cdf(1 / np.sqrt(2)), 0
+    for seed in range(400):
+        found = delong.over_patients(*simulated(positive, seed, whole=whole))
+        inside += found.low <= truth <= found.high
+    assert inside / 400 >= 0.93
+
+
+def test_an_interval_of_few_patients_ends_where_the_estimate_is_refuted():
+    """The ends are z standard errors away, as they themselves would have them (Hanley and McNeil 1982)."""
+    y, score, who = simulated(5, 3)
+    found = delong.over_patients(y, score, who)
+    m, n = 5, 55
+    for end in (found.low, found.high):
+        q1, q2 = end / (2 - end), 2 * end**2 / (1 + end)
+        spread = (m + n) / 2 - 1
+        variance = (end * (1 - end) + spread * (q1 - end**2) + spread * (q2 - end**2)) / (m * n)
+        assert abs(found.value - end) == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
+    perfect = delong.over_patients([1, 1, 0, 0, 0], [5, 4, 3, 2, 1], list("abcde"))
+    assert perfect.value == perfect.high == 1 and 0.2 < perfect.low < 0.7
+    assert np.isnan(delong.over_patients([1, 1, 0, 0], [4, 3, 2, 1], list("aabc")).low), "one positive patient"
+
+
+def test_the_paired_test_with_few_patients_goes_by_students_t():
+    y, score, who = simulated(6, 1)
+    other = score + np.random.default_rng(0).normal(size=len(score))
+    found = delong.paired(y, score, other, who)
+    assert found.p == pytest.approx(2 * student.sf(abs(found.z), 5))
 
 
 def test_unknown_labels_are_left_out():

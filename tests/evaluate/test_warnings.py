@@ -82,6 +82,23 @@ def test_a_constant_prediction_and_a_rare_label_are_named():
     assert found["constant"] == ("d",) and found["few"] == ("b",)
 
 
+def test_few_are_counted_in_patients_and_have_no_interval_but_that_of_auroc():
+    """Twelve positive images of four patients: 12 images are not few, 4 patients are."""
+    y, p = sound(labels=2)
+    y[:, 1] = 0
+    y[:12, 1] = 1
+    patients = np.array([str(i // 3) for i in range(len(y))])
+    found = evaluate(make(y, p, patients=patients), replicates=200, by=[])
+    assert [w.labels for w in found.warnings if w.kind == "few"] == [("b",)]
+    often, rare, macro, micro = found.rows
+    assert (rare["positives"], rare["positive_patients"]) == (12, 4)
+    for name in ("auroc", "average_precision", "sensitivity", "brier"):
+        assert np.isnan(rare[f"{name}_bootstrap"]).all() and not np.isnan(often[f"{name}_bootstrap"]).any()
+        assert not np.isnan(micro[f"{name}_bootstrap"]).any()
+    assert rare["auroc_interval"][0] < rare["auroc"] < rare["auroc_interval"][1]
+    assert not np.isnan(macro["auroc_interval"]).any() and np.isnan(macro["average_precision_bootstrap"]).all()
+
+
 def test_prevalence_far_from_training_is_named_with_both():
     y, p = sound()
     training = sound(seed=1)[0]
@@ -107,4 +124,7 @@ def test_small_groups_are_named():
     site = np.where(np.arange(len(y)) < 20, "small", "large")
     found = evaluate(make(y, p, table=pd.DataFrame({"site": site})), by=["site"], replicates=0)
     (said,) = [w.message for w in found.warnings if w.kind == "small_group"]
-    assert said.startswith("site: fewer than 10 positives or negatives in small for 4 labels") and "large" not in said
+    assert (
+        said.startswith("site: fewer than 10 positive or negative patients in small for 4 labels")
+        and "large" not in said
+    )

@@ -209,3 +209,13 @@ def test_labels_fitted_side_by_side_are_the_same_as_one_after_the_other(study, e
     monkeypatch.setattr(estimators, "PARALLEL_BYTES", 0)
     together = fit_head(study, embeddings, "svm", out=tmp_path / "together")
     assert (load_head(alone).linear[0] == load_head(together).linear[0]).all()
+
+
+def test_a_column_of_texts_is_not_copied_into_the_run(study, embeddings, tmp_path, caplog):
+    table = study.table.assign(
+        report=[f"narrative {k}" for k in range(len(study))], site=["a", "b"] * (len(study) // 2)
+    )
+    with caplog.at_level("INFO", logger="cxrfeat"):
+        run = fit_head(Study(table, LABELS, "small", study.root), embeddings, out=tmp_path / "run")
+    assert "report" not in run.study().table and "site" in run.study().table
+    assert "report" in caplog.text and "narrative" not in (run.path / "study.csv").read_text()

@@ -30,9 +30,9 @@ def test_json_holds_everything_with_null_for_undefined(found):
 def test_csv_has_a_row_per_label_and_group_with_ends_of_intervals(found):
     rows = list(csv.DictReader(io.StringIO(found.render("csv"))))
     assert len(rows) == 3 * 16 and rows[0]["group"] == "" and rows[16]["group"] == "view=AP"
-    low, high = found.rows[0]["auroc_bootstrap"]
-    assert float(rows[0]["auroc_bootstrap_low"]) == pytest.approx(low, rel=1e-5)
-    assert float(rows[0]["auroc_bootstrap_high"]) == pytest.approx(high, rel=1e-5)
+    low, high = found.rows[0]["auroc_interval"]
+    assert float(rows[0]["auroc_interval_low"]) == pytest.approx(low, rel=1e-5)
+    assert float(rows[0]["auroc_interval_high"]) == pytest.approx(high, rel=1e-5)
     assert rows[13]["auroc"] == "" and rows[14]["over"] == "13" and rows[0]["random_weights"] == "True"
 
 
@@ -72,7 +72,7 @@ def test_results_print_in_a_shell_and_in_a_notebook(found):
     for text in (repr(found), found._repr_html_()):
         assert "Effusion" in text and "RANDOM WEIGHTS: NOT A RESULT" in text and "view AP" in text
     frame = found.to_frame()
-    assert frame.loc[2, "auroc_bootstrap_low"] == found.rows[2]["auroc_bootstrap"][0] and len(frame) == 48
+    assert frame.loc[2, "auroc_interval_low"] == found.rows[2]["auroc_interval"][0] and len(frame) == 48
 
 
 def test_the_accuracy_stands_beside_its_baseline(found):
