@@ -121,3 +121,11 @@ def read_csv(path: str | Path, error: type[CxrfeatError] = StudyError, **options
         return pd.read_csv(path, **{"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", **options})
     except (ValueError, OSError, EOFError, zlib.error) as cause:  # pandas' errors are ValueErrors; of gzip, the others
         raise error(f"{path} is not a CSV table: {str(cause).strip().splitlines()[0]}.") from cause
+
+
+def csv_columns(path: str | Path) -> set[str]:
+    """Column names of a CSV; none if it is no such file."""
+    try:
+        return set(read_csv(path, nrows=0).columns)
+    except CxrfeatError:
+        return set()

@@ -12,8 +12,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _files as files
-from cxrfeat._labels import NIH_LABELS, choose
-from cxrfeat.errors import CxrfeatError, LeakageError, NotFoundError, StudyError
+from cxrfeat._labels import NIH_LABELS, canonical, choose
+from cxrfeat.errors import LeakageError, StudyError
 
 if TYPE_CHECKING:
     from cxrfeat._summary import Summary
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "path", "patient_id", "split")
 RESERVED = (*REQUIRED, "view", "sex", "age", "follow_up")
+NEARLY = 0.9
+_WRITTEN = ("0", "1", "0.0", "1.0", "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,16 +121,6 @@ class Study:
         columns = [c for c in self.table.columns if c != "path"]
         return hashlib.sha256(_to_csv(self.table[columns].sort_values("image_id"))).hexdigest()
 
-    def path_of(self, path: str) -> Path:
-        """Return the absolute path of an entry of the `path` column.
-
-        Parameters
-        ----------
-        path : str
-            As it is in the table.
-        """
-        return self.root / path
-
     def paths(self) -> list[Path]:
         """Absolute path of every image, in row order."""
         return [self.root / path for path in self.table["path"]]
@@ -138,12 +131,7 @@ class Study:
         Parameters
         ----------
         *names : str
-            `train`, `val`, `test`.
-
-        Raises
-        ------
-        StudyError
-            If a split has no images.
+            `train`, `val`, `test`; a StudyError is raised if one has no images.
         """
         for name in names:
             if name not in self.splits:
@@ -185,17 +173,9 @@ class Study:
             The split of each image; empty for none.
         **how
             Where they come from, for `provenance`.
-
-        Raises
-        ------
-        LeakageError
-            If a patient is in two splits.
         """
-        return replace(
-            self,
-            table=self.table.assign(split=np.asarray(splits, dtype=str)),
-            provenance={**self.provenance, "splits": how},
-        )
+        table = self.table.assign(split=np.asarray(splits, dtype=str))
+        return replace(self, table=table, provenance={**self.provenance, "splits": how})
 
     def join(self, image_ids: Sequence[str] | npt.NDArray[np.str_]) -> Study:
         """Return the rows of these ids, in their order.
@@ -203,12 +183,7 @@ class Study:
         Parameters
         ----------
         image_ids : sequence of str
-            The ids; each must be in the study.
-
-        Raises
-        ------
-        StudyError
-            If an id is not in the study.
+            The ids; a StudyError is raised if one is not in the study.
         """
         rows = pd.Index(self.table["image_id"]).get_indexer(pd.Index(image_ids))
         if (rows < 0).any():
@@ -257,10 +232,7 @@ class Study:
 
 def is_study_file(path: str | Path) -> bool:
     """Whether there is a CSV with the columns that a study needs."""
-    try:
-        return set(REQUIRED) <= set(files.read_csv(path, nrows=0).columns)
-    except CxrfeatError:
-        return False
+    return set(REQUIRED) <= files.csv_columns(path)
 
 
 def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name: str | None = None) -> Study:
@@ -269,16 +241,20 @@ def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name:
     Every column of 1, 0 and empty that is not reserved is a label, the 14 NIH findings first and in their order.
     """
     path = Path(path)
-    if not path.is_file():
-        raise NotFoundError(f"there is no study {path}; make one with `cxrfeat study build`.")
     table = files.read_csv(path)
-    missing = [c for c in REQUIRED if c not in table.columns]
-    if missing:
+    if missing := [c for c in REQUIRED if c not in table.columns]:
         raise StudyError(
             f"{path} has no column {missing[0]!r}; a study has {', '.join(REQUIRED)} and one column per label. "
             "`cxrfeat study build` makes one from any CSV."
         )
-    found = [c for c in table.columns if c not in RESERVED and holds_labels(table[c])]
+    found = [c for c in table.columns if c not in RESERVED and looks_like_labels(table[c])]
+    for label in found:
+        bad = table[label][~table[label].str.strip().isin(_WRITTEN)]
+        if len(bad):
+            raise StudyError(
+                f"{path}, row {bad.index[0] + 2}, column {label!r}: {bad.iloc[0]!r} is not a label; 1 is present, 0 "
+                "absent, and an empty cell unknown."
+            )
     order = [c for c in NIH_LABELS if c in found] + [c for c in found if c not in NIH_LABELS]
     for column in {*found, "age", "follow_up"} & set(table.columns):
         table[column] = numbers(table[column])
@@ -381,29 +357,28 @@ def numbers(column: pd.Series) -> pd.Series:
     return pd.Series(np.append(values, np.nan)[codes], index=column.index, name=column.name)
 
 
-def holds_labels(column: pd.Series) -> bool:
-    """Whether a column of texts is a label to whoever reads a study file: 1, 0 and empty, and not all empty."""
-    values = {str(text).strip() for text in column.unique()}
-    return values <= {"0", "1", "0.0", "1.0", ""} and values != {""}
+def looks_like_labels(column: pd.Series, words: Container[str] = _WRITTEN, unknown: Container[str] = ("",)) -> bool:
+    """Whether a column of texts holds labels, though a few of its cells may be mistakes, which the reader reports.
+
+    Unknown cells do not count. One of the 14 findings needs a single cell of 1 or 0.
+    """
+    counts = column.str.strip().str.lower().value_counts()
+    filled = {str(text): n for text, n in counts.items() if text not in unknown}
+    share = sum(n for text, n in filled.items() if text in words) / max(1, sum(filled.values()))
+    return share >= NEARLY or (share > 0 and canonical(str(column.name)) in NIH_LABELS)
 
 
 def _relocate(paths: Iterable[str], root: Path, here: Path) -> list[str]:
     """Rewrite paths that start from `root` to start from `here`; a folder is worked out once, not once an image."""
-    folders: dict[str, str] = {}
-    moved = []
-    for path in paths:
-        folder, slash, file = path.rpartition("/")
-        if folder + slash not in folders:
-            folders[folder + slash] = _relative(root / (folder + slash), here)
-        moved.append(f"{folders[folder + slash]}/{file}")
-    return moved
 
+    @cache
+    def moved(folder: str) -> str:
+        try:
+            return Path(os.path.relpath((root / folder).absolute(), here)).as_posix()
+        except ValueError:  # another drive on Windows
+            return (root / folder).absolute().as_posix()
 
-def _relative(path: Path, here: Path) -> str:
-    try:
-        return Path(os.path.relpath(path.absolute(), here)).as_posix()
-    except ValueError:  # another drive on Windows
-        return path.absolute().as_posix()
+    return [f"{moved(folder + slash)}/{file}" for folder, slash, file in (path.rpartition("/") for path in paths)]
 
 
 def _to_csv(table: pd.DataFrame) -> bytes:

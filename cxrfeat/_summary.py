@@ -20,27 +20,11 @@ UNLIKE = 4.0
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """Counts of a study.
+    """Counts of a study, by split and under `all`: `positives` by label, `balance` by what splits should be alike in.
 
-    Attributes
-    ----------
-    name : str
-        The study's name.
-    images, patients : mapping of str to int
-        By split, and under `all`. Images without a split count under `all` only.
-    positives : mapping of str to mapping of str to int
-        Label -> split (and `all`) -> number of images with it.
-    unknown : mapping of str to int
-        Label -> number of images for which it is unknown; labels known everywhere are left out.
-    no_finding : mapping of str to int
-        By split, and under `all`: images with every label known and none present.
-    balance : mapping of str to mapping of str to float
-        Images per patient, shares of views and sexes, mean age and follow-up, as far as the study has them -> split
-        (and `all`) -> value.
-    unlike : tuple of str
-        Sentences on splits that differ from the whole by more than random patients would.
-    origin : str
-        Where the splits come from; empty if that is not known.
+    Images without a split count under `all` only. `unknown` leaves out labels that are known everywhere, `no_finding`
+    counts images with every label known and none present. `unlike` names splits that differ from the whole by more than
+    random patients would; `origin` is where the splits come from, empty if that is not known.
     """
 
     name: str

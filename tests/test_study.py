@@ -163,8 +163,16 @@ def test_what_is_a_label_when_a_file_is_read(tmp_path):
         read_study(tmp_path / "s.csv", labels=["Lion"])
 
 
+def test_one_stray_cell_does_not_drop_a_label_of_a_study_file(tmp_path):
+    rows = [f"{n},{n}.png,{i},train,{i % 2}" for i, n in enumerate("abcdef")]
+    rows[2] = rows[2][:-1] + "-1"
+    (tmp_path / "s.csv").write_text("\n".join(["image_id,path,patient_id,split,Mass", *rows]))
+    with pytest.raises(StudyError, match="row 4, column 'Mass': '-1' is not a label"):
+        read_study(tmp_path / "s.csv")
+
+
 def test_files_that_are_no_study(tmp_path):
-    with pytest.raises(NotFoundError, match="cxrfeat study build"):
+    with pytest.raises(NotFoundError, match="there is no file"):
         read_study(tmp_path / "nowhere.csv")
     (tmp_path / "x.csv").write_text("image_id,path,split,Mass\na,a.png,train,1\n")
     with pytest.raises(StudyError, match="no column 'patient_id'"):

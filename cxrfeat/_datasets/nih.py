@@ -14,17 +14,12 @@ import pandas as pd
 
 from cxrfeat._datasets import findings
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._files import read_csv
+from cxrfeat._files import csv_columns, read_csv
 from cxrfeat._labels import NIH_LABELS
 from cxrfeat._study import numbers
-from cxrfeat.errors import CxrfeatError, NotFoundError, StudyError
+from cxrfeat.errors import NotFoundError, StudyError
 
-TABLES = (
-    "Data_Entry_2017_v2020.csv",
-    "Data_Entry_2017_v2020.csv.gz",
-    "Data_Entry_2017.csv",
-    "Data_Entry_2017.csv.gz",
-)
+TABLES = tuple(f"Data_Entry_2017{version}.csv{gz}" for version in ("_v2020", "") for gz in ("", ".gz"))
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 BOXES = "BBox_List_2017.csv"
 SIDE = 1024
@@ -46,10 +41,7 @@ def recognises(source: Path) -> bool:
     """Whether `source` is a release folder, or a file with the header of its label table."""
     if source.is_dir():
         return any((source / file).is_file() for file in TABLES)
-    try:
-        return set(_NEEDED) <= set(read_csv(source, nrows=0).columns)
-    except CxrfeatError:  # reported by the reader of tables
-        return False
+    return set(_NEEDED) <= csv_columns(source)
 
 
 def read(

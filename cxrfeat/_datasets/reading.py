@@ -21,7 +21,7 @@ from cxrfeat._images import SUFFIXES
 from cxrfeat._labels import choose
 from cxrfeat._project import study_path
 from cxrfeat._split import VERSION, assign
-from cxrfeat._study import RESERVED, Study, holds_labels, is_study_file, numbers, read_study_file
+from cxrfeat._study import RESERVED, Study, is_study_file, looks_like_labels, numbers, read_study_file
 from cxrfeat.errors import NotFoundError, StudyError
 
 _log = logging.getLogger(__name__)
@@ -216,9 +216,9 @@ def _kept(table: pd.DataFrame, labels: Sequence[str], extra: Sequence[str], sour
         else:
             cells = kept[column]
             kept[column] = (cells if is_string_dtype(cells) else cells.astype(object)).fillna("").astype(str)
-            if column not in RESERVED and holds_labels(kept[column]):
+            if column not in RESERVED and looks_like_labels(kept[column]):
                 raise StudyError(
-                    f"{source}: the column {column!r} holds only 1, 0 and empty cells, so a study would read it as a "
+                    f"{source}: the column {column!r} holds 1, 0 and empty cells, so a study would read it as a "
                     "label. Name it in `labels`, or do not `keep` it."
                 )
     return kept

@@ -14,7 +14,7 @@ from cxrfeat._datasets import findings as findings_cells
 from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.spreadsheet import first, one, read_table
 from cxrfeat._labels import NIH_LABELS, canonical
-from cxrfeat._study import RESERVED, SPLITS
+from cxrfeat._study import RESERVED, SPLITS, looks_like_labels
 from cxrfeat.errors import NotFoundError, StudyError
 
 _log = logging.getLogger(__name__)
@@ -24,9 +24,6 @@ _UNKNOWN = {"", "nan", "na", "n/a", "none", "null"}
 _UNCERTAIN = {"-1", "-1.0", "u", "uncertain"}
 _POLICIES = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
 _SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
-
-NEARLY = 0.9
-"""A column with this share of 1 and 0 among its filled cells is a label with mistakes, and not something else."""
 
 
 def read(
@@ -114,7 +111,10 @@ def _label_columns(
     """The label columns as float64, under their canonical names."""
     names = [str(name) for name in dict.fromkeys(raw)]
     if not wanted:
-        wanted = [c for c in names if c not in {*keys, *RESERVED} and _is_label(raw.loc[:, raw.columns == c], c)]
+        found = [
+            c for _, c in raw.items() if c.name not in {*keys, *RESERVED} and looks_like_labels(c, _TRUTH, _UNKNOWN)
+        ]
+        wanted = [str(name) for name in dict.fromkeys(c.name for c in found)]
         if not wanted:
             _log.warning("%s has no label column (1, 0 or empty in every row): the study has no labels.", source)
         wanted.sort(key=lambda c: NIH_LABELS.index(canonical(c)) if canonical(c) in NIH_LABELS else len(NIH_LABELS))
@@ -128,14 +128,6 @@ def _label_columns(
             raise StudyError(f"{source}, row 1: the columns {earlier.name!r} and {same[0]!r} are the same label.")
         columns[canonical(label)] = _truth(one(raw, source, same[0]), source, uncertain)
     return pd.DataFrame(columns, index=raw.index)
-
-
-def _is_label(same: pd.DataFrame, name: str) -> bool:
-    """Whether the columns of one name hold labels, though a few of their cells may be mistakes."""
-    cells = pd.concat([same.iloc[:, k] for k in range(same.shape[1])]).str.lower()
-    cells = cells[~cells.isin(_UNKNOWN)]
-    share = cells.isin(_TRUTH).mean() if len(cells) else 0.0
-    return bool(share >= NEARLY or (share > 0 and canonical(name) in NIH_LABELS))
 
 
 def _truth(column: pd.Series, source: Path, uncertain: str | None) -> pd.Series:

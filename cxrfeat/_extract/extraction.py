@@ -272,7 +272,7 @@ def _refuse_hopeless(study: Study, now: Manifest, todo: plan.Items, allowed: int
     """Raise an ImageError if more images than allowed are not on disk: a wrong folder, reported before the work."""
     lost = todo.rows[now.missing[todo.rows]]
     if len(lost) > allowed:
-        first = study.path_of(study.table["path"].iloc[int(lost[0])])
+        first = study.root / study.table["path"].iloc[int(lost[0])]
         raise ImageError(
             f"{len(lost)} of the {len(study)} images of study {study.name!r} are not on disk, the first is "
             f"{first} (row {int(lost[0]) + 2}). Fix the study's paths, or allow it with `max_failures={len(lost)}`."

@@ -43,7 +43,7 @@ class Items(Sequence[Item]):
 
     def _item(self, row: int) -> Item:
         listed = str(self._paths[row])
-        return Item(str(self._ids[row]), self._study.path_of(listed), listed)
+        return Item(str(self._ids[row]), self._study.root / listed, listed)
 
 
 @dataclass

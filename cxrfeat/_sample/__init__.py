@@ -34,18 +34,14 @@ def study() -> Study:
 
 
 def holds(other: Study) -> bool:
-    """Whether all images of a study are the sample's own or copies, so that random weights may stand in unasked.
-
-    Parameters
-    ----------
-    other : Study
-        Any study.
-    """
+    """Whether all images of a study are the sample's own or copies, so that random weights are allowed unasked."""
     own = folder() / "images"
-    return all(
-        own in file.resolve().parents or ((own / file.name).is_file() and file.is_file() and _same(own, file))
-        for file in other.paths()
-    )
+
+    def same(file: Path) -> bool:
+        twin = own / file.name
+        return twin.is_file() and file.is_file() and filecmp.cmp(twin, file, shallow=False)
+
+    return all(own in file.resolve().parents or same(file) for file in other.paths())
 
 
 def copy_sample(folder: str | Path) -> Path:
@@ -94,7 +90,3 @@ def copy_sample(folder: str | Path) -> Path:
     with atomic_path(to / TABLE) as part:
         table.assign(findings=[text or NO_FINDING for text in named]).to_csv(part, index=False)
     return to / TABLE
-
-
-def _same(own: Path, file: Path) -> bool:
-    return filecmp.cmp(own / file.name, file, shallow=False)

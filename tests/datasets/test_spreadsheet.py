@@ -99,6 +99,15 @@ def test_a_minus_one_is_refused_with_its_row_or_read_as_asked(folder):
         assert study.provenance["uncertain"] == policy
 
 
+def test_words_for_unknown_do_not_keep_a_column_from_being_a_label(folder):
+    rows = [
+        ["path", "patient_id", "wet"],
+        *([f"{n}.png", str(i), "NA" if i > 1 else str(i)] for i, n in enumerate("abcdef")),
+    ]
+    (folder / "t.csv").write_text(text(rows=rows))
+    np.testing.assert_array_equal(read_study(folder / "t.csv").y[:, 0], [0, 1] + [np.nan] * 4)
+
+
 def test_one_bad_cell_among_many_does_not_drop_a_label(folder):
     rows = [["path", "patient_id", "wet"], *([f"{n}.png", str(i), str(i % 2)] for i, n in enumerate("abcdef"))]
     (folder / "t.csv").write_text(text(rows=[rows[0], *rows[1:] * 4, ["a.png", "0", "2"]]))
