@@ -97,78 +97,48 @@ def demo(
     >>> done.random, sorted(done.made)[0]
     (True, 'Grad-CAM of ...')
     """
-    done = Demo(Path(out))
-    _table(done)
-    embeddings = _embeddings(done, weights, passes, engine, progress)
-    run = _head(done, embeddings, progress)
-    _evaluation(done, run, progress)
-    _maps(done, run, engine, progress)
-    return done
-
-
-def _table(demo: Demo) -> None:
-    study = sample.study()
-    summary = summarise(study)
-    _log.info(f"1/5 study: {summary.images['all']} images of {summary.patients['all']} patients; {summary.leakage()}.")
+    from cxrfeat._evaluate import evaluate  # not above: each step brings its own packages
+    from cxrfeat._explain.maps import explain
+    from cxrfeat._extract import extract
+    from cxrfeat._heads import fit_head
     from cxrfeat._report import bars
 
-    demo.made["study"] = study.save(demo.folder / "studies" / f"{sample.NAME}.csv")
-    demo.made["class frequencies"] = demo.folder / "class-frequencies.png"
-    bars.class_frequencies(study).save(demo.made["class frequencies"])
+    done, study = Demo(Path(out)), sample.study()
+    counts = summarise(study)
+    _log.info("1/5 study: %d images of %d patients; %s.", len(study), counts.patients["all"], counts.leakage())
+    done.made["study"] = study.save(done.folder / "studies" / f"{sample.NAME}.csv")
+    done.made["class frequencies"] = done.folder / "class-frequencies.png"
+    bars.class_frequencies(study).save(done.made["class frequencies"])
 
-
-def _embeddings(demo: Demo, weights: str, passes: int, engine: str, progress: Callable[..., Any]) -> Path:
-    from cxrfeat._extract import extract
-
-    _log.info(f"2/5 embeddings: {BACKBONE}, pass 0 and {passes} augmented passes.")
+    _log.info("2/5 embeddings: %s, pass 0 and %d augmented passes.", BACKBONE, passes)
     with progress("extract") as bar:
-        done = extract(
-            sample.study(), cache=demo.folder / "cache", backbone=BACKBONE, weights=weights, passes=passes,
-            engine=engine, progress=bar,
+        made = extract(
+            study, cache=done.folder / "cache", backbone=BACKBONE, weights=weights, passes=passes, engine=engine,
+            progress=bar,
         )  # fmt: skip
-    _log.info(f"    {done.describe()}")
-    demo.random = done.recipe.random
-    demo.made["embeddings"] = done.path
-    return done.path
-
-
-def _head(demo: Demo, embeddings: Path, progress: Callable[..., Any]) -> Run:
-    from cxrfeat._heads import fit_head
+    _log.info("    %s", made.describe())
+    done.random, done.made["embeddings"] = made.recipe.random, made.path
 
     _log.info("3/5 head: logistic, with the class weights of the reference paper.")
-    out = demo.folder / "runs" / f"{sample.NAME}-{BACKBONE}-logistic-weighted"
-    demo.made["run"] = out
-    if (run := Run.earlier(out, embeddings, sample.study())) is not None:
+    done.made["run"] = folder = done.folder / "runs" / f"{sample.NAME}-{BACKBONE}-logistic-weighted"
+    if (run := Run.earlier(folder, made.path, study)) is None:
+        with progress("fit head") as bar:
+            run = fit_head(study, made.path, "logistic", weighting="paper", out=folder, overwrite=True, progress=bar)
+    else:
         _log.info("    the head is fitted already.")
-        return run
-    with progress("fit head") as bar:
-        return fit_head(
-            sample.study(), embeddings, "logistic", weighting="paper", out=out, overwrite=True, progress=bar
-        )
-
-
-def _evaluation(demo: Demo, run: Run, progress: Callable[..., Any]) -> None:
-    from cxrfeat._evaluate import evaluate
 
     _log.info("4/5 evaluation on the test split.")
     with progress("bootstrap") as bar:
         found = evaluate(run, replicates=REPLICATES, progress=bar)
-    found.save(figures=False)
     curves = found.curves("roc")
-    curves.save(run.path / "figures" / "roc.png")
-    demo.rows = curves.rows
-    demo.macro_auroc = float(found.macro["auroc"])
-    demo.accuracy = found.accuracy["at_half"]
-    demo.all_negative = found.accuracy["all_negative_baseline"]
-    demo.made["ROC curves"] = run.path / "figures" / "roc.png"
-    demo.made["metrics"] = run.path / "metrics.csv"
+    done.made["ROC curves"], done.made["metrics"] = folder / "figures" / "roc.png", folder / "metrics.csv"
+    found.save(figures=False)
+    curves.save(done.made["ROC curves"])
+    done.rows, done.macro_auroc = curves.rows, float(found.macro["auroc"])
+    done.accuracy, done.all_negative = found.accuracy["at_half"], found.accuracy["all_negative_baseline"]
 
-
-def _maps(demo: Demo, run: Run, engine: str, progress: Callable[..., Any]) -> None:
-    from cxrfeat._explain.maps import explain
-
-    _log.info(f"5/5 Grad-CAM: the {PANELS} clearest true positives, the 4 most probable findings of each.")
+    _log.info("5/5 Grad-CAM: the %d clearest true positives, the 4 most probable findings of each.", PANELS)
     with progress("explain") as bar:
-        done = explain(run, limit=PANELS, engine=engine, out=True, progress=bar)
-    for row in done.rows:
-        demo.made[f"Grad-CAM of {row['image_id']}"] = Path(row["figure"])
+        maps = explain(run, limit=PANELS, engine=engine, out=True, progress=bar)
+    done.made |= {f"Grad-CAM of {row['image_id']}": Path(row["figure"]) for row in maps.rows}
+    return done

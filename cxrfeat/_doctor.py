@@ -87,15 +87,15 @@ def doctor(folder: str | Path = ".", *, deep: bool = False) -> Checks:
     >>> checks.ok, checks[0].name
     (True, 'python')
     """
-    checks = [_python(), *_packages(), *_extras(), _processor()]
+    checks = [_python(), *_packages(), *_extras()]
+    checks.append(Check("processor", "ok", f"{machine.processor()}, {machine.cores()} cores for this process"))
     checks += _imports() if deep else []
     return Checks([*checks, _engine(deep), *_disk(Path(folder)), _cache(), *_weights(), _sample(), _locale()])
 
 
 def _python() -> Check:
-    found = (
-        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
-    )
+    where = f"{platform.system()} {platform.machine()}"
+    found = f"{platform.python_implementation()} {platform.python_version()} on {where}"
     lowest, highest = (".".join(map(str, version)) for version in PYTHONS)
     if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         return Check("python", "ok", found)
@@ -147,17 +147,13 @@ def _imports() -> Iterator[Check]:
         yield Check("imports", "ok", "every required package can be imported")
 
 
-def _processor() -> Check:
-    return Check("processor", "ok", f"{machine.processor()}, {machine.cores()} cores for this process")
-
-
 def _engine(deep: bool) -> Check:
-    likely = machine.gpu_likely()
+    likely, default = machine.gpu_likely(), "the default is openvino"
     if not deep:
         if likely:
             return Check("engine", "ok", "a GPU's driver is loaded; TensorFlow is asked for it when work begins",
                          "`cxrfeat doctor --deep` asks it now")  # fmt: skip
-        return Check("engine", "ok", f"no GPU; {_on_the_processor()}")
+        return Check("engine", "ok", f"no GPU; {default}")
     from cxrfeat._backbones import tensorflow_engine
 
     gpus = len(tensorflow_engine.gpus())
@@ -166,27 +162,16 @@ def _engine(deep: bool) -> Check:
     if likely:
         return Check("engine", "warn", "a GPU's driver is loaded, but TensorFlow sees no GPU",
                      "pip install 'tensorflow[and-cuda]'")  # fmt: skip
-    return Check("engine", "ok", f"TensorFlow sees no GPU; {_on_the_processor()}")
-
-
-def _on_the_processor() -> str:
-    from cxrfeat._backbones import engine
-
-    return f"the default is {engine.resolve()}"
+    return Check("engine", "ok", f"TensorFlow sees no GPU; {default}")
 
 
 def _disk(folder: Path) -> Iterator[Check]:
     for name, place in (("disk here", folder), ("disk of the cache", machine.cache_folder())):
-        free = shutil.disk_usage(_existing(place)).free
+        place = place.absolute()
+        free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
         state: Literal["ok", "warn", "fail"] = "ok" if free > LITTLE_DISK else "warn" if free > NO_DISK else "fail"
         # The embeddings of 112,120 images, one pass of 1,024 float32, are 460 MB.
         yield Check(name, state, f"{free / 1e9:.1f} GB free", "" if state == "ok" else "make room or move elsewhere")
-
-
-def _existing(place: Path) -> Path:
-    """The nearest folder above that is there."""
-    place = place.absolute()
-    return next(p for p in (place, *place.parents) if p.exists())
 
 
 def _cache() -> Check:

@@ -230,7 +230,10 @@ def _complete(
         # Of what is in the store and was not found changed since; after Ctrl-C too, so that nothing is read twice.
         failed = writer.failed
         known = np.fromiter((i in writer.done or i in failed for i in now.image_ids), bool, len(now.image_ids))
-        manifest.write(writer.path, Manifest(now.image_ids[known], now.stamps[known], now.decoders))
+        try:
+            manifest.write(writer.path, Manifest(now.image_ids[known], now.stamps[known], now.decoders))
+        except OSError as error:  # it can be made again; what ended the extraction is what the user should read
+            _log.warning("the image manifest is not kept (%s): all files are hashed next time.", error.strerror)
     asked = set(study.ids.tolist())
     result.failed = {i: reason for i, reason in writer.failed.items() if i in asked}
 

@@ -16,6 +16,7 @@ from cxrfeat.errors import RecipeError, WeightsError
 if TYPE_CHECKING:
     from cxrfeat._study import Study
 
+MAX_SIZE = 8192
 _log = logging.getLogger(__name__)
 
 
@@ -87,8 +88,8 @@ def make_recipe(
     """
     spec = registry.get(backbone)
     size, preprocessing = size or spec.size, preprocessing or spec.preprocessing
-    if size < spec.min_size:
-        raise RecipeError(f"size {size} is too small: {spec.name} needs {spec.min_size} pixels or more.")
+    if not spec.min_size <= size <= MAX_SIZE:
+        raise RecipeError(f"`size` of {spec.name} must be from {spec.min_size} to {MAX_SIZE} pixels, not {size}.")
     for what, value, known in (
         ("interpolation", interpolation, choices.INTERPOLATIONS),
         ("preprocessing", preprocessing, choices.NORMALISATION),
