@@ -12,58 +12,39 @@ from .base import Command, UserError
 from .options import BACKBONE, OneOf, engine_option, given, study_argument
 from .output import ended, json_option, print_json, progress_bar, say
 
+POLICY = OneOf("cxrfeat._images.choices:POLICIES")
+PREPROCESSING = OneOf("cxrfeat._images.choices:NORMALISATION")
+INTERPOLATION = OneOf("cxrfeat._images.choices:INTERPOLATIONS")
+
 
 @click.command("extract", cls=Command, interrupted="What was embedded is kept; the same command resumes.")
 @study_argument
 @click.option(
-    "-o",
-    "--out",
-    type=click.Path(dir_okay=False),
-    help="The embedding file. [default: cache/<study>-<backbone>-<recipe>.h5]",
-)
+    "-o", "--out", type=click.Path(dir_okay=False),
+    help="The embedding file.  [default: cache/<study>-<backbone>-<recipe>.h5]",
+)  # fmt: skip
 @click.option("-b", "--backbone", type=BACKBONE, default=DEFAULTS["backbone"], show_default=True, help="The network.")
 @click.option(
-    "-w",
-    "--weights",
-    default=DEFAULTS["weights"],
-    show_default=True,
+    "-w", "--weights", default=DEFAULTS["weights"], show_default=True,
     help="imagenet, random:SEED, a .h5 file, or auto: imagenet, else (on the sample alone) random:0.",
-)
+)  # fmt: skip
 @click.option("-p", "--passes", type=click.IntRange(0), help="Augmented passes beside pass 0.  [default: 0]")
-@click.option(
-    "--size", type=click.IntRange(1), help="Side of the network's input, pixels.  [default: the backbone's own]"
-)
-@click.option(
-    "--policy",
-    type=OneOf("cxrfeat._images.choices:POLICIES"),
-    help=f"Augmentation policy; mild has no mirror.  [default: {DEFAULTS['policy']}]",
-)
+@click.option("--size", type=click.IntRange(1), help="Side of the input, pixels.  [default: the backbone's own]")
+@click.option("--policy", type=POLICY, help=f"Augmentation; mild has no mirror.  [default: {DEFAULTS['policy']}]")
 @click.option("--seed", type=int, help="Seed of the augmentation draws.  [default: 0]")
-@click.option(
-    "--preprocessing",
-    type=OneOf("cxrfeat._images.choices:NORMALISATION"),
-    help="Normalisation.  [default: the backbone's own]",
-)
-@click.option(
-    "--interpolation",
-    type=OneOf("cxrfeat._images.choices:INTERPOLATIONS"),
-    help=f"How an image is resized.  [default: {DEFAULTS['interpolation']}]",
-)
+@click.option("--preprocessing", type=PREPROCESSING, help="Normalisation.  [default: the backbone's own]")
+@click.option("--interpolation", type=INTERPOLATION, help=f"Of resizing.  [default: {DEFAULTS['interpolation']}]")
 @engine_option
 @click.option(
-    "--precision",
-    default="float32",
-    show_default=True,
-    type=click.Choice(["float32", "mixed"]),
+    "--precision", default="float32", show_default=True, type=click.Choice(["float32", "mixed"]),
     help="mixed: float16 inside, on a GPU.",
-)
+)  # fmt: skip
 @click.option(
-    "--max-failures",
-    type=click.IntRange(0),
-    help="Exit 2 if more images than this cannot be used. [default: 5 % of the study]",
-)
+    "--max-failures", type=click.IntRange(0),
+    help="Exit 2 if more images than this cannot be used.  [default: 5 % of the study]",
+)  # fmt: skip
 @click.option("--retry", is_flag=True, help="Try images again that could not be used.")
-@click.option("--workers", type=click.IntRange(1), help="Threads. [default: what keeps this machine busy]")
+@click.option("--workers", type=click.IntRange(1), help="Threads.  [default: what keeps this machine busy]")
 @json_option
 def command(study: str | None, as_json: bool, **options) -> None:
     """Run a frozen backbone over a study and cache its embeddings.

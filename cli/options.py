@@ -111,41 +111,25 @@ contaminated_option = click.option(
     "--allow-contaminated", is_flag=True, help="Evaluate a split that was used in fitting; every output says so."
 )
 replicates_option = click.option(
-    "--bootstrap",
-    "replicates",
-    default=2000,
-    show_default=True,
-    type=click.IntRange(0),
+    "--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0),
     help="Replicates of the bootstrap over patients; 0 leaves it out.",
-)
+)  # fmt: skip
 seed_option = click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+FORMATS = click.Choice(["table", "csv", "json", "latex", "markdown"])
 format_option = click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
-    default="table",
-    show_default=True,
-    help="What is printed.",
+    "--format", "kind", type=FORMATS, default="table", show_default=True, help="Of the output."
 )
+METHODS = click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"])
 method_option = click.option(
-    "--method",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]),
+    "--method", default="auto", show_default=True, type=METHODS,
     help="How maps are computed; auto: the closed form for linear heads, Grad-CAM for others.",
-)
+)  # fmt: skip
 smooth_option = click.option(
-    "--smooth",
-    default=0,
-    show_default=True,
-    metavar="K",
-    type=click.IntRange(0),
+    "--smooth", default=0, show_default=True, metavar="K", type=click.IntRange(0),
     help="Average the maps over K augmented renderings, warped back.",
-)
+)  # fmt: skip
 weights_option = click.option(
-    "--weights",
-    multiple=True,
-    metavar="PATH",
+    "--weights", multiple=True, metavar="PATH",
     help="Where the backbone's weights file is now; one per backbone, in order.",
-)
+)  # fmt: skip
 engine_option = click.option("--engine", type=ENGINE, default="auto", show_default=True, help="What runs the network.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from cxrfeat._study import Study
 from cxrfeat.errors import ImageError, NotFoundError, WeightsError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    pass
 
 _log = logging.getLogger(__name__)
 
@@ -140,25 +141,22 @@ def _images(
     if given and len(given) != len(recipes):
         raise WeightsError(f"the run has {len(recipes)} backbones: give `weights` one file for each, not {len(given)}.")
     items = as_items(_files(what))
-    found: dict[int, npt.NDArray[np.float32]] = {}
+    count = len(items)
+    x: list[np.ndarray] = []
     failed: dict[str, str] = {}
-    usable = list(range(len(items)))
     places: Sequence[str | None] = given or [None] * len(recipes)
     for recipe, place in zip(recipes, places, strict=True):
-        x, failures = embed_items(
-            [items[i] for i in usable], recipe, weights_for(recipe, place), engine, progress=progress
-        )
+        values, failures = embed_items(items, recipe, weights_for(recipe, place), engine, progress=progress)
         failed |= {str(path): reason for path, reason in failures.values()}
-        usable = [i for place, i in enumerate(usable) if place not in failures]
-        rows = dict(zip(usable, x, strict=True))
-        found = {i: np.concatenate([found[i], row]) if i in found else row for i, row in rows.items()}
+        usable = [i for i in range(len(items)) if i not in failures]
+        x, items = [*(part[usable] for part in x), values], [items[i] for i in usable]
     for path, reason in failed.items():
         _log.warning("%s %s", path, reason)
-    if not usable:
-        raise ImageError(f"none of the {len(items)} images can be used.")
-    table = pd.DataFrame(head.probabilities(np.stack([found[i] for i in usable])), columns=list(head.labels))
+    if not items:
+        raise ImageError(f"none of the {count} images can be used.")
+    table = pd.DataFrame(head.probabilities(np.concatenate(x, axis=1)), columns=list(head.labels))
     # As objects: a file's name need not be UTF-8.
-    table.insert(0, "image", pd.Series([str(items[i].path) for i in usable], dtype=object))
+    table.insert(0, "image", pd.Series([str(item.path) for item in items], dtype=object))
     table.attrs["failed"] = failed
     return table
 
@@ -182,17 +180,16 @@ def _files(what: Image | Sequence[Image]) -> list[Image]:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a file in a folder is an image by its name or its first bytes; hidden files are not."""
+    """Whether a file in a folder is an image by its ending, or a DICOM file without one; hidden files are not."""
     if path.name.startswith(".") or not path.is_file():
         return False
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
-            head = file.read(132)
+            return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-    return head.startswith(MAGIC) or head[128:] == b"DICM"
 
 
 def _long(table: pd.DataFrame, run: Run) -> pd.DataFrame:
@@ -210,11 +207,11 @@ def _long(table: pd.DataFrame, run: Run) -> pd.DataFrame:
 def shortest_names(paths: Iterable[str | Path]) -> dict[str, str]:
     """For each path its shortest ending that no other of them has: a file's name, with as many folders as it takes."""
     parts = {str(path): Path(path).parts for path in paths}
-    names, length = {path: Path(path).name for path in parts}, 1
-    while len(set(names.values())) < len(names):
+    names, length = dict.fromkeys(parts, ""), 0
+    while not all(names.values()):
         length += 1
-        counts = pd.Series(list(names.values())).value_counts()
-        names = {p: str(Path(*parts[p][-length:])) if counts[name] > 1 else name for p, name in names.items()}
-        if length > max(map(len, parts.values())):
-            break
+        ends = {path: parts[path][-length:] for path in parts}
+        counts = Counter(ends.values())
+        alone = [path for path in parts if counts[ends[path]] == 1 or length >= len(parts[path])]
+        names |= {path: str(Path(*ends[path])) for path in alone if not names[path]}
     return names
