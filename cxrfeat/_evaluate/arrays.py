@@ -71,22 +71,28 @@ def bin_index(p: Array, bins: int) -> npt.NDArray[np.int64]:
     return np.clip((p * bins).astype(np.int64), 0, bins - 1)
 
 
-def calibration_bins(y: npt.ArrayLike, p: npt.ArrayLike, bins: int) -> tuple[Array, Array, npt.NDArray[np.int64]]:
-    """Mean probability, share of positives and number of images in at most `bins` bins of about equally many images.
+def calibration_bins(
+    y: npt.ArrayLike, p: npt.ArrayLike, patients: npt.ArrayLike, bins: int
+) -> tuple[Array, Array, npt.NDArray[np.int64], Array]:
+    """Mean probability, share of positives, images and patients in at most `bins` bins of about equally many images.
 
-    Equal probabilities are never divided, so that there may be fewer bins.
+    Equal probabilities are never divided, so that there may be fewer bins. Patients are the number that would be as
+    sure if all had equally many images.
     """
     positive, score = known(y, p)
+    whose = np.unique(np.asarray(patients), return_inverse=True)[1][~(np.isnan(y) | np.isnan(p))]
     if not score.size:
-        return np.empty(0), np.empty(0), np.empty(0, dtype=np.int64)
+        return np.empty(0), np.empty(0), np.empty(0, dtype=np.int64), np.empty(0)
     inner = np.unique(np.quantile(score, np.arange(1, bins) / bins, method="inverted_cdf"))
     index = np.unique(np.searchsorted(inner, score), return_inverse=True)[1]
     count = np.bincount(index)
-    return np.bincount(index, weights=score) / count, np.bincount(index, weights=positive) / count, count
+    _, pair, images = np.unique(np.column_stack([index, whose]), axis=0, return_index=True, return_counts=True)
+    effective = count**2 / np.bincount(index[pair], weights=images.astype(float) ** 2)
+    return np.bincount(index, weights=score) / count, np.bincount(index, weights=positive) / count, count, effective
 
 
-def wilson(share: Array, n: npt.NDArray[np.int64]) -> tuple[Array, Array]:
-    """95 % interval of shares of n independent images (Wilson, JASA 1927, 22:209-212)."""
+def wilson(share: Array, n: Array) -> tuple[Array, Array]:
+    """95 % interval of shares of n independent members (Wilson, JASA 1927, 22:209-212)."""
     middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
     return middle - half, middle + half

@@ -287,19 +287,20 @@ def calibration_of(scored: Scored) -> Curves:
     for j, label in enumerate(scored.labels):
         y, p = scored.y[:, j], scored.p[:, j]
         n = len(arrays.known(y, p)[0])
-        predicted, observed, count = arrays.calibration_bins(y, p, min(max(n // PER_BIN, 1), MOST_BINS))
+        bins = min(max(n // PER_BIN, 1), MOST_BINS)
+        predicted, observed, count, patients = arrays.calibration_bins(y, p, scored.patients, bins)
         error = ECE(y, p)
         rows.append({"label": label, "n": n, "positives": int(scored.positives[j]), "ece": error, "brier": BRIER(y, p)})
         if n:
-            low, high = arrays.wilson(observed, count)
+            low, high = arrays.wilson(observed, patients)
             points = {"predicted": predicted, "observed": observed, "n": count.astype(float), "low": low, "high": high}
-            note = f"ECE {error:.3f}  n+ {scored.positives[j]:,}"
+            note = f"ECE {error:.3f}, n+ {scored.positives[j]:,} of {n:,}"
             found.append(
                 Curve(label, scored.colour_of(label), points, f"ECE {error:.3f}, Brier {rows[-1]['brier']:.3f}", note)
             )
     method = (
-        f"At most {MOST_BINS} bins of equally many images, {PER_BIN} or more in each; bars: 95 % Wilson intervals, "
-        "which take images for independent. ECE: expected calibration error over 15 equal-width bins."
+        f"At most {MOST_BINS} bins of equally many images, {PER_BIN} or more in each; bars: 95 % Wilson intervals "
+        "over the patients of a bin. ECE: expected calibration error over 15 equal-width bins."
     )
     axes = ("mean probability", "share of positives")
     return Curves("calibration", "Calibration", axes, found, rows, scored, "", method)

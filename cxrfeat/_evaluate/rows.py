@@ -95,12 +95,13 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else np.nan
 
 
-def comparable(rows: list[Row], mine: list[Group]) -> tuple[float, dict[str, float]]:
-    """Macro AUROC of all images and of each group, over the labels defined in every one of them."""
+def comparable(rows: list[Row], mine: list[Group]) -> tuple[float, dict[str, float], int]:
+    """Macro AUROC of all images and of each group, over the labels defined in every one of them, and their number."""
     tables = [rows[:-2], *(g.rows[:-2] for g in mine)]
     values = np.array([[row["auroc"] for row in table] for table in tables])
     common = ~np.isnan(values).any(axis=0)
     if not common.any():
-        return float("nan"), {}
+        return float("nan"), {}, 0
     macros = values[:, common].mean(axis=1)
-    return float(macros[0]), {g.name: float(x) for g, x in zip(mine, macros[1:], strict=True)}
+    within = {g.name: float(x) for g, x in zip(mine, macros[1:], strict=True)}
+    return float(macros[0]), within, int(common.sum())

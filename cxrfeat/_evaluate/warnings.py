@@ -98,8 +98,9 @@ def chance(scored: Scored, aurocs: Array, errors: Array) -> list[Warning]:
     return [
         Warning(
             "chance",
-            f"no label's AUROC can be told from 0.5 on these {len(scored):,} images. Misaligned rows look exactly so; "
-            "so does a head that learned nothing, and a test set that is too small.",
+            f"no label's AUROC differs significantly from 0.5 on these {len(scored):,} images, after Bonferroni's "
+            f"correction over {defined.sum()} labels. Misaligned rows look like this; so does a head that learned "
+            "nothing, and a test set that is too small.",
         )
     ]
 
@@ -112,7 +113,13 @@ def inverted(scored: Scored, aurocs: Array, errors: Array) -> list[Warning]:
     if not labels:
         return []
     values = ", ".join(f"{label} {aurocs[scored.labels.index(label)]:.3f}" for label in labels)
-    return [Warning("inverted", f"AUROC is significantly below 0.5: {values}. Is the label inverted?", labels)]
+    return [
+        Warning(
+            "inverted",
+            f"AUROC is significantly below 0.5, after Holm's correction: {values}. Is the label inverted?",
+            labels,
+        )
+    ]
 
 
 def near_perfect(scored: Scored, aurocs: Array) -> list[Warning]:
@@ -176,7 +183,7 @@ def prevalence(scored: Scored, training_y: Array) -> list[Warning]:
 
 
 def of_groups(
-    column: str, pooled: float, macros: Mapping[str, float], small: Mapping[str, Sequence[str]]
+    column: str, pooled: float, macros: Mapping[str, float], over: int, small: Mapping[str, Sequence[str]]
 ) -> list[Warning]:
     """What the groups of one column give away: groups too small, and a pooled AUROC above every group's own."""
     found = []
@@ -196,8 +203,9 @@ def of_groups(
         found.append(
             Warning(
                 "between_groups",
-                f"the macro AUROC over all images ({pooled:.3f}) stands above that within every group of {column} "
-                f"({apart}): a part of it comes from telling the groups apart.",
+                f"over the {over} labels that have both classes in every group of {column}, the macro AUROC is "
+                f"{pooled:.3f} on all images and lower within each group ({apart}): part of it may come from telling "
+                "the groups apart.",
             )
         )
     return found

@@ -97,13 +97,15 @@ def test_calibration_error_by_hand():
 
 def test_calibration_bins_hold_equally_many_images_and_never_divide_equal_probabilities():
     y, p = case(8, n=200)
-    predicted, observed, count = arrays.calibration_bins(y, p, 10)
+    predicted, observed, count, patients = arrays.calibration_bins(y, p, np.arange(200), 10)
     assert count.tolist() == [20] * 10 and (np.diff(predicted) > 0).all()
     assert np.average(observed, weights=count) == pytest.approx(y.mean())
-    low, high = arrays.wilson(observed, count)
+    assert patients.tolist() == count.tolist()
+    assert arrays.calibration_bins(y, p, np.arange(200) % 1, 10)[3].tolist() == [1] * 10, "all of one patient"
+    low, high = arrays.wilson(observed, patients)
     assert ((low <= observed) & (observed <= high)).all()
-    assert arrays.calibration_bins([0, 1, 0, 1, 1], [0.2, 0.2, 0.2, 0.2, 0.9], 5)[2].tolist() == [4, 1]
-    assert arrays.calibration_bins([np.nan], [0.5], 5)[2].size == 0
+    assert arrays.calibration_bins([0, 1, 0, 1, 1], [0.2, 0.2, 0.2, 0.2, 0.9], range(5), 5)[2].tolist() == [4, 1]
+    assert arrays.calibration_bins([np.nan], [0.5], [0], 5)[2].size == 0
 
 
 def test_accuracy_over_all_labels_by_hand_beside_the_always_negative_baseline():

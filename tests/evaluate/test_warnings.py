@@ -115,7 +115,13 @@ def test_an_auroc_that_lives_between_groups_is_noticed():
     p = np.clip(np.where(ap, 0.6, 0.1)[:, None] + 0.05 * rng.normal(size=y.shape), 0, 1)
     scored = make(y, p, table=pd.DataFrame({"view": np.where(ap, "AP", "PA")}))
     found = evaluate(scored, replicates=0)
-    assert "between_groups" in [w.kind for w in found.warnings]
+    (said,) = [w.message for w in found.warnings if w.kind == "between_groups"]
+    assert "over the 3 labels" in said and f"is {found.macro['auroc']:.3f} on all images" in said
+    y[ap, 2] = 0  # the third label has no AUROC among AP films: the numbers are those of the other two, and it is said
+    (said,) = [w.message for w in evaluate(scored, replicates=0).warnings if w.kind == "between_groups"]
+    assert (
+        "over the 2 labels" in said and f"is {np.mean([r['auroc'] for r in found.rows[:2]]):.3f} on all images" in said
+    )
     assert np.mean(list(found.alone["view"].values())) == pytest.approx(found.macro["auroc"], abs=0.03)
 
 

@@ -108,8 +108,8 @@ def test_warnings_come_first_and_random_weights_before_them(make_run, tmp_path):
     run = Run.open(make_run("a", weights="random:0", unfitted=["Hernia"], converged=False))
     report = pages.report([run], tmp_path / "r.html", replicates=0, images=0)
     text = (tmp_path / "r.html").read_text()
-    order = ["RANDOM WEIGHTS: NOT A RESULT", "Not a medical device", "did not converge", "leakage check: passed"]
-    order += ["What was done", "Metrics per label", "ROC curves"]
+    order = ["RANDOM WEIGHTS: NOT A RESULT", "Macro AUROC", "Not a medical device", "did not converge"]
+    order += ["leakage check: passed", "Metrics per label", "ROC curves", "What was done"]
     assert sorted(order, key=text.index) == order
     assert report.random and any("not learnt" in warning for warning in report.warnings)
     sound = pages.report([Run.open(make_run("b"))], tmp_path / "s.html", replicates=0, images=0)
