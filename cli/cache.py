@@ -97,10 +97,7 @@ def verify(file: str | None, as_json: bool, **options) -> None:
       cxrfeat cache verify
       cxrfeat cache verify cache/nih-densenet121-1a2b3c4d.h5 --deep --images ~/ChestX-ray14
     """
-    from cxrfeat import cache
-
-    with progress_bar("verify", "rows") as progress:
-        report = cache.verify(file, progress=progress, **options)
+    report = _call("verify", file, **options)
     _show(report, as_json, ok=report.ok)
     sys.exit(0 if report.ok else 1)
 
@@ -116,11 +113,7 @@ def repair(file: str, out: str | None, as_json: bool) -> None:
     Example:
       cxrfeat cache repair cache/nih-densenet121-1a2b3c4d.h5
     """
-    from cxrfeat import cache
-
-    with progress_bar("repair", "rows") as progress:
-        found = cache.repair(file, out, progress=progress)
-    _show(found, as_json)
+    _show(_call("repair", file, out), as_json)
 
 
 @command.command()
@@ -135,11 +128,7 @@ def merge(files: tuple[str, ...], out: str, prefer: str | None, as_json: bool) -
     Example:
       cxrfeat cache merge cache/a.h5 cache/b.h5 -o cache/all.h5
     """
-    from cxrfeat import cache
-
-    with progress_bar("merge", "rows") as progress:
-        found = cache.merge(files, out, prefer=prefer, progress=progress)  # type: ignore[arg-type]
-    _show(found, as_json)
+    _show(_call("merge", files, out, prefer=prefer), as_json)
 
 
 @command.command()
@@ -158,10 +147,7 @@ def export(as_json: bool, **options) -> None:
     Example:
       cxrfeat cache export cache/nih-densenet121-1a2b3c4d.h5 --to npz --pass 0
     """
-    from cxrfeat import cache
-
-    with progress_bar("export", "rows") as progress:
-        target = cache.export(progress=progress, **options)
+    target = _call("export", **options)
     size = target.stat().st_size
     print_json({"file": str(target), "bytes": size}) if as_json else click.echo(f"{target}: {size:,} bytes.")
 
@@ -186,9 +172,7 @@ def import_(source: str, out: str, as_json: bool, **options) -> None:
     Example:
       cxrfeat cache import features.npy --ids names.txt --backbone resnet50 --preprocessing caffe -o cache/theirs.h5
     """
-    from cxrfeat import cache
-
-    with progress_bar("import", "rows") as progress, cache.import_(source, out, progress=progress, **options) as file:
+    with _call("import_", source, out, **options) as file:
         rows = len(file)
     print_json({"file": out, "images": rows}) if as_json else click.echo(f"{out}: {rows:,} rows.")
 
@@ -229,6 +213,14 @@ def prune(folder: str, as_json: bool, **options) -> None:
     print_table([{name: getattr(row, name) for name in columns} for row in found.unneeded], columns=columns)
     say(f"{found.looked_at} studies and runs here need none of these; a study elsewhere may.")
     say(f"{len(found.moved)} moved to {folder}/.pruned." if found.moved else "nothing was moved; --yes moves these.")
+
+
+def _call(name: str, *arguments, **options) -> Any:
+    """Call a function of `cxrfeat.cache` with a progress bar."""
+    from cxrfeat import cache
+
+    with progress_bar(name.rstrip("_"), "rows") as progress:
+        return getattr(cache, name)(*arguments, progress=progress, **options)
 
 
 def _show(found: Any, as_json: bool, **more) -> None:

@@ -217,10 +217,10 @@ def export(
     """
     path = embedding_path(file)
     target = Path(out) if out else path.with_suffix(f".{to or 'npz'}")
-    kind = exchange.format_of(to or target.suffix.lstrip(".").lower())
-    files.check_output(target, suffixes=kind.suffixes, begins=kind.begins, inputs=[path], overwrite=overwrite)
+    write, begins, suffixes = exchange.format_of(to or target.suffix.lstrip(".").lower())
+    files.check_output(target, suffixes=suffixes, begins=begins, inputs=[path], overwrite=overwrite)
     with EmbeddingFile(path) as opened, files.atomic_path(target) as part:
-        kind.write(opened, part, list(passes or range(opened.passes)), progress)
+        write(opened, part, list(passes or range(opened.passes)), progress)
     return target
 
 

@@ -4,21 +4,13 @@
 when a file is opened for the first time, not when this package is.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
 if TYPE_CHECKING:
-    from cxrfeat._store.embedding_file import EmbeddingFile
-    from cxrfeat._store.writer import Writer
+    from cxrfeat._store.embedding_file import EmbeddingFile as EmbeddingFile
+    from cxrfeat._store.writer import Writer as Writer
 
-_HOME = {"EmbeddingFile": "embedding_file", "Writer": "writer"}
-__all__ = ["EmbeddingFile", "Writer"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+_HOME = {"embedding_file": ["EmbeddingFile"], "writer": ["Writer"]}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOME)

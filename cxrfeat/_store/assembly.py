@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,27 +28,21 @@ STRETCHES = (1 << 20, 128 << 20)
 READ_AGAIN = 2  # how often the sources may be read, on average, before short stretches are too short
 
 Source = EmbeddingFile | Segment | None
+Places = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A file to make: its header, where rows come from, and for each row the number of its source and its row there.
+def publish(
+    path: Path, header: Header, sources: Sequence[Source], places: Places, lock: Lock, progress: Progress = silent
+) -> None:
+    """Write a file beside `path`, check it, bring it to the disk, and let it take `path`'s place in one step.
 
-    `places` is int64 (images, 2).
+    `places`, int64 (images, 2), has for each row of the new file the number of its source and its row there.
     """
-
-    header: Header
-    sources: Sequence[Source]
-    places: npt.NDArray[np.int64]
-
-
-def publish(path: Path, plan: Plan, lock: Lock, progress: Progress = silent) -> None:
-    """Write a file beside `path`, check it, bring it to the disk, and let it take `path`'s place in one step."""
     for left in names.drafts(path):
         disk.remove(left)
     draft = names.draft(path, lock.token)
     try:
-        store_of(path).write(draft, plan.header, _gather(plan, progress))
+        store_of(path).write(draft, header, _gather(header, sources, places, progress))
         _check(path, draft)
         lock.publish(draft, path)
     except BaseException:
@@ -59,31 +52,33 @@ def publish(path: Path, plan: Plan, lock: Lock, progress: Progress = silent) -> 
     disk.system.sync_folder(path.parent)
 
 
-def _gather(plan: Plan, progress: Progress) -> Iterator[npt.NDArray[np.float32]]:
+def _gather(
+    header: Header, sources: Sequence[Source], places: Places, progress: Progress
+) -> Iterator[npt.NDArray[np.float32]]:
     """Yield the embeddings (passes, rows, dim) of a new file, in order, in stretches of whole blocks."""
-    passes, n, dim = plan.header.shape
-    step = _step(plan)
+    passes, n, dim = header.shape
+    step = _step(header.shape, sources, places)
     room = np.empty((passes, min(step, n), dim), dtype=np.float32)  # one for all: who takes a stretch copies it
     for start in range(0, n, step):
-        here = plan.places[start : start + step]
+        here = places[start : start + step]
         out = room[:, : len(here)]
-        ids = plan.header.ids[start : start + step]
+        ids = header.ids[start : start + step]
         for number in np.unique(here[:, 0]).tolist():
             targets = (here[:, 0] == number).nonzero()[0]
-            _copy(plan.sources[number], here[targets, 1], out, targets, ids[targets])
+            _copy(sources[number], here[targets, 1], out, targets, ids[targets])
         yield out
         progress(start + len(here), n)
 
 
-def _step(plan: Plan) -> int:
+def _step(shape: tuple[int, int, int], sources: Sequence[Source], places: Places) -> int:
     """Rows gathered at a time: whole blocks."""
-    passes, n, dim = plan.header.shape
+    passes, n, dim = shape
     short, long = (max(1, size // (4 * passes * dim * BLOCK)) * BLOCK for size in STRETCHES)
     # Of a file single blocks are read, a segment is always read whole.
-    segments = [None if isinstance(source, EmbeddingFile) else source for source in plan.sources]
+    segments = [None if isinstance(source, EmbeddingFile) else source for source in sources]
     whole = np.array([segment is not None for segment in segments], bool)
     costs = [-(-len(segment.rows) // BLOCK) if segment else 1 for segment in segments]
-    number, row = plan.places.T
+    number, row = places.T
     units, unit = np.unique((number << 32) + np.where(whole[number], 0, row // BLOCK), return_inverse=True)
     cost = np.array(costs, np.int64)[units >> 32]
     readings = np.unique(np.arange(n) // short * len(units) + unit) % max(len(units), 1)

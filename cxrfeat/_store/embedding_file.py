@@ -169,7 +169,11 @@ class EmbeddingFile:
             If an id or a pass is not in the file, or a block that is read does not match its SHA-256 or holds NaN.
         """
         wanted = self._rows(image_ids)
-        self._check_passes(passes)
+        for pass_ in passes:
+            if not 0 <= pass_ < self.passes:
+                raise EmbeddingFileError(
+                    f"pass {pass_} is not in {self.path}: it has pass 0 and {self.passes - 1} augmented."
+                )
         out = np.empty((len(passes), len(wanted), self.dim), dtype=np.float32)
         order = None if (wanted[1:] >= wanted[:-1]).all() else np.argsort(wanted, kind="stable")
         in_order = wanted if order is None else wanted[order]
@@ -326,23 +330,14 @@ class EmbeddingFile:
             )
         return found
 
-    def _check_passes(self, passes: Sequence[int]) -> None:
-        for pass_ in passes:
-            if not 0 <= pass_ < self.passes:
-                raise EmbeddingFileError(
-                    f"pass {pass_} is not in {self.path}: it has pass 0 and {self.passes - 1} augmented."
-                )
-
     def _read_recipe(self) -> Recipe:
         text = self.header.recipe
         if self._table.sha256.get("recipe", rows.text_sha256(text)) != rows.text_sha256(text):
             raise EmbeddingFileError(f"{self.path} is damaged: its recipe does not match its recipe_sha256.")
         try:
             recipe = Recipe.from_json(text)
-        except RecipeError as error:
-            raise EmbeddingFileError(f"{self.path}: {error}") from error
-        except RecursionError as error:
-            raise EmbeddingFileError(f"{self.path}: its recipe is nested too deeply.") from error
+        except (RecipeError, RecursionError) as error:
+            raise EmbeddingFileError(f"{self.path}: {str(error).rstrip('.')}.") from error
         if recipe.passes + 1 != self.passes:
             raise EmbeddingFileError(
                 f"{self.path}: its recipe has {recipe.passes} augmented passes, /embeddings {self.passes - 1}."

@@ -8,7 +8,6 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,12 @@ BATCH = 4096  # rows held at a time
 MAX_SMALL, MAX_RATIO = 64 << 20, 50  # an array to import may unpack to that many bytes, or times its stored size
 
 
-@dataclass(frozen=True)
-class Format:
-    """What writes a format, and how its files begin and end (other zip archives begin as an `.npz` does)."""
-
-    write: Callable[[EmbeddingFile, Path, Sequence[int], Progress], None]
-    begins: bytes
-    suffixes: tuple[str, ...] = ()
-
-
-def format_of(name: str) -> Format:
-    """Return the format of this name."""
-    formats = {
-        "npz": Format(_to_npz, b"PK\x03\x04", (".npz",)),
-        "parquet": Format(_to_parquet, b"PAR1"),
-        "csv": Format(_to_csv, b"image_id,pass,e0"),
+def format_of(name: str) -> tuple[Callable[..., None], bytes, tuple[str, ...]]:
+    """Return what writes a format, and how its files begin and end (other zip archives begin as an `.npz` does)."""
+    formats: dict[str, tuple[Callable[..., None], bytes, tuple[str, ...]]] = {
+        "npz": (_to_npz, b"PK\x03\x04", (".npz",)),
+        "parquet": (_to_parquet, b"PAR1", ()),
+        "csv": (_to_csv, b"image_id,pass,e0", ()),
     }
     if name not in formats:
         raise EmbeddingFileError(f"{name!r} is not a format to export to; choose npz, parquet or csv.")

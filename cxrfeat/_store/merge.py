@@ -95,7 +95,7 @@ def merge(
         where, same, clashes = _join(found, prefer)
         places = np.array(list(where.values()), dtype=np.int64).reshape(-1, 2)
         with Lock(out) as lock, lock.writing():
-            assembly.publish(out, _plan(found, where, places), lock, progress)
+            assembly.publish(out, _header(found, where, places), found, places, lock, progress)
     taken = np.bincount(places[:, 0], minlength=len(found)).tolist()
     return Merge(out, len(places), tuple(taken), same, tuple(clashes))
 
@@ -125,13 +125,13 @@ def _join(found: Sequence[EmbeddingFile], prefer: str | None) -> tuple[dict[str,
     return where, same, list(clashes)
 
 
-def _plan(found: Sequence[EmbeddingFile], where: dict[str, tuple[int, int]], places: np.ndarray) -> assembly.Plan:
+def _header(found: Sequence[EmbeddingFile], where: dict[str, tuple[int, int]], places: np.ndarray) -> Header:
     hashes = np.empty((len(places), 32), dtype=np.uint8)
     for number, file in enumerate(found):
         here = places[:, 0] == number
         hashes[here] = file.image_sha256()[places[here, 1]]
     failures = {row[0]: row for file in found for row in file.failed if row[0] not in where}
-    header = Header(
+    return Header(
         recipe=found[0].header.recipe,
         provenance=provenance({"merged": [file.provenance for file in found]}),
         shape=(found[0].passes, len(places), found[0].dim),
@@ -139,4 +139,3 @@ def _plan(found: Sequence[EmbeddingFile], where: dict[str, tuple[int, int]], pla
         image_sha256=hashes,
         failures=list(failures.values()),
     )
-    return assembly.Plan(header, found, places)

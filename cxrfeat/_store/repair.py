@@ -9,11 +9,11 @@ import numpy as np
 
 from cxrfeat._progress import Progress, silent
 from cxrfeat._store import assembly
-from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
+from cxrfeat._store.embedding_file import open_damaged
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.protocols import store_of
-from cxrfeat._store.rows import Header, encode_ids, finite, listing
-from cxrfeat._store.verify import damaged_rows
+from cxrfeat._store.rows import Header, encode_ids, listing
+from cxrfeat._store.verify import Verification, check_rows
 from cxrfeat.errors import EmbeddingFileError
 
 
@@ -81,10 +81,11 @@ def repair(file: str | Path, out: str | Path | None = None, *, progress: Progres
     if target.exists() and not target.samefile(path):
         raise EmbeddingFileError(f"{target} exists already; name a new file.")
     with Lock(target) as lock, lock.writing(), open_damaged(path, salvage=True) as wreck:
-        keep, lost, blocks_lost = _sort_rows(wreck)
+        keep = check_rows(wreck, Verification(path), progress)
+        lost = np.delete(wreck.image_ids, keep).tolist()
         outside = store_of(path).damage_outside(path)
         problems = (*wreck.problems, *([outside] if outside else ()))
-        if not problems and not blocks_lost and not lost and out is None:
+        if not problems and not lost and out is None:
             return Repair(path, False, len(wreck), 0, (), ())
         if not keep:
             raise EmbeddingFileError(
@@ -100,24 +101,5 @@ def repair(file: str | Path, out: str | Path | None = None, *, progress: Progres
             failures=() if wreck.problems else wreck.failed,
         )
         places = np.stack([np.zeros(len(keep), np.int64), keep], axis=1)
-        assembly.publish(target, assembly.Plan(header, [wreck], places), lock, progress)
+        assembly.publish(target, header, [wreck], places, lock, progress)
         return Repair(target, True, len(keep), len(wreck) - len(keep), tuple(lost), problems)
-
-
-def _sort_rows(wreck: EmbeddingFile) -> tuple[list[int], list[str], int]:
-    """Return the rows to keep, the ids of the others, and the number of bad blocks."""
-    keep: list[int] = []
-    lost: list[str] = []
-    bad_blocks = 0
-    seen: set[str] = set()
-    for part, found in damaged_rows(wreck):
-        ids = wreck.image_ids[part].tolist()
-        bad_blocks += found is None
-        good = [False] * len(ids) if found is None else finite(found.embeddings).tolist()
-        for row, image_id, sound in zip(range(part.start, part.stop), ids, good, strict=True):
-            if sound and image_id not in seen:
-                seen.add(image_id)
-                keep.append(row)
-            else:
-                lost.append(image_id)
-    return keep, lost, bad_blocks

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def verify(
         report.looked_at += ["ids unique", "SHA-256 of every block of rows", "every value finite", "recovery index"]
         for problem in file.problems:
             report.add("content", f"{path}: {problem}.")
-        _check_rows(file, report, progress)
+        check_rows(file, report, progress)
         if images is not None:
             _check_images(file, images, report, progress)
         if images is not None and recompute is not None:
@@ -119,30 +118,30 @@ def find_images(folder: Path, image_ids: Sequence[str] | npt.NDArray[np.str_]) -
     return found
 
 
-def damaged_rows(file: EmbeddingFile) -> Iterator[tuple[slice, rows.Rows | None]]:
-    """Go through a file's blocks: which rows, and the rows themselves, None where they are not what was written."""
+def check_rows(file: EmbeddingFile, report: Verification, progress: Progress) -> list[int]:
+    """Report blocks that are not what was written, values that are not finite and ids twice; return the sound rows."""
+    sound: dict[str, int] = {}
+    doubled: list[str] = []
     for number, part in rows.blocks(len(file)):
+        ids = file.image_ids[part]
         try:
             found = file._block(number)
-            yield part, found if file._sound(number, found) else None
+            good = rows.finite(found.embeddings) if file._sound(number, found) else None
         except (OSError, ValueError, IndexError, TypeError, OverflowError):
-            yield part, None
-
-
-def _check_rows(file: EmbeddingFile, report: Verification, progress: Progress) -> None:
-    counts = Counter(file.image_ids.tolist())
-    if doubled := [i for i, count in counts.items() if count > 1]:
-        report.add("content", f"{len(doubled)} image ids are duplicated.", doubled)
-    for part, found in damaged_rows(file):
-        ids = file.image_ids[part]
-        if found is None:
+            good = None
+        if good is None:
             report.add("content", f"rows {part.start} to {part.stop - 1} do not match their checksum.", ids.tolist())
-        else:
-            bad = ~rows.finite(found.embeddings)
-            if bad.any():
-                report.add("values", f"{bad.sum()} rows hold NaN or infinity.", ids[bad].tolist())
-            report.sound += int((~bad).sum())
+            good = np.zeros(len(ids), bool)
+        elif not good.all():
+            report.add("values", f"{(~good).sum()} rows hold NaN or infinity.", ids[~good].tolist())
+        for k in np.flatnonzero(good).tolist():
+            if sound.setdefault(str(ids[k]), part.start + k) != part.start + k:
+                doubled.append(str(ids[k]))
         progress(part.stop, len(file))
+    if doubled:
+        report.add("content", f"{len(doubled)} image ids are duplicated.", doubled)
+    report.sound = len(sound)
+    return list(sound.values())
 
 
 def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Verification, progress: Progress) -> None:

@@ -158,9 +158,18 @@ class Writer:
         failures = self._final_failures(order)
         if self._unchanged(failures):
             return
-        plan = self._plan(order, failures)
+        wanted = self.done.order(order)
+        places = self.done.places(wanted)
+        header = Header(
+            recipe=self.recipe.to_json(),
+            provenance=rows.provenance(self.provenance, self._earlier),
+            shape=(self.recipe.passes + 1, len(wanted), self.dim),
+            ids=rows.encode_ids(wanted),
+            image_sha256=self.done.hashes(places),
+            failures=failures,
+        )
         with self._lock.writing(self._safe()):
-            assembly.publish(self.path, plan, self._lock)
+            assembly.publish(self.path, header, [self._published, *self._segments], places, self._lock)
             self._lock.check()
             self._journal.remove([segment.path for segment in self._segments])
             self._read_published()
@@ -230,19 +239,6 @@ class Writer:
         if file is None:
             return False
         return not self._segments and self.done.durable == len(file) and set(failures) == set(file.failed)
-
-    def _plan(self, order: Iterable[str], failures: Sequence[Failure]) -> assembly.Plan:
-        wanted = self.done.order(order)
-        places = self.done.places(wanted)
-        header = Header(
-            recipe=self.recipe.to_json(),
-            provenance=rows.provenance(self.provenance, self._earlier),
-            shape=(self.recipe.passes + 1, len(wanted), self.dim),
-            ids=rows.encode_ids(wanted),
-            image_sha256=self.done.hashes(places),
-            failures=failures,
-        )
-        return assembly.Plan(header, [self._published, *self._segments], places)
 
     def _final_failures(self, order: Iterable[str]) -> list[Failure]:
         """Return the failures of images without a row: in the study's order, then any others by id."""

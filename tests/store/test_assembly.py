@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,8 +23,7 @@ def a_segment(rows: int) -> Segment:
 
 
 def step(sources, places) -> int:
-    header = SimpleNamespace(shape=(1, len(places), DIM))
-    return assembly._step(assembly.Plan(header, sources, np.asarray(places, np.int64)))
+    return assembly._step((1, len(places), DIM), sources, np.asarray(places, np.int64))
 
 
 def in_order(segments, rows) -> np.ndarray:

@@ -61,19 +61,12 @@ class Wreck:
     def _check_shapes(self) -> tuple[int, int, int]:
         """Return (passes, images, dim); an index that fits no file of this size is refused before it is followed."""
         passes, n, dim = (int(axis) for axis in self._index["embeddings"]["shape"])
-        count, many = -(-n // BLOCK), min(n, 16 * BLOCK)
-        wanted = {
-            "embeddings": ("f", (passes, n, dim), (1, min(n, BLOCK), dim)),
-            "image_id": ("S", (n,), (many,)),
-            "image_sha256": ("u", (n, 32), (many, 32)),
-            "block_sha256": ("u", (passes + 1, count, 32), (1, min(count, 4096), 32)),
-        }
-        for name, (kind, shape, chunks) in wanted.items():
+        for name, (kind, shape, chunks) in schema.layout(passes, n, dim).items():
             about = self._index[name]
             dtype = np.dtype(str(about["dtype"]))
             number = math.prod(-(-axis // max(chunk, 1)) for axis, chunk in zip(shape, chunks, strict=True))
             fits = n > 0 and dim > 0 and 0 < dtype.itemsize * math.prod(shape) <= self._size
-            same = [*shape] == about["shape"] and [*chunks] == about["chunks"] and dtype.kind == kind
+            same = [*shape] == about["shape"] and [*chunks] == about["chunks"] and dtype.kind == np.dtype(kind).kind
             if not fits or not same or len(about["offsets"]) != number:
                 raise EmbeddingFileError(f"{self.path} is damaged: its recovery index does not fit the file.")
         return passes, n, dim

@@ -24,7 +24,7 @@ from cxrfeat.errors import CxrfeatError, EmbeddingFileError
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
 NAMES = ("embeddings", "image_id", "image_sha256", "block_sha256", "failures")
 MAX_TEXT = 1 << 20  # bytes of a recipe, a provenance
-_FIELDS = (("image_id", rows.MAX_ID), ("path", rows.MAX_PATH), ("reason", rows.MAX_REASON))
+_FIELDS = {"image_id": rows.MAX_ID, "path": rows.MAX_PATH, "reason": rows.MAX_REASON}
 
 
 def open_file(path: Path, raw: io.RawIOBase | None = None) -> h5py.File:
@@ -96,26 +96,37 @@ def is_hdf5(path: Path) -> bool:
         return raw.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
+def layout(passes: int, n: int, dim: int) -> dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Type ("S": fixed-length text), shape and chunks of each dataset but the failures."""
+    count, many = -(-n // rows.BLOCK), min(n, 16 * rows.BLOCK)
+    return {
+        "image_id": ("S", (n,), (many,)),
+        "image_sha256": ("u1", (n, 32), (many, 32)),
+        "block_sha256": ("u1", (passes + 1, count, 32), (1, min(count, 4096), 32)),
+        "embeddings": ("<f4", (passes, n, dim), (1, min(n, rows.BLOCK), dim)),
+    }
+
+
 def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]:
     """Return the datasets of a file of `limit` bytes: none lies elsewhere, or has another type, filter or size."""
     found = {name: _dataset(file, name, path) for name in NAMES}
     extent = found["embeddings"].shape
-    if len(extent) != 3:
-        raise EmbeddingFileError(f"{path}: /embeddings has {len(extent)} axes, not (passes, images, dim).")
-    passes, n, dim = (int(axis) for axis in extent)
-    blocks = -(-n // rows.BLOCK)
-    shapes = {"image_id": (n,), "image_sha256": (n, 32), "block_sha256": (passes + 1, blocks, 32)}
-    for name, shape in shapes.items():
+    if len(extent) != 3 or not (1 <= extent[0] <= 1 << 16 and 1 <= extent[2] <= 1 << 20):
+        raise EmbeddingFileError(f"{path}: /embeddings of shape {extent} is not (passes, images, dim).")
+    for name, (kind, shape, chunks) in layout(*map(int, extent)).items():
+        dtype = found[name].dtype
+        if (dtype.kind != "S" or dtype.itemsize > rows.MAX_ID) if kind == "S" else dtype != np.dtype(kind):
+            wanted = f"text of at most {rows.MAX_ID} bytes" if kind == "S" else np.dtype(kind).name
+            raise EmbeddingFileError(f"{path}: /{name} is {dtype}, not {wanted}.")
         if found[name].shape != shape:
             raise EmbeddingFileError(f"{path}: /{name} has shape {found[name].shape}, not {shape}.")
-    if len(found["failures"].shape) != 1:
-        raise EmbeddingFileError(f"{path}: /failures has {len(found['failures'].shape)} axes, not one.")
-    if not (1 <= passes <= 1 << 16 and 1 <= dim <= 1 << 20):
-        raise EmbeddingFileError(f"{path}: /embeddings of shape {(passes, n, dim)} is no embedding file's.")
-    _check_types(found, path)
-    wanted = {"embeddings": (1, min(n, rows.BLOCK), dim)}
-    for name, dataset in found.items():
-        _check_storage(dataset, name, path, limit, wanted.get(name))
+        _check_storage(found[name], name, path, limit, chunks)
+    failures = found["failures"]
+    names = failures.dtype.names or ()
+    texts = [(name, failures.dtype[name].kind, failures.dtype[name].itemsize <= _FIELDS.get(name, 0)) for name in names]
+    if len(failures.shape) != 1 or texts != [(name, "S", True) for name in _FIELDS]:
+        raise EmbeddingFileError(f"{path}: /failures is not a list of texts image_id, path and reason.")
+    _check_storage(failures, "failures", path, limit, None)
     return found
 
 
@@ -150,20 +161,6 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     if dataset.is_virtual or dataset.id.get_create_plist().get_external_count():
         raise EmbeddingFileError(f"{path}: /{name} lies in another file, which is never followed.")
     return dataset
-
-
-def _check_types(found: dict[str, h5py.Dataset], path: Path) -> None:
-    types = {name: dataset.dtype for name, dataset in found.items()}
-    for name, dtype in {"embeddings": "<f4", "image_sha256": "u1", "block_sha256": "u1"}.items():
-        if types[name] != np.dtype(dtype):
-            raise EmbeddingFileError(f"{path}: /{name} is {types[name]}, not {np.dtype(dtype).name}.")
-    if types["image_id"].kind != "S" or types["image_id"].itemsize > rows.MAX_ID:
-        raise EmbeddingFileError(f"{path}: /image_id is not fixed-length text of at most {rows.MAX_ID} bytes.")
-    fields = types["failures"].fields or {}
-    if tuple(types["failures"].names or ()) != tuple(name for name, _ in _FIELDS) or any(
-        fields[name][0].kind != "S" or fields[name][0].itemsize > size for name, size in _FIELDS
-    ):
-        raise EmbeddingFileError(f"{path}: /failures has not the text fields image_id, path and reason.")
 
 
 def _check_storage(dataset: h5py.Dataset, name: str, path: Path, limit: int, chunks: tuple[int, ...] | None) -> None:

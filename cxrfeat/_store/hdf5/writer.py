@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._store import disk
-from cxrfeat._store.hdf5 import salvage
+from cxrfeat._store.hdf5 import salvage, schema
 from cxrfeat._store.hdf5.schema import MAX_TEXT
 from cxrfeat._store.rows import BLOCK, FORMAT, FORMAT_VERSION, Failure, Header, blocks, digest, text_sha256
 from cxrfeat.errors import EmbeddingFileError
@@ -45,10 +45,8 @@ class HDF5Writer:
 
     def __init__(self, file: h5py.File, header: Header) -> None:
         self._file, self._header, self._at = file, header, 0
-        passes, n, dim = header.shape
-        count = -(-n // BLOCK)
-        many = min(n, 16 * BLOCK)
-        self._table = np.zeros((passes + 1, count, 32), dtype=np.uint8)
+        layout = schema.layout(*header.shape)
+        self._table = np.zeros(layout["block_sha256"][1], dtype=np.uint8)
         self._set("format", FORMAT)
         file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
         self._set("recipe", header.recipe)
@@ -57,12 +55,13 @@ class HDF5Writer:
         self._set("provenance_sha256", text_sha256(header.provenance))
         self._set("content_sha256", "0" * 64)
         text = h5py.string_dtype("utf-8", max(header.ids.dtype.itemsize, 1))
-        _dataset(file, "image_id", (n,), text, (many,))[...] = header.ids.astype(text)
-        _dataset(file, "image_sha256", (n, 32), "u1", (many, 32))[...] = header.image_sha256
-        self._stored = _dataset(file, "block_sha256", self._table.shape, "u1", (1, min(count, 4096), 32))
-        self._stored[...] = self._table
+        beside = {"image_id": header.ids.astype(text), "image_sha256": header.image_sha256, "block_sha256": self._table}
+        for name, values in beside.items():
+            _, shape, chunks = layout[name]
+            _dataset(file, name, shape, values.dtype, chunks)[...] = values
         _write_failures(file, header.failures)
-        self._embeddings = _dataset(file, "embeddings", header.shape, "<f4", (1, min(n, BLOCK), dim))
+        kind, shape, chunks = layout["embeddings"]
+        self._embeddings = _dataset(file, "embeddings", shape, kind, chunks)
         file.flush()
 
     def write(self, embeddings: npt.NDArray[np.float32]) -> None:
@@ -83,7 +82,7 @@ class HDF5Writer:
             raise EmbeddingFileError(f"{self._at} rows were written where {header.shape[1]} were announced.")
         for block, part in blocks(self._at):
             self._table[0, block] = digest(header.ids[part], header.image_sha256[part])
-        self._stored[...] = self._table
+        self._file["block_sha256"][...] = self._table
         self._file.attrs.modify("content_sha256", _fixed(header.content_sha256(self._table)))
 
     def _set(self, name: str, text: str) -> None:
