@@ -81,6 +81,8 @@ def _show(run) -> None:
         table = [{key: v if key in scores else f"{v}" for key, v in row.items()} for row in table]
         print_table(table, title="Cross-validation on train, whole patients in a fold", digits=4)
     rows = [{"label": label, "threshold": value} for label, value in run.thresholds.items()]
+    for row in rows if run.decision.reasons else ():
+        row["none, since"] = run.decision.reasons.get(row["label"], "")
     print_table(rows, title=f"{run.describe()}; thresholds: {run.decision.rule}", digits=4)
     if run.random:
         say("RANDOM backbone weights: no number of this run is a result.")

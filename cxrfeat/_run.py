@@ -272,6 +272,7 @@ class Run:
         counts = {str(row.get("label")): row.get("positives") for row in self.class_weights}
         rows = [
             {"label": label, "positives in training": counts.get(label), "threshold": threshold}
+            | ({"no threshold, since": self.decision.reasons.get(label, "")} if self.decision.reasons else {})
             for label, threshold in self.thresholds.items()
         ]
         return page(f"Run {self.name}", facts, rows)

@@ -162,7 +162,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
     with Writer.open(file, recipe, backbone.dim, {}) as writer:
         writer.append(list(study.ids), np.zeros((len(study), 32), np.uint8), embeddings[None])
         writer.publish(list(study.ids))
-    run = fit_head(study, file, "logistic", out=folder / "run")
+    run = fit_head(study, file, "logistic", out=folder / "run", threshold="0.5")  # 8 validation images choose none
     return SimpleNamespace(
         run=run, study=study, file=file, folder=folder, recipe=recipe, weights=weights, pixels=pixels
     )

@@ -302,8 +302,11 @@ def _write(
     method = "none" if head.softmax else options.calibration
     head.calibration = calibrate(study.y[held], logits[held], method, "val" if held.any() else "", weighting.log_ratio)
     p = head.from_logits(logits)
-    rule = Rule.parse(options.threshold) if held.any() else Rule("fixed", 0.5)
-    values = thresholds.choose(study.y[held], p[held], rule)
+    rule = Rule.parse(options.threshold)
+    chosen = dict(zip(head.labels, thresholds.choose(study.y[held], p[held], rule), strict=True))
+    reasons = {label: found for label, found in chosen.items() if isinstance(found, str)}
+    if reasons:
+        _log.warning("no threshold for %d of %d labels: %s.", len(reasons), len(chosen), _grouped(reasons))
     _without_texts(study).save(draft / "study.csv")
     write_predictions(draft / "predictions.csv", prediction_table(study.ids, study.table["split"], head.labels, p))
     head.save(draft)
@@ -328,7 +331,8 @@ def _write(
         decision=Decision(
             str(rule),
             "val" if held.any() else "",
-            {k: None if np.isnan(v) else float(v) for k, v in zip(head.labels, values, strict=True)},
+            {label: None if isinstance(found, str) else found for label, found in chosen.items()},
+            reasons,
         ),
         fitted_on=FittedOn(("train",), passes, len(train) * len(passes), len(train), len(np.unique(train.patients))),
         notes=fitted.notes,
@@ -338,6 +342,14 @@ def _write(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     run.save()
+
+
+def _grouped(reasons: Mapping[str, str]) -> str:
+    """Each reason once, with its labels."""
+    labels: dict[str, list[str]] = {}
+    for label, reason in reasons.items():
+        labels.setdefault(reason, []).append(label)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in labels.items())
 
 
 def _without_texts(study: Study) -> Study:

@@ -12,6 +12,9 @@ from cxrfeat.errors import HeadError
 
 Floats = npt.NDArray[np.float64]
 
+FEWEST = 10
+"""Positives and negatives in validation that a threshold is chosen from, as many as a calibration needs."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -36,7 +39,7 @@ class Rule:
             if not value and 0 <= float(method) <= 1:
                 return cls("fixed", float(method))
         raise HeadError(
-            f"{text!r} is no threshold rule; give youden, f1, sensitivity=0.9, precision=0.5 or a probability."
+            f"{text!r} is not a threshold rule; give youden, f1, sensitivity=0.9, precision=0.5 or a probability."
         )
 
     def __str__(self) -> str:
@@ -45,23 +48,27 @@ class Rule:
         return f"{self.value:g}" if self.method == "fixed" else f"{self.method}={self.value:g}"
 
 
-def choose(y: Floats, p: Floats, rule: Rule) -> Floats:
-    """Choose the threshold of every label.
+def choose(y: Floats, p: Floats, rule: Rule, fewest: int = FEWEST) -> list[float | str]:
+    """Choose the threshold of every label; a text instead of a number is the reason why there is none.
 
     A threshold lies halfway between two neighbouring probabilities, so that the last digit of a printed one never
-    decides. Of equally good thresholds the highest is taken: it calls the fewest findings.
+    decides. Of equally good thresholds the highest is taken: it calls the fewest findings. A label with fewer than
+    `fewest` positives or negatives has none.
     """
-    return np.array([_of_label(y[:, k], p[:, k], rule) for k in range(y.shape[1])])
+    return [_of_label(y[:, k], p[:, k], rule, fewest) for k in range(y.shape[1])]
 
 
-def _of_label(y: Floats, p: Floats, rule: Rule) -> float:
+def _of_label(y: Floats, p: Floats, rule: Rule, fewest: int) -> float | str:
     if rule.method == "fixed":
         return rule.value
+    if len(p) and np.isnan(p).all():
+        return "not fitted: one class only in train"
     known = ~np.isnan(y) & ~np.isnan(p)
     y, p = y[known], p[known]
-    positives = (y == 1).sum()
-    if positives == 0 or positives == len(y):
-        return float("nan")
+    positives = int((y == 1).sum())
+    for name, count in (("positives", positives), ("negatives", len(y) - positives)):
+        if count < fewest:
+            return f"{count} {name} in validation, {fewest} are needed"
     # Candidate i calls everything with p >= values[i]; values fall.
     order = np.argsort(-p, kind="stable")
     last = np.append(np.diff(p[order]) != 0, True).nonzero()[0]
@@ -78,7 +85,7 @@ def _of_label(y: Floats, p: Floats, rule: Rule) -> float:
     else:
         enough = (precision >= rule.value).nonzero()[0]
         if not len(enough):
-            return float("nan")
+            return f"no threshold reaches {rule}"
         best = int(enough[-1])
     below = values[best + 1] if best + 1 < len(values) else 0.0
     return float((values[best] + below) / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrfeat._heads.thresholds import Rule, choose
+from cxrfeat._heads.thresholds import FEWEST, Rule, choose
 from cxrfeat.errors import HeadError
 
 
@@ -51,8 +51,21 @@ def test_fixed_precision_is_reached_by_the_lowest_cut(data):
 
 def test_unreachable_precision_and_one_class_are_nan():
     y, p = np.array([[0.0, 1], [1, 1]]), np.array([[0.9, 0.1], [0.1, 0.2]])
-    assert np.isnan(choose(y, p, Rule("precision", 0.9))).all()
-    assert np.isnan(choose(y, p, Rule("youden"))[1])
+    assert choose(y, p, Rule("precision", 0.9), 1)[0] == "no threshold reaches precision=0.9"
+    assert choose(y, p, Rule("youden"), 1)[1] == "0 negatives in validation, 1 are needed"
+
+
+@pytest.mark.parametrize("method", ["youden", "f1", "sensitivity", "precision"])
+def test_a_threshold_is_not_chosen_from_a_few_images(method):
+    """Fifteen validation images with two positives gave thresholds such as 1.29e-09."""
+    rng = np.random.default_rng(0)
+    y, p = (np.arange(60)[:, None] < FEWEST - 1).astype(float), rng.random((60, 1))
+    (found,) = choose(y, p, Rule(method, 0.1))
+    assert found == f"{FEWEST - 1} positives in validation, {FEWEST} are needed"
+    (found,) = choose(1 - y, p, Rule(method, 0.1))
+    assert found == f"{FEWEST - 1} negatives in validation, {FEWEST} are needed"
+    assert choose(y[:0], p[:0], Rule(method, 0.1)) == [f"0 positives in validation, {FEWEST} are needed"]
+    assert choose(y[:0], p[:0], Rule("fixed", 0.3)) == [0.3]
 
 
 def test_a_threshold_lies_between_probabilities_so_that_rounding_never_decides(data):
@@ -63,7 +76,7 @@ def test_a_threshold_lies_between_probabilities_so_that_rounding_never_decides(d
 
 def test_unknown_labels_do_not_count():
     y, p = np.array([1, 0, np.nan, np.nan]), np.array([0.8, 0.2, 0.5, 0.6])
-    assert choose(y[:, None], p[:, None], Rule("youden"))[0] == pytest.approx(0.5)
+    assert choose(y[:, None], p[:, None], Rule("youden"), 1)[0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("text", ["youden", "f1", "sensitivity=0.9", "precision=0.5", "0.5"])
@@ -73,5 +86,5 @@ def test_rules_read_what_they_write(text):
 
 @pytest.mark.parametrize("text", ["best", "sensitivity", "sensitivity=2", "1.5", "f1=0.3", ""])
 def test_what_is_no_rule_is_told(text):
-    with pytest.raises(HeadError, match="no threshold rule"):
+    with pytest.raises(HeadError, match="not a threshold rule"):
         Rule.parse(text)
