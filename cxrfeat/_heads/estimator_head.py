@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cxrfeat._files import atomic_path
 from cxrfeat._heads.base import Floats, Head
 from cxrfeat._heads.calibration import logit
-from cxrfeat._heads.linear import read_arrays
+from cxrfeat._heads.linear import check_archive, read_arrays
 from cxrfeat.errors import HeadError, NotFoundError
 
 FILE, SCALER = "head.skops", "scaler.npz"
@@ -73,6 +73,10 @@ class EstimatorHead(Head):
 
         with atomic_path(folder / FILE) as part:
             skops.io.dump(self.models, part, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+            try:
+                check_archive(part)
+            except HeadError:  # many equal numbers deflate to what `load` refuses
+                skops.io.dump(self.models, part)
             if strange := _strange(part):
                 raise HeadError(
                     f"head {self.kind!r} has types that could not be loaded again ({', '.join(strange[:3])}); the run "
@@ -95,6 +99,7 @@ class EstimatorHead(Head):
         import skops.io
 
         try:
+            check_archive(path)
             strange = _strange(path)
             models = None if strange else skops.io.load(path, trusted=list(TRUSTED))
         except Exception as error:  # skops raises anything for content that it does not expect

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import numpy.typing as npt
 
 from cxrfeat._files import atomic_path
 from cxrfeat._heads.base import Fitted, Floats, Head, Task
+from cxrfeat._heads.linear import check_archive
 from cxrfeat._heads.settings import require
 from cxrfeat._progress import Progress, silent
 from cxrfeat.errors import HeadError, NotFoundError
@@ -148,10 +151,13 @@ class KerasHead(Head):
         path = folder / FILE
         if not path.is_file():
             raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
-        import keras
-
         try:
+            inspect(path)
+            import keras
+
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except HeadError:
+            raise
         except Exception as error:  # Keras raises ValueError, and zipfile's and HDF5's own
             reason = str(error).strip().splitlines()[0]
             raise HeadError(f"{path} was refused by Keras in safe mode ({reason}); it was not loaded.") from error
@@ -159,14 +165,48 @@ class KerasHead(Head):
         return cls(labels, model)
 
 
-# A head is made of these and nothing else; what Keras itself finds harmless may still be no head of ours.
-ALLOWED = ("InputLayer", "Dense", "Dropout", "Activation")
+# What a head is made of; what Keras itself finds harmless may still not belong to a head.
+LAYERS = ("InputLayer", "Dense", "Dropout", "Activation")
+PARTS = (*LAYERS, "Functional", "DTypePolicy", "GlorotUniform", "HeNormal", "Zeros", "__keras_tensor__")
+
+
+def inspect(path: Path) -> None:
+    """Raise a HeadError unless a `.keras` file describes a head: before Keras builds anything of it."""
+    check_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("config.json").file_size > 1 << 20:
+            raise HeadError(f"{path} describes a network that is no head; it was not loaded.")
+        config = json.loads(archive.read("config.json"))
+        weights = archive.getinfo("model.weights.h5").file_size
+    if strange := sorted(name for name in _classes(config) if name not in PARTS):
+        raise HeadError(
+            f"{path} has a part of type {strange[0]}, which no Keras head of cxrfeat has; it was not loaded."
+        )
+    width = needed = 0
+    for layer in config["config"]["layers"]:
+        inside = layer["config"]
+        units = int(inside["units"]) if "units" in inside else int(inside.get("batch_shape", (0, width))[-1])
+        needed += 4 * width * units if "units" in inside else 0
+        width = units
+    if needed > weights:
+        raise HeadError(f"{path} describes a network larger than its weights; it was not loaded.")
+
+
+def _classes(config: Any) -> Iterator[str]:
+    """Every class that a configuration names; one from outside Keras with its module."""
+    if isinstance(config, dict):
+        if "class_name" in config:
+            inside = str(config.get("module") or "keras").partition(".")[0] == "keras"
+            yield str(config["class_name"]) if inside else f"{config['module']}.{config['class_name']}"
+        config = list(config.values())
+    for item in config if isinstance(config, list) else ():
+        yield from _classes(item)
 
 
 def check(model: Any, path: Path, labels: int) -> None:
     """Raise a HeadError unless a loaded model is built as this project's heads are."""
-    layers = list(getattr(model, "layers", []))
-    strange = [layer for layer in layers if type(layer).__name__ not in ALLOWED or _foreign(layer)]
+    layers = list(model.layers)
+    strange = [layer for layer in layers if type(layer).__name__ not in LAYERS or _foreign(layer)]
     if strange:
         raise HeadError(f"{path} has a layer of type {type(strange[0]).__name__}, which no Keras head of cxrfeat has.")
     if [layer.name for layer in layers[-2:]] != [LOGITS, PROBABILITY] or model.output_shape[-1] != labels:

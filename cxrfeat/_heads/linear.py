@@ -22,6 +22,8 @@ from cxrfeat.errors import HeadError, NotFoundError
 
 FILE = "head.npz"
 SEARCH_TOL = 1e-5
+FREE, RATIO = 64 << 20, 50
+"""An archive may inflate to so many bytes, or to so many times its size."""
 
 
 class LinearHead(Head):
@@ -127,13 +129,37 @@ class LogisticHead(LinearHead):
         yield from (heads[k] for k in range(len(tried)))
 
 
+DAMAGE = (ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile)
+"""What reading an archive that is not one raises."""
+
+
+def check_archive(path: Path) -> None:
+    """Raise a HeadError for a zip archive that inflates to far more than its own size."""
+    with zipfile.ZipFile(path) as archive:
+        inflated = sum(member.file_size for member in archive.infolist())
+    if inflated > max(FREE, RATIO * path.stat().st_size):
+        raise HeadError(f"{path} inflates to {inflated:,} bytes, which no head does; it was not loaded.")
+
+
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     """Read arrays of numbers from an `.npz`; a HeadError if it is damaged, or holds anything else, such as a pickle."""
     if not path.is_file():
         raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
-    except (ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except HeadError:
+        raise
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        OSError,
+        EOFError,
+        AttributeError,
+        MemoryError,
+        zipfile.BadZipFile,
+    ) as error:
         # numpy says of object arrays and of pickles that they would have to be unpickled, which is not done here.
         raise HeadError(f"{path} has content other than plain arrays ({error}); it was not loaded.") from error

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import shutil
 import zipfile
 from dataclasses import replace
@@ -136,4 +137,28 @@ def test_a_kind_from_the_future_is_told(run):
 def test_a_damaged_calibration_is_told(run, calibration):
     bless(run.path, "head.npz", calibration=calibration)
     with pytest.raises(HeadError, match="calibration"):
+        load_head(run.path)
+
+
+@pytest.mark.parametrize("kind", ["svm", "knn"])
+def test_an_archive_that_inflates_without_end_is_refused_before_it_does(kind, run, tmp_path):
+    """Ten thousand times its size: 200 MB of zeros in 200 kB."""
+    name = {"svm": "head.npz", "knn": "head.skops"}[kind]
+    with zipfile.ZipFile(run.path / name, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("coef.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (25 << 20,)})
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    np.savez(run.path / "scaler.npz", mean=np.zeros(12), scale=np.ones(12), places=np.arange(3))
+    bless(run.path, name, kind=kind)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(HeadError, match="inflates to"):
+        load_head(run.path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_an_array_larger_than_its_file_is_refused(run):
+    with zipfile.ZipFile(run.path / "head.npz", "w") as archive, archive.open("coef.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)})
+    bless(run.path, "head.npz")
+    with pytest.raises(HeadError, match="not loaded"):
         load_head(run.path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -139,4 +141,29 @@ def test_a_model_that_is_no_head_is_refused(fitted, tmp_path):
     keras.Model(inputs, keras.layers.BatchNormalization()(inputs)).save(path)
     replace(Run.open(tmp_path / "run"), files={"head.keras": sha256(path)}).save()
     with pytest.raises(HeadError, match="BatchNormalization"):
+        load_head(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["layers"][1].update(class_name="TFSMLayer"), "TFSMLayer"),
+        (lambda c: c["layers"][1].update(module="os", class_name="system"), "os.system"),
+        (lambda c: c["layers"][1]["config"].update(units=10**9), "larger than its weights"),
+        (lambda c: c.update(layers="none"), "not loaded"),
+    ],
+)
+def test_a_network_that_is_no_head_is_refused_before_keras_sees_it(change, words, fitted, tmp_path, monkeypatch):
+    shutil.copytree(fitted.path, tmp_path / "run")
+    path = tmp_path / "run" / "head.keras"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config["config"])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in {**members, "config.json": json.dumps(config).encode()}.items():
+            archive.writestr(name, data)
+    replace(Run.open(tmp_path / "run"), files={"head.keras": sha256(path)}).save()
+    monkeypatch.setattr(keras.saving, "load_model", lambda *args, **options: pytest.fail("Keras was asked"))
+    with pytest.raises(HeadError, match=words):
         load_head(tmp_path / "run")
