@@ -54,7 +54,9 @@ def command() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace another study of that name.")
 @json_option
 def build(source: str, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
-    """Make a study of SOURCE: a dataset's folder, its table, or any CSV or Excel table with one row per image.
+    """Make a study of SOURCE: a dataset's folder, a table, a folder per class, or a folder of DICOM files.
+
+    A table is a CSV or an Excel file with one row per image.
 
     Splits are by patient. Official lists are used if they are beside the table; otherwise every label is spread over
     the splits in proportion. A table needs a column each for image and patient, and either label columns (1, 0, or

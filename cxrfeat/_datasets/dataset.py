@@ -73,6 +73,11 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry(
     "dataset",
     "cxrfeat.datasets",
-    {"nih": "cxrfeat._datasets.nih:DATASET", "table": "cxrfeat._datasets.table:DATASET"},
+    {
+        "nih": "cxrfeat._datasets.nih:DATASET",
+        "classes": "cxrfeat._datasets.folders:CLASSES",
+        "dicom": "cxrfeat._datasets.folders:DICOM",
+        "table": "cxrfeat._datasets.table:DATASET",
+    },
     StudyError,
 )

@@ -97,12 +97,12 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise StudyError(f"{path} has no rows.")
     table = raw.drop(columns="Finding Labels").rename(columns=_COLUMNS)
     if "age" in table:
-        table["age"] = _years(table["age"])
+        table["age"] = years(table["age"])
     labels = findings.columns_of(raw["Finding Labels"], "|", NIH_LABELS, f"{path}, column 'Finding Labels'")
     return pd.concat([table, labels], axis=1)
 
 
-def _years(ages: pd.Series) -> pd.Series:
+def years(ages: pd.Series) -> pd.Series:
     """Ages in years: plain numbers as in the 2020 table, or `058Y`, `006M`, `010D` as in the older one.
 
     The older table has ages up to 414 years; what is over 120 is unknown.

@@ -81,7 +81,8 @@ def read_study(
         The image folder, if it is not beside the table. Relative paths start there.
     image_id, path, patient, split : str, optional
         Columns of a table; by default those called `image_id`, `path`, `patient_id` and `split`. Without an id column
-        the path is the id, and without a path column the id is the file's name.
+        the path is the id, and without a path column the id is the file's name. For a folder per class, `patient` is a
+        regular expression that finds the patient in a file's name, in its first group; for DICOM files, an attribute.
     findings : str, optional
         A column of a table that names the findings in one cell, as `Effusion|Mass`.
     separator : str

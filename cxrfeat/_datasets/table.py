@@ -59,7 +59,7 @@ def read(
         }
     )
     if split:
-        table["split"] = one(raw, source, split).map(_split_name)
+        table["split"] = one(raw, source, split).map(split_name)
     rest = raw.loc[:, ~raw.columns.isin([*table, *truth, "split"]) & ~raw.columns.duplicated(keep=False)]
     return pd.concat([table, rest, truth], axis=1), tuple(map(str, truth))
 
@@ -148,7 +148,7 @@ def _truth(column: pd.Series, source: Path, uncertain: str | None) -> pd.Series:
     return cells.map(meaning).astype(float)
 
 
-def _split_name(text: str) -> str:
+def split_name(text: str) -> str:
     """The split's usual name."""
     folded = text.lower()
     return folded if folded in SPLITS else _SPLIT_NAMES.get(folded, text)

@@ -1,0 +1,153 @@
+"""Folders without a table: a folder per class, and DICOM files, whose headers are the table."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from cxrfeat._datasets.dataset import Dataset
+from cxrfeat._datasets.nih import years
+from cxrfeat._datasets.table import split_name
+from cxrfeat._images import SUFFIXES
+from cxrfeat._labels import canonical
+from cxrfeat._study import SPLITS
+from cxrfeat.errors import MissingExtraError, StudyError
+
+_log = logging.getLogger(__name__)
+
+_ABSENT = {"normal", "no finding", "no findings", "healthy", "negative"}
+_NO_CLASSES = {"images", "masks", "img", "dicom", "annotations"}
+_TAGS = {"PatientSex": "sex", "PatientAge": "age", "ViewPosition": "view"}
+
+
+def read_classes(
+    source: Path, images: Path | None = None, *, patient: str | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read folders of images named after their class, in `train`, `val` and `test` if there are such folders.
+
+    A class is a label, but for names such as `normal`, which are the absence of every label. `patient` is a regular
+    expression that finds the patient in a file's name, in its first group.
+    """
+    _no_images(images)
+    rows = [
+        (file.relative_to(source).as_posix(), file.name, folder.name, split)
+        for split, folder in _class_folders(source)
+        for file in _images_in(folder)
+    ]
+    table = pd.DataFrame(rows, columns=["path", "file", "class", "split"]).astype(str)
+    table["image_id"] = table["file"] if table["file"].is_unique else table["path"].str.replace("/", "-")
+    table["patient_id"] = _patients(table, source, patient)
+    labels = {
+        name: canonical(name) for name in table["class"].unique() if name.lower().replace("_", " ") not in _ABSENT
+    }
+    for name, label in labels.items():
+        table[label] = (table["class"] == name).astype(float)
+    return table if table["split"].any() else table.drop(columns="split"), tuple(labels.values())
+
+
+def read_dicom(
+    source: Path, images: Path | None = None, *, patient: str | None = None, keep: Iterable[str] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read the headers of DICOM files: patient, sex, age and view, and the attributes of `keep`; there are no labels.
+
+    `patient` is the attribute that tells patients apart, by default `PatientID`.
+    """
+    _no_images(images)
+    try:
+        import pydicom
+    except ImportError as error:
+        raise MissingExtraError("reading DICOM files", "dicom") from error
+    attribute = patient or "PatientID"
+    wanted = [attribute, *_TAGS, *keep]
+    rows, bad = [], []
+    for file in _dicom_in(source):
+        try:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted)
+        except Exception as error:  # whatever a damaged header raises
+            bad.append(f"{file.relative_to(source)}: {error}")
+            continue
+        cells = [str(header.get(tag, "")).strip() for tag in wanted]
+        rows.append((file.relative_to(source).as_posix(), file.name, *cells))
+    if bad:
+        _log.warning("%d DICOM files cannot be read and are left out, the first is %s", len(bad), bad[0])
+    table = pd.DataFrame(rows, columns=["path", "file", "patient_id", *_TAGS.values(), *keep]).astype(str)
+    unnamed = table["patient_id"] == ""
+    if unnamed.any():
+        raise StudyError(
+            f"{source}: {int(unnamed.sum())} of {len(table)} DICOM files have no {attribute}, the first is "
+            f"{table['path'][unnamed].iloc[0]!r}. Name another attribute with `patient`, such as StudyInstanceUID."
+        )
+    table["age"] = years(table["age"])
+    table["image_id"] = table["file"] if table["file"].is_unique else table["path"].str.replace("/", "-")
+    return table, ()
+
+
+CLASSES = Dataset(
+    title="a folder per class",
+    recognises=lambda source: len({folder.name for _, folder in _class_folders(source)}) > 1,
+    read=read_classes,
+    generic=True,
+)
+DICOM = Dataset(
+    title="a folder of DICOM files",
+    recognises=lambda source: source.is_dir() and next(_dicom_in(source, most=200), None) is not None,
+    read=read_dicom,
+    generic=True,
+)
+
+
+def _no_images(images: Path | None) -> None:
+    if images is not None:
+        raise StudyError("the images are in the folder itself; leave out `images`, or name a table.")
+
+
+def _class_folders(source: Path, split: str = "") -> list[tuple[str, Path]]:
+    """(split, folder) of every class: of folders that hold images, or `images/` with images, but for masks and such."""
+    if not source.is_dir():
+        return []
+    found = []
+    for folder in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
+        if not split and split_name(folder.name) in SPLITS:
+            found += _class_folders(folder, split_name(folder.name))
+        elif folder.name.lower() not in _NO_CLASSES and next(_images_in(folder), None) is not None:
+            found.append((split, folder))
+    return found
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    place = folder / "images" if (folder / "images").is_dir() else folder
+    return (path for path in sorted(place.iterdir()) if path.suffix.lower() in SUFFIXES)
+
+
+def _patients(table: pd.DataFrame, source: Path, pattern: str | None) -> pd.Series:
+    if pattern is None:
+        _log.warning(
+            "%s does not say whose the images are: each counts as another patient. If file names do, give `patient`, a "
+            "regular expression with the patient in its first group.", source,
+        )  # fmt: skip
+        return table["image_id"]
+    try:
+        found = table["file"].str.extract(f"(?:{pattern})")
+    except (re.error, ValueError) as error:
+        raise StudyError(f"`patient={pattern}` is no regular expression with a group: {error}.") from error
+    if found[0].isna().any():
+        raise StudyError(f"`patient={pattern}` finds no patient in {table['file'][found[0].isna()].iloc[0]!r}.")
+    return found[0]
+
+
+def _dicom_in(source: Path, most: int | None = None) -> Iterator[Path]:
+    """DICOM files among the first `most` files of a folder and those in it, by their ending or their first bytes."""
+    names = (Path(folder, name) for folder, _, files in sorted(os.walk(source)) for name in sorted(files))
+    for path in islice(names, most):
+        if path.suffix.lower() in (".dcm", ".dicom"):
+            yield path
+        elif not path.suffix:
+            with path.open("rb") as file:
+                if file.read(132)[128:] == b"DICM":
+                    yield path
