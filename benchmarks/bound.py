@@ -15,11 +15,11 @@ import json, sys, time
 import numpy as np
 import onnx, openvino
 from collections import Counter
-from cxrfeat._backbones import export, weights
+from cxrfeat._backbones import kept, open_engine
 from cxrfeat._extract import make_recipe
 backbone = sys.argv[1]
-drawn = weights.Weights("random:0")
-folder = export.ensure_export(make_recipe(backbone, weights="random:0"), drawn)
+open_engine(make_recipe(backbone, weights="random:0"))
+folder = next(row["folder"] for row in kept.exports() if (row["backbone"], row["size"]) == (backbone, 224))
 model = onnx.load(str(folder / "model.onnx"))
 inferred = onnx.shape_inference.infer_shapes(model).graph
 shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.value_info}

@@ -18,7 +18,7 @@ import onnx
 from pathlib import Path
 from cxrfeat._backbones import graph, registry, rewrite, translate, weights
 spec, folder = registry.get(sys.argv[1]), Path(sys.argv[2])
-plain = translate.translate(graph.keras_graph(spec.name, weights.Weights("random:0"), spec.preprocessing, 224))
+plain = translate.translate(graph.keras_graph(spec, weights.Weights("random:0"), spec.preprocessing, 224))
 for name, model in (("plain", plain), ("rewritten", rewrite.rewrite(plain))):
     (folder / name).mkdir()
     onnx.save(model, str(folder / name / "model.onnx"))
@@ -37,7 +37,7 @@ if engine == "openvino":
 else:
     import tensorflow as tf
     spec = registry.get(backbone)
-    network = graph.keras_graph(backbone, weights.Weights("random:0"), spec.preprocessing, 224)
+    network = graph.keras_graph(spec, weights.Weights("random:0"), spec.preprocessing, 224)
     compiled = tf.function(lambda x: network(x, training=False), jit_compile=True)
     step = lambda: [compiled(images[i : i + 16, ..., None]) for i in range(0, len(images), 16)]
     predict = lambda: network.predict(images[..., None], batch_size=16, verbose=0)

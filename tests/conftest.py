@@ -155,7 +155,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
     study = _films(folder / "films", 30)
     backbone = registry.get("densenet121")
     weights = find(backbone, "random:0")
-    recipe = Recipe("densenet121", weights.name, weights_sha256("densenet121", weights), backbone.layer, "torch", 96)
+    recipe = Recipe("densenet121", weights.name, weights_sha256(backbone, weights), backbone.layer, "torch", 96)
     pixels = np.stack([prepare.render(read_grey(path), 96) for path in study.paths()])
     (embeddings,) = open_engine(recipe, weights, "openvino").run(pixels)
     file = folder / "films.h5"

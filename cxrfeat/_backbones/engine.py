@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _machine as machine
+from cxrfeat._backbones import registry
 from cxrfeat._backbones.registry import ENGINES
 from cxrfeat._backbones.weights import Weights, weights_for
 from cxrfeat._recipe import Recipe
@@ -24,14 +25,8 @@ OUTPUTS = ("embedding", "map")
 class Engine(Protocol):
     """A frozen network that is ready to run.
 
-    Attributes
-    ----------
-    name : str
-        Engine, version, device and precision, as the provenance keeps them.
-    batch : int
-        Images that one call of the network takes.
-    streams : int
-        Threads that may be in `run` at a time with profit.
+    `name` has engine, version, device and precision, as the provenance keeps them; `batch` images are one call of the
+    network; `streams` threads may be in `run` at a time with profit.
     """
 
     name: str
@@ -39,24 +34,16 @@ class Engine(Protocol):
     streams: int
 
     def run(self, images: Images) -> tuple[Floats, ...]:
-        """Run the network.
+        """Run the network on uint8 (n, size, size) of `images.prepare`, any n, in batches of the engine's own size.
 
-        Parameters
-        ----------
-        images : ndarray of uint8, shape (n, size, size)
-            From `images.prepare`. Any n: the engine cuts and fills up batches of its own size.
-
-        Returns
-        -------
-        tuple of ndarray of float32
-            The outputs that were asked for: embedding (n, dim), map (n, gh, gw, dim).
+        The outputs asked for are float32: embedding (n, dim), map (n, gh, gw, dim).
         """
         ...
 
 
 def open_engine(
     recipe: Recipe,
-    weights: Weights | None = None,
+    weights: Weights | str | None = None,
     engine: str = "auto",
     outputs: Sequence[str] = ("embedding",),
     precision: str = "float32",
@@ -64,41 +51,31 @@ def open_engine(
 ) -> Engine:
     """Make a recipe's network ready to run.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Says backbone, weights, preprocessing and size.
-    weights : Weights, optional
-        By default those that the recipe names.
-    engine : str
-        `openvino`, `tensorflow`, or `auto`: TensorFlow where it sees a GPU, elsewhere OpenVINO.
-    outputs : sequence of str
-        `embedding`, `map`, or both, in the order wanted.
-    precision : str
-        `float32`, or `mixed` (float16 inside, on a GPU: embeddings move by up to 1 % of their largest value).
-    fresh : bool
-        Whether the network is made from its weights again, whatever is kept of it.
-
-    Raises
-    ------
-    WeightsError, RecipeError
-        See `weights.weights_for`.
-    EngineError
-        If the engine is not installed or does not support what is asked.
+    `weights` are those of the recipe, or where their file is now. `outputs` are `embedding`, `map` or both, in that
+    order. `precision` is `float32`, or `mixed`: float16 inside, on a GPU, which moves embeddings by up to 1 % of their
+    largest value. `fresh` makes the network from its weights again, whatever is kept of it. An engine that is not
+    installed, or does not support what is asked, is an EngineError.
     """
     if not outputs or set(outputs) - set(OUTPUTS):
         raise EngineError(f"outputs are `embedding` and `map`, not {list(outputs)}.")
     name = resolve(engine)
     if precision != "float32" and name != "tensorflow":
         raise EngineError("`precision=mixed` needs a GPU: on a CPU the engine computes in float32.")
-    weights = weights or weights_for(recipe, fresh=fresh)
+    spec = registry.get(recipe.backbone)
+    found = weights_for(recipe, weights, spec, fresh)
+
+    def build() -> Any:
+        from cxrfeat._backbones import graph
+
+        return graph.keras_graph(spec, found, recipe.preprocessing, recipe.size)
+
     if name == "tensorflow":
         from cxrfeat._backbones import tensorflow_engine
 
-        return tensorflow_engine.open_engine(recipe, weights, tuple(outputs), precision)
+        return tensorflow_engine.open_engine(build, tuple(outputs), recipe.size, precision)
     from cxrfeat._backbones import openvino_engine
 
-    return openvino_engine.open_engine(recipe, weights, tuple(outputs), fresh)
+    return openvino_engine.open_engine(recipe, spec, build, tuple(outputs), fresh)
 
 
 def resolve(engine: str = "auto") -> str:

@@ -6,38 +6,47 @@ it and differentiated through, and so that an engine can be exported from it.
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from cxrfeat._backbones import registry
-from cxrfeat._backbones.weights import Weights, arrays_sha256, draw
+from cxrfeat._backbones.registry import Backbone
+from cxrfeat._backbones.weights import Weights
 from cxrfeat._images.choices import NORMALISATION
 from cxrfeat.errors import EngineError, WeightsError
 
 
-def keras_graph(backbone: str, weights: Weights, preprocessing: str, size: int) -> Any:
+def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, size: int) -> Any:
     """Build the graph: uint8 (n, size, size, 1) -> [embedding float32 (n, dim), map float32 (n, gh, gw, dim)].
 
-    It is not trainable, and its batch normalisation is in inference mode wherever it is called from.
+    It is not trainable, and its batch normalisation is in inference mode wherever it is called from. Without weights it
+    has Keras's own.
     """
     import keras
 
-    spec = registry.get(backbone)
+    builder = spec.builder
+    if isinstance(builder, str):
+        module, _, name = builder.partition(":")
+        builder = getattr(importlib.import_module(module), name)
     image = keras.Input((size, size, 1), dtype="uint8", name="image")
-    network = spec.build(_normalised(image, preprocessing))
+    rgb = _normalised(image, preprocessing)
+    network = builder(input_tensor=rgb, include_top=False, weights=None, **spec.arguments)
     # A frozen BatchNormalization runs in inference mode even under training=True (Keras's documented rule).
     network.trainable = False
-    fill(network, weights)
+    if weights:
+        fill(network, weights)
     feature_map = network.output if spec.layer == "output" else network.get_layer(spec.layer).output
     if len(feature_map.shape) != 4 or feature_map.shape[3] != spec.dim:
         raise EngineError(
-            f"the layer {spec.layer!r} of {backbone} has the shape {feature_map.shape}; its entry promises (n, rows, "
+            f"the layer {spec.layer!r} of {spec.name} has the shape {feature_map.shape}; its entry promises (n, rows, "
             f"columns, {spec.dim})."
         )
     embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(feature_map)
@@ -100,9 +109,37 @@ def _layers(network: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{above}{layer.name}", layer
 
 
+def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Draw random weights, the same for one seed on every platform.
+
+    Convolution kernels are uniform with Glorot and Bengio's (2010) limit, keras.applications' own initialiser; of batch
+    normalisation the scale and variance are 1, the shift and mean 0, and so are biases. `shapes` are by variable path
+    (`conv1_conv/kernel`).
+    """
+    drawn = {}
+    for name, shape in shapes.items():
+        leaf = name.rpartition("/")[2]
+        if leaf == "kernel":
+            entropy = int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest(), "big")
+            fan = int(np.prod(shape[:-2]))
+            depthwise = fan > 1 and min(shape[-2:]) == 1  # each channel has a filter of its own
+            limit = np.sqrt(6.0 / (fan * (2 if depthwise else shape[-2] + shape[-1])))
+            # Raw bits rather than Generator.uniform, whose stream numpy may change between versions.
+            bits = np.random.PCG64(entropy).random_raw(int(np.prod(shape)))
+            drawn[name] = ((bits >> np.uint64(11)) * 2.0**-53 * 2 * limit - limit).astype(np.float32).reshape(shape)
+        else:
+            drawn[name] = np.full(shape, 1.0 if leaf in ("gamma", "moving_variance") else 0.0, np.float32)
+    return drawn
+
+
 def weights_sha256(network: Any) -> str:
-    """Hash of the arrays a graph holds; see `weights.arrays_sha256`."""
-    return arrays_sha256({name: np.asarray(v) for name, v in by_path(network).items()})
+    """Hash of the arrays that a graph holds: names, shapes and little-endian float32 values, by name."""
+    digest = hashlib.sha256()
+    for name, variable in sorted(by_path(network).items()):
+        values = np.ascontiguousarray(variable, dtype="<f4")
+        digest.update(f"{name}{values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""What is kept in the user's cache folder and can be made again: believed only while its hashes are right."""
+"""What is kept in the user's cache folder and can be made again: exported networks, and values that need TensorFlow.
+
+An export is a folder: the network (`model.onnx`, or `model.xml` and `model.bin`), a test image with the Keras graph's
+embedding of it (`canary.npz`), what the engine compiles (`compiled/`), and the hashes of all of it. What does not have
+its hash is made again.
+"""
 
 from __future__ import annotations
 
@@ -8,132 +13,193 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from filelock import FileLock
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
+from cxrfeat._backbones import registry
+from cxrfeat._backbones.registry import Backbone
+from cxrfeat._recipe import Recipe
+from cxrfeat.errors import EngineError
+
+EXPORT_VERSION = 6
+"""Part of an export's name: raised when the translation changes, so that no old export is read."""
+
+_META, _COMPILED, _COMPILED_META = "meta.json", "compiled", "compiled.json"
 
 _log = logging.getLogger(__name__)
 
-COMPILED = "compiled"
-"""Folder, within an export, of what the engine keeps of its own compiling."""
 
+@contextmanager
+def export(
+    recipe: Recipe, spec: Backbone, build: Callable[[], Any], mode: Literal["kept", "again", "fresh"] = "kept"
+) -> Iterator[Path]:
+    """Give the folder of a recipe's export, in which an engine may keep what it compiles.
 
-def folder(name: str, make: Callable[[Path], dict[str, Any]]) -> Path:
-    """Return a kept folder under `engines/`, making it if it is missing or damaged.
-
-    `make` writes the files into the empty folder it is given, and returns what `meta.json` says besides their hashes.
+    `build` builds the Keras graph where the export is made: if it is missing or damaged, `again` whatever is there, or
+    `fresh` in a temporary folder.
     """
-    place = _engines() / name
-    if _sound(place):
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_name(f".{name}.lock")):  # a second process waits for what the first one makes
-        if not _sound(place):
-            made = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=place.parent))
-            try:
-                fill(made, make)
-                discard(place)
-                made.rename(place)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
-    return place
 
+    def make(folder: Path) -> None:
+        _write(folder, build(), recipe)
 
-def fill(place: Path, make: Callable[[Path], dict[str, Any]]) -> Path:
-    """Make a folder's files and their `meta.json`; see `folder`."""
-    meta = make(place)
-    hashes = {path.name: files.sha256(path) for path in sorted(place.iterdir())}
-    files.write_atomically(place / "meta.json", json.dumps({**meta, "sha256": hashes}, indent=1))
-    return place
-
-
-def discard(place: Path) -> None:
-    """Remove a kept folder that is damaged, and say so."""
-    if place.exists():
-        _log.warning("the kept network %s is damaged and is made again.", place.name)
-        shutil.rmtree(place)
+    if mode == "fresh":
+        with tempfile.TemporaryDirectory() as name:
+            make(Path(name))
+            yield Path(name)
+        return
+    parts = spec.name, recipe.weights_sha256[:16], recipe.preprocessing, recipe.size, spec.sha256[:8]
+    folder = _engines() / "-".join(map(str, (*parts, f"v{EXPORT_VERSION}")))
+    _ensure(folder, make, again=mode == "again")
+    known = _read(folder / _COMPILED_META)
+    for path in (folder / _COMPILED).glob("*"):
+        if known.get(path.name) != files.sha256(path):
+            path.unlink(missing_ok=True)
+            if path.name in known:
+                _log.warning("what was compiled of %s is damaged and is compiled again.", folder.name)
+    yield folder
+    hashes = {path.name: known.get(path.name) or files.sha256(path) for path in (folder / _COMPILED).glob("*")}
+    if hashes != known:
+        files.write_atomically(folder / _COMPILED_META, json.dumps(hashes, indent=1))
 
 
 def value(name: str, make: Callable[[], Any]) -> Any:
     """Return a kept value that JSON can hold, making it if it is missing or damaged; `name` is its file's."""
     path = machine.cache_folder() / f"{name}.json"
-    try:
-        found = json.loads(path.read_text())
-        if found["sha256"] == _digest(found["value"]):
-            return found["value"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    made = make()
-    files.write_atomically(path, json.dumps({"value": made, "sha256": _digest(made)}))
-    return made
+    found = _read(path)
+    if "value" not in found or found.get("sha256") != _digest(found["value"]):
+        made = make()
+        found = {"value": made, "sha256": _digest(made)}
+        files.write_atomically(path, json.dumps(found))
+    return found["value"]
 
 
-def drop_damaged(place: Path) -> None:
-    """Remove what the engine compiled where it is not what `note_compiled` saw."""
-    known = _compiled_hashes(place)
-    for path in _compiled(place):
-        if known.get(path.name) != files.sha256(path):
-            if path.name in known:
-                _log.warning("what was compiled of %s is damaged and is compiled again.", place.name)
-            path.unlink(missing_ok=True)
+def map_geometry(backbone: str, size: int) -> tuple[int, float]:
+    """Return a map's stride and the centre of its first cell, in pixels of the network's input.
 
+    As the backbone's entry declares, else as the strides and paddings of its graph say.
+    """
+    spec = registry.get(backbone)
+    if spec.first_centre is not None:
+        return spec.stride, spec.first_centre
 
-def note_compiled(place: Path) -> None:
-    """Keep the hashes of what the engine compiled."""
-    known = _compiled_hashes(place)
-    if {path.name for path in _compiled(place)} - set(known):
-        hashes = {path.name: files.sha256(path) for path in _compiled(place)}
-        files.write_atomically(place / f"{COMPILED}.json", json.dumps(hashes, indent=1))
+    def walk() -> list[float | None]:
+        from cxrfeat._backbones import graph
+
+        model = graph.keras_graph(spec, None, spec.preprocessing, size)
+        rows, columns = graph.place_of(model, model.outputs[1])
+        return [rows.stride, rows.centre, columns.stride, columns.centre]
+
+    stride, centre, *other = value(f"geometry/{backbone}-{spec.sha256[:8]}-{size}", walk)
+    if [stride, centre] != other or centre is None or np.isnan(centre):
+        raise EngineError(
+            f"where a map of {backbone} lies on its input does not follow from its layers: declare `first_centre` in "
+            "its entry."
+        )
+    return int(stride), float(centre)
 
 
 def exports() -> Iterator[dict[str, Any]]:
-    """The networks that are kept: folder, backbone, weights, size in bytes, time of making, whether sound."""
-    for place in sorted(path for path in _engines().glob("*") if path.is_dir()):
-        meta = _meta(place)
+    """The exports that are kept: what of, how large, when last made, and whether they are sound."""
+    for folder in sorted(path for path in _engines().glob("[!.]*") if path.is_dir()):
+        meta = _read(folder / _META)
         yield {
-            "network": place.name,
+            "network": folder.name,
             "backbone": meta.get("backbone"),
             "weights": meta.get("weights"),
-            "input": meta.get("size"),
-            "bytes": sum(path.stat().st_size for path in place.rglob("*") if path.is_file()),
-            "modified": place.stat().st_mtime,
-            "sound": _sound(place),
-            "folder": place,
+            "size": meta.get("size"),
+            "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+            "modified": folder.stat().st_mtime,
+            "state": "ok" if _sound(folder) else "damaged",
+            "folder": folder,
         }
+
+
+def _ensure(folder: Path, make: Callable[[Path], None], again: bool) -> None:
+    if _sound(folder) and not again:
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # a second process waits for what the first one makes
+        if _sound(folder) and not again:
+            return
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            make(made)
+            if folder.exists():
+                _log.warning("the kept network %s is damaged and is made again.", folder.name)
+                shutil.rmtree(folder)
+            made.rename(folder)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _write(folder: Path, graph: Any, recipe: Recipe) -> None:
+    """Write an export's files: our own translation where it knows every layer, else the engine's conversion."""
+    from cxrfeat._backbones import translate
+
+    try:
+        (folder / "model.onnx").write_bytes(translate.to_onnx(graph).SerializeToString())
+    except translate.NotTranslatedError:
+        _convert(folder, graph)
+    row = np.arange(recipe.size)
+    image = ((np.outer(row, row) // 7 + 3 * row[:, None]) % 256).astype(np.uint8)
+    embedding = np.asarray(graph(image[None, ..., None], training=False)[0])[0]
+    np.savez(folder / "canary.npz", image=image, embedding=embedding)
+    hashes = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
+    meta = {"backbone": recipe.backbone, "weights": recipe.weights, "size": recipe.size, "sha256": hashes}
+    files.write_atomically(folder / _META, json.dumps(meta, indent=1))
+
+
+def _convert(folder: Path, graph: Any) -> None:
+    """Convert a graph by OpenVINO's own converter; inputs and outputs are those of our translation."""
+    import tensorflow as tf
+
+    from cxrfeat._backbones.openvino_engine import package
+
+    ov, size = package(), graph.input_shape[1]
+
+    def run(image: Any) -> list[Any]:
+        embedding, feature_map = graph(tf.transpose(image, (0, 2, 3, 1)), training=False)
+        return [embedding, tf.transpose(feature_map, (0, 3, 1, 2))]
+
+    traced = tf.function(run).get_concrete_function(tf.TensorSpec((1, 1, size, size), tf.float32, name="image"))
+    try:
+        converted = ov.convert_model(traced)
+        # The converter adds outputs of its own; ours are called as TensorFlow calls what a function returns.
+        found = [converted.output(name) for name in ("Identity:0", "Identity_1:0")]
+    except Exception as error:  # the package raises many kinds
+        raise EngineError(
+            f"OpenVINO cannot convert {graph.name}: {str(error).strip().splitlines()[-1]} Take `engine=tensorflow`."
+        ) from error
+    for output, name in zip(found, ("embedding", "map"), strict=True):
+        output.set_names({name})
+    model = ov.Model(found, converted.get_parameters(), graph.name)
+    ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 
 def _engines() -> Path:
     return machine.cache_folder() / "engines"
 
 
-def _compiled(place: Path) -> list[Path]:
-    return sorted(path for path in (place / COMPILED).glob("*") if path.is_file())
-
-
-def _compiled_hashes(place: Path) -> dict[str, str]:
+def _sound(folder: Path) -> bool:
+    hashes = _read(folder / _META).get("sha256", {})
     try:
-        return dict(json.loads((place / f"{COMPILED}.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _meta(place: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((place / "meta.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _sound(place: Path) -> bool:
-    try:
-        hashes = _meta(place)["sha256"].items()
-        return all(files.sha256(place / name) == sha256 for name, sha256 in hashes)
-    except (OSError, KeyError, AttributeError):
+        return bool(hashes) and all(files.sha256(folder / name) == sha256 for name, sha256 in hashes.items())
+    except (OSError, AttributeError):
         return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _digest(value: Any) -> str:

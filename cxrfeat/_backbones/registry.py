@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -70,24 +69,6 @@ class Backbone:
     first_centre: float | None = None
     weights_url: str = ""
     weights_hash: str = ""
-
-    def build(self, input_tensor: Any) -> Any:
-        """Build the network.
-
-        Parameters
-        ----------
-        input_tensor : keras.KerasTensor, shape (n, size, size, 3)
-            The normalised input.
-
-        Returns
-        -------
-        keras.Model
-        """
-        builder = self.builder
-        if isinstance(builder, str):
-            module, _, name = builder.partition(":")
-            builder = getattr(importlib.import_module(module), name)
-        return builder(input_tensor=input_tensor, include_top=False, weights=None, **self.arguments)
 
     def takes(self, preprocessing: str) -> bool:
         """Whether the network runs with a preprocessing: one that scales its input itself takes only `raw`.

@@ -7,15 +7,14 @@ in the third decimal. `precision="mixed"` asks for speed instead.
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cxrfeat._backbones import graph, registry
+from cxrfeat._backbones import registry
 from cxrfeat._backbones.engine import Floats, Images
-from cxrfeat._backbones.weights import Weights
-from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 GPU_BATCH, CPU_BATCH = 64, 16
@@ -86,13 +85,13 @@ def batch_of(size: int) -> int:
 
 
 def open_engine(
-    recipe: Recipe,
-    weights: Weights,
+    build: Callable[[], Any],
     outputs: tuple[str, ...],
+    size: int,
     precision: str = "float32",
     devices: list[str] | None = None,
 ) -> TensorFlowEngine:
-    """Place a copy of the network on every device: by default every GPU, or the CPU where there is none."""
+    """Place a copy of the network that `build` makes on every device: every GPU, or the CPU where there is none."""
     import keras
     import tensorflow as tf
 
@@ -114,18 +113,17 @@ def open_engine(
             keras.mixed_precision.set_dtype_policy("mixed_float16")
         for device in devices:
             with tf.device(device):
-                networks.put((device, _function(recipe, weights, outputs, compiled=on_gpu)))
+                networks.put((device, _function(build(), outputs, compiled=on_gpu)))
     finally:
         keras.mixed_precision.set_dtype_policy(before)
     kind = f"{len(devices)} x GPU, XLA" if on_gpu else "CPU" if len(devices) == 1 else f"{len(devices)} x CPU"
     name = f"TensorFlow {tf.__version__}, {kind}, {precision}"
-    return TensorFlowEngine(name, batch_of(recipe.size), len(devices), outputs, networks)
+    return TensorFlowEngine(name, batch_of(size), len(devices), outputs, networks)
 
 
-def _function(recipe: Recipe, weights: Weights, outputs: tuple[str, ...], compiled: bool) -> Any:
+def _function(network: Any, outputs: tuple[str, ...], compiled: bool) -> Any:
     import tensorflow as tf
 
-    network = graph.keras_graph(recipe.backbone, weights, recipe.preprocessing, recipe.size)
     order = [("embedding", "map").index(name) for name in outputs]
 
     @tf.function(jit_compile=compiled)

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from cxrfeat._backbones.rewrite import rewrite
+
 OPSET = 17
 IR_VERSION = 8
 """Both old enough for any reader of the last years."""
@@ -25,6 +27,11 @@ class NotTranslatedError(Exception):
 
 
 _GREY_LAYERS = ("grey", "grey_to_rgb", "normalise")
+
+
+def to_onnx(graph: Any) -> onnx.ModelProto:
+    """Translate what `graph.keras_graph` built, and rewrite it to less work."""
+    return rewrite(translate(graph))
 
 
 def translate(graph: Any) -> onnx.ModelProto:

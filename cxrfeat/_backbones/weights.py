@@ -10,12 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from cxrfeat import _files as files
 from cxrfeat._backbones import kept, registry
@@ -43,10 +40,6 @@ class Weights:
         """Whether they were drawn at random."""
         return self.path is None
 
-    def sha256(self) -> str | None:
-        """Hash of the file; None for a random draw, whose hash only the drawn arrays can give."""
-        return None if self.path is None else files.sha256(self.path)
-
 
 def keras_folder() -> Path:
     """Keras's own download folder for weights."""
@@ -54,14 +47,8 @@ def keras_folder() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def find(backbone: Backbone, wanted: str, fetch_missing: bool = True, progress: Progress = silent) -> Weights:
-    """Return the weights that `wanted` names: `imagenet`, `random:SEED`, or a path.
-
-    Raises
-    ------
-    WeightsError
-        If they are missing and cannot be downloaded, or are damaged.
-    """
+def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weights:
+    """Return the weights that `wanted` names: `imagenet`, `random:SEED`, or a path; else raise a WeightsError."""
     if wanted == "imagenet" and not backbone.weights_url:
         raise WeightsError(
             f"there are no official ImageNet weights of {backbone.name}. Give a file as `weights`, or take "
@@ -69,8 +56,6 @@ def find(backbone: Backbone, wanted: str, fetch_missing: bool = True, progress: 
         )
     if wanted == "imagenet":
         path = keras_folder() / backbone.weights_file
-        if not path.is_file() and not fetch_missing:
-            raise WeightsError(f"ImageNet weights of {backbone.name} are not at {path}. " + ways_on(backbone))
         return Weights("imagenet", check(backbone, path) if path.is_file() else fetch(backbone, progress))
     if wanted.startswith("random:"):
         seed = wanted.removeprefix("random:")
@@ -85,35 +70,33 @@ def find(backbone: Backbone, wanted: str, fetch_missing: bool = True, progress: 
     return Weights(path.name, path)
 
 
-def weights_sha256(backbone: str, weights: Weights, fresh: bool = False) -> str:
-    """Hash of the weights as the recipe keeps it; that of a random draw is kept, since it takes TensorFlow."""
-    if (known := weights.sha256()) is not None:
-        return known
-    spec = registry.get(backbone)
+def weights_sha256(spec: Backbone, weights: Weights, fresh: bool = False) -> str:
+    """Hash of the weights as the recipe keeps it: of the file, or of the arrays drawn, which is kept."""
+    if weights.path is not None:
+        return files.sha256(weights.path)
 
     def drawn() -> str:
         from cxrfeat._backbones import graph
 
-        return graph.weights_sha256(graph.keras_graph(backbone, weights, spec.preprocessing, spec.min_size))
+        return graph.weights_sha256(graph.keras_graph(spec, weights, spec.preprocessing, spec.min_size))
 
-    return drawn() if fresh else str(kept.value(f"random/{backbone}-{spec.sha256[:8]}-{weights.seed}", drawn))
+    return drawn() if fresh else str(kept.value(f"random/{spec.name}-{spec.sha256[:8]}-{weights.seed}", drawn))
 
 
-def weights_for(recipe: Recipe, named: str | None = None, fresh: bool = False) -> Weights:
+def weights_for(
+    recipe: Recipe, named: str | Weights | None = None, spec: Backbone | None = None, fresh: bool = False
+) -> Weights:
     """Return the weights that a recipe was made with; a user's file is `named`, since a recipe keeps no folder.
 
-    Raises
-    ------
-    WeightsError
-        If they are missing or damaged.
-    RecipeError
-        If what is found has another hash.
+    `fresh` draws random weights again instead of taking their hash from what is kept. Weights of another hash are a
+    RecipeError, missing and damaged ones a WeightsError.
     """
-    weights = find(registry.get(recipe.backbone), named or recipe.weights)
-    found = weights_sha256(recipe.backbone, weights, fresh)
+    spec = spec or registry.get(recipe.backbone)
+    weights = named if isinstance(named, Weights) else find(spec, named or recipe.weights)
+    found = weights_sha256(spec, weights, fresh)
     if found != recipe.weights_sha256:
         raise RecipeError(
-            f"weights {named or recipe.weights!r} have sha256 {found[:12]}…, the recipe was made with "
+            f"weights {weights.name!r} have sha256 {found[:12]}…, the recipe was made with "
             f"{recipe.weights_sha256[:12]}…. Name the right file as `weights`."
         )
     return weights
@@ -188,38 +171,6 @@ def listing() -> Iterator[dict[str, str]]:
         }
 
 
-def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Draw random weights, the same for one seed on every platform.
-
-    Convolution kernels are uniform with Glorot and Bengio's (2010) limit, keras.applications' own initialiser; of batch
-    normalisation the scale and variance are 1, the shift and mean 0, and so are biases. `shapes` are by variable path
-    (`conv1_conv/kernel`).
-    """
-    drawn = {}
-    for name, shape in shapes.items():
-        leaf = name.rpartition("/")[2]
-        if leaf == "kernel":
-            entropy = int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest(), "big")
-            fan = int(np.prod(shape[:-2]))
-            depthwise = fan > 1 and min(shape[-2:]) == 1  # each channel has a filter of its own
-            limit = np.sqrt(6.0 / (fan * (2 if depthwise else shape[-2] + shape[-1])))
-            # Raw bits rather than Generator.uniform, whose stream numpy may change between versions.
-            bits = np.random.PCG64(entropy).random_raw(int(np.prod(shape)))
-            drawn[name] = ((bits >> np.uint64(11)) * 2.0**-53 * 2 * limit - limit).astype(np.float32).reshape(shape)
-        else:
-            drawn[name] = np.full(shape, 1.0 if leaf in ("gamma", "moving_variance") else 0.0, np.float32)
-    return drawn
-
-
-def arrays_sha256(arrays: Mapping[str, npt.NDArray[np.float32]]) -> str:
-    """Hash of named arrays: names, shapes and little-endian float32 values, by name."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(f"{name}{arrays[name].shape}".encode())
-        digest.update(np.ascontiguousarray(arrays[name], dtype="<f4").tobytes())
-    return digest.hexdigest()
-
-
 class _Bar:
     """What pooch asks of a progress bar, handed on to a callback; `total` is set by pooch."""
 
@@ -234,4 +185,4 @@ class _Bar:
         self.done = 0
 
     def close(self) -> None:
-        """Nothing to do: whoever gave the callback closes its bar."""
+        return

@@ -202,11 +202,12 @@ def open_method(
         if head.softmax:
             coef, intercept = coef - np.nanmean(coef, axis=0), intercept - np.nanmean(intercept)
         return ClosedForm(engines, coef, intercept)
+    from cxrfeat._backbones import registry
     from cxrfeat._backbones.graph import keras_graph
     from cxrfeat._explain.gradcam import Gradients, dense, flat, score_of
 
     graphs = [
-        keras_graph(recipe.backbone, weights, recipe.preprocessing, recipe.size)
+        keras_graph(registry.get(recipe.backbone), weights, recipe.preprocessing, recipe.size)
         for recipe, weights in zip(run.recipes, found, strict=True)
     ]
     name = "gradcam" if method == "auto" else method

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._backbones.export import map_geometry
+from cxrfeat._backbones.kept import map_geometry
 from cxrfeat._backbones.registry import DEFAULT_SIZE
 from cxrfeat.errors import ExplainError
 

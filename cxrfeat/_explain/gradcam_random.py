@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cxrfeat._backbones.graph import layer_variables, places
-from cxrfeat._backbones.weights import draw
+from cxrfeat._backbones.graph import draw, layer_variables, places
 from cxrfeat._explain.gradcam import Gradients
 
 HEAD = "head"

@@ -104,7 +104,7 @@ def make_recipe(
     return Recipe(
         backbone=spec.name,
         weights=found.name,
-        weights_sha256=weights_module.weights_sha256(spec.name, found),
+        weights_sha256=weights_module.weights_sha256(spec, found),
         layer=spec.layer,
         preprocessing=preprocessing,
         size=size,

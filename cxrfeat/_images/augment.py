@@ -16,24 +16,10 @@ Affine = npt.NDArray[np.float64]
 
 
 def matrix(policy: Policy, seed: int, image_id: str, number: int) -> Affine:
-    """Draw the affine of one pass of one image.
+    """Draw the affine (2, 3) of one pass, 1 to K, of one image; pass 0 is the identity and never drawn.
 
-    Parameters
-    ----------
-    policy : Policy
-        The ranges.
-    seed : int
-        The recipe's seed.
-    image_id : str
-        The image.
-    number : int
-        The pass, 1..K; pass 0 is the identity and never drawn.
-
-    Returns
-    -------
-    ndarray of float64, shape (2, 3)
-        Maps a point of the rendered picture to the point of the source that is shown there. Both in coordinates where
-        the picture spans [-0.5, 0.5] on either axis, so the draw knows no size.
+    It maps a point of the rendered picture to the point of the source that is shown there, both in coordinates where
+    the picture spans [-0.5, 0.5] on either axis, so that the draw knows no size.
     """
     if number == 0:
         return np.eye(2, 3)

@@ -41,22 +41,9 @@ NORMALISATION: dict[str, Normalisation] = {
 class Policy:
     """Ranges of a random affine; every draw is uniform.
 
-    Attributes
-    ----------
-    name : str
-        For people; the ranges decide.
-    rotation : float
-        Degrees, drawn from [-rotation, rotation].
-    shift_x, shift_y : float
-        Fractions of the width and height, drawn from [-shift, shift].
-    shear : float
-        Degrees, drawn from [-shear, shear].
-    zoom : float
-        Drawn from [1 - zoom, 1 + zoom], one factor for both axes.
-    flip : float
-        Probability of a horizontal mirror.
-    border : str
-        What lies beyond the picture: `constant` (black) or `nearest` (its edge, repeated).
+    Rotation and shear are drawn from [-x, x] degrees, shifts from [-x, x] of width and height, zoom from
+    [1 - x, 1 + x] for both axes; `flip` is the probability of a horizontal mirror. Beyond the picture is black
+    (`border` `constant`) or its edge, repeated (`nearest`). The name is for people; the ranges decide.
     """
 
     name: str
@@ -87,18 +74,7 @@ DEFAULT_POLICY = DEFAULTS["policy"]
 
 
 def policy_of(augmentation: Mapping[str, Any] | str) -> Policy:
-    """Return the policy of that name, or of a recipe's `augmentation`.
-
-    Parameters
-    ----------
-    augmentation : str or mapping
-        A policy's name, or its ranges as `Policy.to_dict` gives them.
-
-    Raises
-    ------
-    RecipeError
-        If there is no such policy.
-    """
+    """Return the policy of that name, or of the ranges that a recipe has as its `augmentation`."""
     if isinstance(augmentation, str):
         if augmentation not in POLICIES:
             raise RecipeError(f"unknown augmentation policy {augmentation!r}; choose one of {', '.join(POLICIES)}.")

@@ -45,15 +45,7 @@ _TURN = {  # mirrored, then turned
 
 
 def read_grey(path: str | Path) -> Grey:
-    """Read an image file as uint8 (h, w).
-
-    Raises
-    ------
-    ImageError
-        If the file is missing, unreadable, too large, truncated or not an image.
-    MissingExtraError
-        If it is a DICOM file and pydicom is not installed.
-    """
+    """Read an image file as uint8 (h, w), or raise an ImageError (for DICOM without pydicom, a MissingExtraError)."""
     return decode_grey(read_bytes(path))
 
 
@@ -123,14 +115,7 @@ def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
 
     Colour is weighed by ITU-R BT.601, transparency is dropped. Pixels of more than 8 bits are divided by the full range
     of `bits`; where it is not known, of the smallest of 8, 10, 12, 14 and 16 bits that holds all but `HOT` of the
-    pixels, since scanners write 12 bits into 16-bit files.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8 or uint16, shape (h, w) or (h, w, channels)
-        As decoded; colour in the order blue, green, red.
-    bits : int, optional
-        Bits a pixel that were in use, where they are known.
+    pixels, since scanners write 12 bits into 16-bit files. Colour is in the order blue, green, red.
     """
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"has pixels of type {pixels.dtype}; 8 or 16 bits a pixel are understood.")

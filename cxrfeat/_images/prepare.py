@@ -23,30 +23,13 @@ _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 def render(
     grey: Grey, size: int, matrix: Affine | None = None, interpolation: str = "area", border: str = "constant"
 ) -> Grey:
-    """Bring a picture to the network's square, as it is or warped.
+    """Bring a picture, uint8 (h, w), to the network's square, as it is or warped by a matrix of `augment.matrix`.
 
     The picture is stretched to the square, as keras.applications' users do; NIH's films are square already. Without a
     matrix this is one `cv2.resize`. A warped pass is drawn at twice the size and averaged 2 x 2, from a picture first
-    shrunk by a whole factor, so that it is as free of aliasing as pass 0.
-
-    Parameters
-    ----------
-    grey : ndarray of uint8, shape (h, w)
-        The decoded picture.
-    size : int
-        Side of the square, pixels.
-    matrix : ndarray of float64, shape (2, 3), optional
-        From `augment.matrix`; None for pass 0.
-    interpolation : str
-        How pass 0 is resized: `area`, `linear`, `cubic` or `nearest` (as Pillow and Keras's generators do it). An image
-        smaller than the square is enlarged by `linear` where `area` is asked for, since OpenCV's area is no
-        enlargement.
-    border : str
-        `constant` (black) or `nearest`.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size)
+    shrunk by a whole factor, so that it is as free of aliasing as pass 0. An image smaller than the square is enlarged
+    by `linear` where `area` is asked for, since OpenCV's area is no enlargement; `nearest` is as Pillow and Keras's
+    generators do it.
     """
     if interpolation not in INTERPOLATIONS:
         raise RecipeError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}.")
@@ -68,34 +51,16 @@ def render(
 def passes(
     grey: Grey, size: int, matrices: list[Affine], policy: Policy | None, interpolation: str = "area"
 ) -> npt.NDArray[np.uint8]:
-    """Render pass 0 and one warped pass per matrix of one decoded picture.
-
-    Returns
-    -------
-    ndarray of uint8, shape (1 + len(matrices), size, size)
-    """
+    """Render pass 0 and one warped pass per matrix: uint8 (1 + len(matrices), size, size)."""
     border = policy.border if policy else "constant"
     first = render(grey, size, None, interpolation)
     return np.stack([first, *(render(grey, size, matrix, interpolation, border) for matrix in matrices)])
 
 
 def geometry(shape: tuple[int, int], size: int, matrix: Affine | None = None) -> Affine:
-    """Where the network's input shows the original.
+    """Where the network's input shows an original of `shape` (h, w): the affine (2, 3) of an input pixel (x, y, 1).
 
-    Parameters
-    ----------
-    shape : (int, int)
-        Height and width of the original, pixels.
-    size : int
-        Side of the network's input, pixels.
-    matrix : ndarray of float64, shape (2, 3), optional
-        The pass's warp; None for pass 0.
-
-    Returns
-    -------
-    ndarray of float64, shape (2, 3)
-        Maps (x, y, 1) of an input pixel's centre to (x, y) in the original, both with pixel centres at whole numbers
-        (OpenCV's convention).
+    Pixel centres are at whole numbers in both (OpenCV's convention). `matrix` is a pass's warp, None for pass 0.
     """
     return _pixels(np.eye(2, 3) if matrix is None else matrix, size, shape)
 

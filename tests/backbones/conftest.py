@@ -14,7 +14,7 @@ def recipe_for():
 
     def make(backbone: str, size: int = SIZE) -> Recipe:
         spec = registry.get(backbone)
-        sha256 = weights_sha256(backbone, Weights("random:0"))
+        sha256 = weights_sha256(spec, Weights("random:0"))
         return Recipe(backbone, "random:0", sha256, spec.layer, spec.preprocessing, size)
 
     return make

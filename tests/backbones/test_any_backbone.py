@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cxrfeat._backbones import export, graph, open_engine, registry
+from cxrfeat._backbones import graph, kept, open_engine, registry
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._explain.explainer import Explainer
 from cxrfeat._explain.sanity import sanity_check
@@ -25,14 +25,20 @@ def name(request):
     return request.param
 
 
+def kept_networks(name):
+    """Networks that are kept of a backbone at this size."""
+    found = [row["folder"] for row in kept.exports() if row["backbone"] == name and row["size"] == SIZE]
+    return [path for folder in found for path in folder.glob("model.[ox]*")]
+
+
 def test_embeddings_are_those_of_keras_applications(name, recipe_for, pictures):
     recipe = recipe_for(name)
     found = open_engine(recipe, RANDOM, "openvino", ("embedding", "map")).run(pictures)
-    assert export.network_file(export.ensure_export(recipe, RANDOM)).name == "model.xml"
+    assert [path.suffix for path in kept_networks(name)] == [".xml"]
     # Keras's own model and predict, with our random weights put in by variable order.
     builder = getattr(keras.applications, registry.get(name).builder.partition(":")[2])
     peer = builder(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
-    ours = graph.keras_graph(name, RANDOM, "raw", SIZE)
+    ours = graph.keras_graph(registry.get(name), RANDOM, "raw", SIZE)
     peer.set_weights([np.asarray(w) for w in ours.weights])
     expected = peer.predict(np.repeat(pictures[..., None], 3, axis=-1).astype(np.float32), verbose=0)
     assert found[1].shape == expected.shape
@@ -42,7 +48,7 @@ def test_embeddings_are_those_of_keras_applications(name, recipe_for, pictures):
 
 
 def test_random_weights_do_not_depend_on_what_was_built_before(name):
-    hashes = {graph.weights_sha256(graph.keras_graph(name, RANDOM, "raw", 32)) for _ in range(2)}
+    hashes = {graph.weights_sha256(graph.keras_graph(registry.get(name), RANDOM, "raw", 32)) for _ in range(2)}
     assert len(hashes) == 1
 
 
@@ -83,7 +89,7 @@ def test_extraction_maps_and_sanity_check(name, make_study, tmp_path):
     for found, other in zip(closed, gradients, strict=True):
         maps = found.grids[0].maps
         np.testing.assert_allclose(maps.mean(axis=(1, 2)), found.logits, rtol=1e-3, atol=1e-3)
-        stride, _ = export.map_geometry(name, SIZE)
+        stride, _ = kept.map_geometry(name, SIZE)
         scale = 64 / SIZE  # the films' side
         np.testing.assert_allclose(np.diag(found.grids[0].to_image[:, :2]), stride * scale)
         np.testing.assert_allclose(found.logits, other.logits, atol=1e-3)
@@ -96,4 +102,4 @@ def test_an_entry_that_does_not_fit_its_network_is_refused(monkeypatch):
     wrong = dataclasses.replace(registry.get("convnexttiny"), dim=99)
     monkeypatch.setitem(registry.BACKBONES._loaded, "convnexttiny", wrong)
     with pytest.raises(EngineError, match="99"):
-        graph.keras_graph("convnexttiny", RANDOM, "raw", 32)
+        graph.keras_graph(registry.get("convnexttiny"), RANDOM, "raw", 32)

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from cxrfeat import _files as files
 from cxrfeat import _machine as machine
-from cxrfeat._backbones import engine, export, graph, open_engine, weights
+from cxrfeat._backbones import engine, graph, kept, open_engine, registry, weights
 from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import EngineError, RecipeError, WeightsError
 
@@ -21,7 +22,7 @@ RANDOM = Weights("random:0")
 @pytest.fixture(scope="module", params=["densenet121", "resnet50"])
 def case(request, recipe_for, pictures):
     recipe = recipe_for(request.param)
-    network = graph.keras_graph(recipe.backbone, RANDOM, recipe.preprocessing, recipe.size)
+    network = graph.keras_graph(registry.get(recipe.backbone), RANDOM, recipe.preprocessing, recipe.size)
     return recipe, [np.asarray(output) for output in network(pictures[..., None], training=False)]
 
 
@@ -61,12 +62,82 @@ def test_a_map_of_one_cell_is_still_a_map(recipe_for):
     np.testing.assert_allclose(feature_map[:, 0, 0], embedding, rtol=1e-5, atol=1e-7)
 
 
-def test_a_damaged_export_is_made_again(recipe_for, pictures):
-    recipe = dataclasses.replace(recipe_for("densenet121"), preprocessing="unit")  # an export of its own to damage
-    first = open_engine(recipe, RANDOM, "openvino").run(pictures)[0]
-    damaged = export.ensure_export(recipe, RANDOM) / "model.onnx"
+def folder_of(recipe):
+    """Where the export of a recipe is kept."""
+    (found,) = (
+        row["folder"]
+        for row in kept.exports()
+        if row["backbone"] == recipe.backbone and f"-{recipe.preprocessing}-{recipe.size}-" in row["network"]
+    )
+    return found
+
+
+@pytest.fixture
+def own_export(recipe_for, tmp_path, monkeypatch):
+    """A recipe whose export is this test's alone, made."""
+    recipe = recipe_for("resnet50", 32)
+    monkeypatch.setattr(machine, "cache_folder", lambda: tmp_path)
+    open_engine(recipe, RANDOM, "openvino")
+    return recipe
+
+
+@pytest.mark.parametrize("what", ["model.onnx", "canary.npz", "meta.json"])
+def test_a_damaged_export_is_made_again(own_export, what, caplog):
+    image = np.zeros((1, 32, 32), np.uint8)
+    first = open_engine(own_export, RANDOM, "openvino").run(image)[0]
+    damaged = folder_of(own_export) / what
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    np.testing.assert_array_equal(open_engine(recipe, RANDOM, "openvino").run(pictures)[0], first)
+    np.testing.assert_array_equal(open_engine(own_export, RANDOM, "openvino").run(image)[0], first)
+    assert "damaged" in caplog.text
+    assert folder_of(own_export) and next(kept.exports())["state"] == "ok"
+
+
+def scribble(path):
+    """Overwrite 4 kB in the middle of a file's weights."""
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2
+    data[at : at + 4096] = np.random.default_rng(0).bytes(4096)
+    path.write_bytes(data)
+
+
+def test_a_damaged_compilation_is_made_again(own_export, caplog):
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32), dtype=np.uint8)
+    first = open_engine(own_export, RANDOM, "openvino").run(image)[0]
+    (blob,) = (folder_of(own_export) / "compiled").iterdir()
+    scribble(blob)
+    np.testing.assert_array_equal(open_engine(own_export, RANDOM, "openvino").run(image)[0], first)
+    assert "compiled again" in caplog.text
+
+
+def test_a_network_that_was_wrong_before_it_was_hashed_is_found_by_its_canary(own_export, caplog):
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32), dtype=np.uint8)
+    first = open_engine(own_export, RANDOM, "openvino").run(image)[0]
+    folder = folder_of(own_export)
+    (blob,) = (folder / "compiled").iterdir()
+    scribble(blob)
+    (folder / "compiled.json").write_text(json.dumps({blob.name: files.sha256(blob)}))
+    np.testing.assert_array_equal(open_engine(own_export, RANDOM, "openvino").run(image)[0], first)
+    assert "made again" in caplog.text
+
+
+def test_a_fresh_engine_uses_nothing_that_is_kept(own_export, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32), dtype=np.uint8)
+    first = open_engine(own_export, RANDOM, "openvino").run(image)[0]
+    for name in ("export", "value"):
+        original = getattr(kept, name)
+        monkeypatch.setattr(kept, name, lambda *a, f=original: f(*a) if a[-1] == "fresh" else pytest.fail("kept"))
+    before = sorted(path for path in machine.cache_folder().rglob("*"))
+    found = open_engine(own_export, None, "openvino", fresh=True).run(image)[0]
+    np.testing.assert_allclose(found, first, rtol=0, atol=1e-6 * first.max())
+    assert sorted(path for path in machine.cache_folder().rglob("*")) == before
+
+
+def test_damaged_kept_values_are_computed_again(own_export):
+    for text in ("", "[]", '{"value": "0000", "sha256": "1"}'):
+        path = machine.cache_folder() / "thing.json"
+        path.write_text(text)
+        assert kept.value("thing", lambda: "right") == "right"
+    assert kept.value("thing", lambda: pytest.fail("it is kept")) == "right"
 
 
 def test_a_kept_export_runs_without_tensorflow(recipe_for, pictures):
@@ -118,12 +189,14 @@ import sys, threading, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from cxrfeat._backbones import tensorflow_engine
+from cxrfeat._backbones import graph, registry, tensorflow_engine
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._recipe import Recipe
 
 recipe, case = Recipe.from_json(sys.argv[1]), np.load(sys.argv[2])
-two = tensorflow_engine.open_engine(recipe, Weights("random:0"), ("embedding",))
+def build():
+    return graph.keras_graph(registry.get(recipe.backbone), Weights("random:0"), recipe.preprocessing, recipe.size)
+two = tensorflow_engine.open_engine(build, ("embedding",), recipe.size)
 assert two.streams == 2
 networks = [two.networks.get() for _ in range(2)]
 devices = [device for device, _ in networks]
@@ -137,7 +210,7 @@ threads = [threading.Thread(target=go, args=(i,)) for i in range(2)]
 scale = case["expected"].max()
 for values in found:
     assert np.abs(values - case["expected"]).max() < 1e-4 * scale
-mixed = tensorflow_engine.open_engine(recipe, Weights("random:0"), ("embedding",), "mixed", devices[:1])
+mixed = tensorflow_engine.open_engine(build, ("embedding",), recipe.size, "mixed", devices[:1])
 moved = np.abs(mixed.run(case["pictures"])[0] - case["expected"]).max() / scale
 assert 1e-7 < moved < 0.01, moved
 print("agree")
@@ -205,8 +278,8 @@ def test_workers_that_are_the_first_to_run_do_not_wait_for_each_other():
     """OpenVINO fills its table of types on first use; done by two threads at once, the process hung for ever."""
     code = (
         "import os, sys, threading\n"
-        "from cxrfeat._backbones.openvino_engine import _ov\n"
-        "ov, together = _ov(), threading.Barrier(16)\n"
+        "from cxrfeat._backbones.openvino_engine import package\n"
+        "ov, together = package(), threading.Barrier(16)\n"
         "sys.setswitchinterval(1e-7)\n"
         "first = lambda: (together.wait(), ov.Type.u8.to_dtype())\n"
         "threads = [threading.Thread(target=first, daemon=True) for _ in range(16)]\n"
@@ -215,9 +288,7 @@ def test_workers_that_are_the_first_to_run_do_not_wait_for_each_other():
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
-def test_an_export_is_checked_by_another_reader_of_onnx(recipe_for):
+def test_an_export_is_checked_by_another_reader_of_onnx(own_export):
     import onnx
 
-    recipe = recipe_for("resnet50")
-    folder = export.ensure_export(recipe, RANDOM)
-    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
+    onnx.checker.check_model(str(folder_of(own_export) / "model.onnx"), full_check=True)

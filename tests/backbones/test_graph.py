@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cxrfeat._backbones import graph, registry, weights
+from cxrfeat._backbones.registry import DENSENET121, RESNET50
 from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import WeightsError
 
@@ -40,7 +41,9 @@ def test_embedding_equals_keras_applications_predict(peer, pictures, tmp_path):
         model.save_weights(file)
     rgb = np.repeat(pictures[..., None], 3, axis=-1).astype(np.float32)
     expected = model.predict(MODULES[name].preprocess_input(rgb), verbose=0)
-    found = graph.keras_graph(name, weights.find(registry.get(name), str(file)), registry.get(name).preprocessing, 64)
+    found = graph.keras_graph(
+        registry.get(name), weights.find(registry.get(name), str(file)), registry.get(name).preprocessing, 64
+    )
     embedding, feature_map = found.predict(pictures[..., None], verbose=0)
     np.testing.assert_allclose(embedding, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose(feature_map.mean(axis=(1, 2)), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -48,7 +51,7 @@ def test_embedding_equals_keras_applications_predict(peer, pictures, tmp_path):
 
 
 def test_the_graph_is_flat_and_frozen(pictures):
-    flat = graph.keras_graph("densenet121", Weights("random:0"), "torch", 64)
+    flat = graph.keras_graph(DENSENET121, Weights("random:0"), "torch", 64)
     assert not any(isinstance(layer, keras.Model) for layer in flat.layers)
     assert not flat.trainable_weights
     # training=True must not move batch normalisation: the network is frozen wherever it is called from.
@@ -63,17 +66,17 @@ def test_weights_of_another_network_are_refused(tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save_weights(tmp_path / "other.weights.h5")
     with pytest.raises(WeightsError, match="does not fit"):
-        graph.keras_graph("resnet50", Weights("other", tmp_path / "other.weights.h5"), "caffe", 64)
-    graph.keras_graph("densenet121", Weights("random:0"), "torch", 32).save_weights(tmp_path / "dense.weights.h5")
+        graph.keras_graph(RESNET50, Weights("other", tmp_path / "other.weights.h5"), "caffe", 64)
+    graph.keras_graph(DENSENET121, Weights("random:0"), "torch", 32).save_weights(tmp_path / "dense.weights.h5")
     with pytest.raises(WeightsError, match="does not fit"):
-        graph.keras_graph("resnet50", Weights("dense", tmp_path / "dense.weights.h5"), "caffe", 64)
+        graph.keras_graph(RESNET50, Weights("dense", tmp_path / "dense.weights.h5"), "caffe", 64)
     (tmp_path / "junk.h5").write_bytes(b"junk")
     with pytest.raises(WeightsError, match="does not fit"):
-        graph.keras_graph("resnet50", Weights("junk", tmp_path / "junk.h5"), "caffe", 64)
+        graph.keras_graph(RESNET50, Weights("junk", tmp_path / "junk.h5"), "caffe", 64)
 
 
 def test_random_weights_are_the_same_for_a_seed_and_hashed():
-    a, b, c = (graph.keras_graph("densenet121", Weights(f"random:{s}", seed=s), "torch", 32) for s in (0, 0, 1))
+    a, b, c = (graph.keras_graph(DENSENET121, Weights(f"random:{s}", seed=s), "torch", 32) for s in (0, 0, 1))
     assert graph.weights_sha256(a) == graph.weights_sha256(b) != graph.weights_sha256(c)
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cxrfeat._backbones import graph, translate
+from cxrfeat._backbones import graph, registry, translate
 from cxrfeat._backbones.rewrite import PARTS, rewrite
 from cxrfeat._backbones.weights import Weights
 
@@ -134,7 +134,7 @@ def test_a_concatenation_that_is_an_output_stays():
     ("backbone", "spared"), [("densenet121", 3 * (56 * 56 - 28 * 28) * 256 * 128), ("resnet50", 0)]
 )
 def test_what_a_backbone_is_spared(backbone, spared):
-    network = graph.keras_graph(backbone, Weights("random:0"), "torch", 224)
+    network = graph.keras_graph(registry.get(backbone), Weights("random:0"), "torch", 224)
     before = translate.translate(network)
     after = rewrite(before)
     assert multiplications(before) - multiplications(after) == spared

@@ -27,9 +27,10 @@ def block_engine():
 @pytest.fixture(scope="session")
 def graph(trained):
     """The flat Keras graph of the trained run's backbone."""
+    from cxrfeat._backbones import registry
     from cxrfeat._backbones.graph import keras_graph
 
-    return keras_graph("densenet121", trained.weights, "torch", trained.recipe.size)
+    return keras_graph(registry.get("densenet121"), trained.weights, "torch", trained.recipe.size)
 
 
 @pytest.fixture(scope="session")

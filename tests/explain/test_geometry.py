@@ -101,7 +101,7 @@ def test_cells_lie_at_the_centres_of_their_receptive_fields(backbone, graph):
 
     spec = registry.get(backbone)
     if backbone != graph.name:
-        graph = keras_graph(backbone, find(spec, "random:0"), spec.preprocessing, 64)
+        graph = keras_graph(spec, find(spec, "random:0"), spec.preprocessing, 64)
     step, centre = receptive_centre(graph)
     np.testing.assert_array_equal(
         grid_to_input(backbone, graph.inputs[0].shape[1]), [[step, 0, centre], [0, step, centre]]

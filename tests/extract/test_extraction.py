@@ -28,7 +28,7 @@ def rows(path, passes=None):
 def test_embeddings_equal_a_plain_keras_applications_model(make_study, run):
     keras = pytest.importorskip("keras")
     from cxrfeat._backbones import graph
-    from cxrfeat._backbones.weights import draw
+    from cxrfeat._backbones.graph import draw
 
     study = make_study(6)
     found = rows(run(study, passes=1).path)
