@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +33,39 @@ def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, siz
     It is not trainable, and its batch normalisation is in inference mode wherever it is called from. Without weights it
     has Keras's own.
     """
+    with quiet():
+        return _build(spec, weights, preprocessing, size)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the terminal what TensorFlow's libraries print of themselves when they are first used.
+
+    They write to the file descriptor and heed no setting of Python. What else is written meanwhile is passed on after.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            lines = caught.read().splitlines(keepends=True)
+            os.write(2, b"".join(line for line in lines if not _NOISE.match(line)))
+
+
+_NOISE = re.compile(
+    rb"[IW]\d{4} \d\d:\d\d:|E.*failed call to cuInit|WARNING: All log messages before absl|To enable the following ins"
+)
+
+
+def _build(spec: Backbone, weights: Weights | None, preprocessing: str, size: int) -> Any:
     import keras
 
     builder = spec.builder

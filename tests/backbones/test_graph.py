@@ -1,5 +1,8 @@
 """The flat graph gives what a plain keras.applications model gives, from weights of every source."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -92,3 +95,16 @@ def test_random_weights_are_frozen_for_ever():
     assert np.abs(drawn["conv1_conv/kernel"]).max() <= limit
     assert drawn["bn/gamma"].tolist() == [1, 1]
     assert drawn["bn/beta"].tolist() == [0, 0]
+
+
+def test_what_tensorflow_says_of_itself_is_not_shown():
+    """In a process of its own, since it is said once; what others write meanwhile is shown."""
+    code = (
+        "import os\n"
+        "from cxrfeat._backbones import graph, registry\n"
+        "with graph.quiet():\n"
+        "    graph.keras_graph(registry.RESNET50, None, 'caffe', 32)(__import__('numpy').zeros((1, 32, 32, 1), 'u1'))\n"
+        "    os.write(2, b'I0000 00:00:1.5 1 port.cc:153] hello\\n' + b'E0000 an error\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "E0000 an error\n"
