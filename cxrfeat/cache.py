@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from cxrfeat._extract.recipes import RecipeOptions
     from cxrfeat._study import Study
 
 __all__ = ["export", "import_", "info", "ls", "merge", "prune", "repair", "verify"]
@@ -158,7 +159,8 @@ def verify(
         from cxrfeat._extract import embed
 
         def recompute(recipe: Recipe, files: Sequence[Path]) -> np.ndarray:
-            return embed(files, recipe, weights=weights) if weights else embed(files, recipe)
+            options: RecipeOptions = {"weights": weights} if weights else {}
+            return embed(files, recipe, fresh=True, **options)  # with nothing that is kept of the network
 
     return checking.verify(path, paths, recompute, sample, seed, progress)
 

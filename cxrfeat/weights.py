@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrfeat._backbones import kept as _kept
 from cxrfeat._backbones import weights as _weights
 from cxrfeat._backbones.registry import BACKBONES as _BACKBONES
 from cxrfeat._progress import Progress, silent
 
-__all__ = ["fetch", "ls"]
+__all__ = ["fetch", "ls", "networks", "prune"]
 
 
 def ls() -> pd.DataFrame:
@@ -59,4 +60,50 @@ def fetch(backbone: str, *, progress: Progress = silent) -> Path:
     """
     found = _weights.find(_BACKBONES[backbone], "imagenet", progress=progress).path
     assert found is not None, "ImageNet weights are a file"
+    return found
+
+
+def networks() -> pd.DataFrame:
+    """List the networks that are kept in the cache folder, so that an extraction starts without TensorFlow.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per network: `network`, `backbone`, `weights`, `size` (pixels), `bytes`, `modified` (time), `state`
+        (`ok` or `damaged`), `folder`.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.networks()["bytes"].sum() / 1e6  # doctest: +SKIP
+    635.2
+    """
+    columns = ["network", "backbone", "weights", "size", "bytes", "modified", "state", "folder"]
+    table = pd.DataFrame(_kept.exports(), columns=columns)
+    return table.assign(modified=pd.to_datetime(table["modified"], unit="s", utc=True), folder=table["folder"].map(str))
+
+
+def prune(backbone: str | None = None) -> pd.DataFrame:
+    """Remove the networks that are kept in the cache folder; each is made again when it is needed, in about 20 s.
+
+    Parameters
+    ----------
+    backbone : str, optional
+        Only those of this backbone.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What was removed; see `networks`.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> len(cxr.weights.prune("vgg16"))
+    0
+    """
+    found = networks()
+    found = found if backbone is None else found[found["backbone"] == backbone]
+    for folder in found["folder"]:
+        _kept.remove(Path(folder))
     return found

@@ -120,6 +120,12 @@ def exports() -> Iterator[dict[str, Any]]:
         }
 
 
+def remove(folder: Path) -> None:
+    """Remove an export and its lock."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)
+
+
 def _ensure(folder: Path, make: Callable[[Path], None], again: bool) -> None:
     if _sound(folder) and not again:
         return

@@ -30,6 +30,7 @@ def embed(
     engine: str = "auto",
     precision: str = "float32",
     workers: int | None = None,
+    fresh: bool = False,
     progress: Progress = silent,
     **options: Unpack[RecipeOptions],
 ) -> npt.NDArray[np.float32]:
@@ -43,6 +44,8 @@ def embed(
         By default it is made from `options`. Augmented passes are left out.
     engine, precision, workers, progress
         As for `extract`.
+    fresh : bool
+        Whether the network is made from its weights again, whatever is kept of it in the cache folder.
     **options
         `backbone`, `weights`, `size`, ...: the options of `make_recipe`. With a recipe, `weights` alone may be given:
         where the weights file is now.
@@ -67,7 +70,9 @@ def embed(
     ((2, 1024), dtype('float32'))
     """
     recipe, items = recipe_of(recipe, options), as_items(images)
-    found, failures = embed_items(items, recipe, weights_of(recipe, options), engine, precision, workers, progress)
+    found, failures = embed_items(
+        items, recipe, weights_of(recipe, options), engine, precision, workers, fresh, progress
+    )
     if failures:
         raise ImageError("{} {}".format(*next(iter(failures.values()))))
     return found
@@ -96,6 +101,7 @@ def embed_items(
     engine: str = "auto",
     precision: str = "float32",
     workers: int | None = None,
+    fresh: bool = False,
     progress: Progress = silent,
 ) -> tuple[npt.NDArray[np.float32], dict[int, tuple[Path, str]]]:
     """Embed pass 0 of some images.
@@ -112,7 +118,7 @@ def embed_items(
     places = {id(item): place for place, item in enumerate(items)}
     parts, done = [], 0
     failures: dict[int, tuple[Path, str]] = {}
-    opened = engines.open_engine(recipe.pass0, weights, engine, precision=precision)
+    opened = engines.open_engine(recipe.pass0, weights, engine, precision=precision, fresh=fresh)
     with closing(pipeline.run(items, recipe.pass0, opened, workers)) as blocks:
         for block in blocks:
             parts += [block.embeddings[0]] if block.image_ids else []

@@ -3,12 +3,16 @@
 import dataclasses
 import hashlib
 import http.server
+import json
 import socket
 import threading
 
 import pytest
+from click.testing import CliRunner
+from cxrfeat_cli.weights import command
 
 import cxrfeat as cxr
+from cxrfeat import _machine as machine
 from cxrfeat._backbones import registry, weights
 from cxrfeat.errors import WeightsError
 
@@ -65,7 +69,7 @@ def test_a_download_is_checked_kept_in_keras_folder_and_not_repeated(spec, serve
     first = weights.find(spec, "imagenet")
     assert first.path == keras_home / "tiny_notop.h5"
     assert first.path.read_bytes() == CONTENT
-    assert first.sha256() == hashlib.sha256(CONTENT).hexdigest()
+    assert weights.weights_sha256(spec, first) == hashlib.sha256(CONTENT).hexdigest()
     assert weights.find(spec, "imagenet") == first
     assert handler.requests == 1
 
@@ -146,3 +150,22 @@ def test_names_and_hashes_are_keras_own():
         assert registry.get(name).weights_hash.partition(":")[2] == expected
     assert registry.get("efficientnetv2b0").weights_url == efficient.BASE_WEIGHTS_PATH + "efficientnetv2-b0_notop.h5"
     assert registry.get("convnexttiny").weights_url == convnext.BASE_WEIGHTS_PATH + "convnext_tiny_notop.h5"
+
+
+def test_kept_networks_are_listed_and_removed(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "cache_folder", lambda: tmp_path)
+    assert not len(cxr.weights.networks())
+    for name in ("densenet121", "resnet50"):
+        folder = tmp_path / "engines" / f"{name}-0123"
+        (folder / "compiled").mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"x" * 1000)
+        (folder / "compiled" / "1.blob").write_bytes(b"y" * 500)
+        meta = {"backbone": name, "weights": "random:0", "size": 224, "sha256": {"model.onnx": "0" * 64}}
+        (folder / "meta.json").write_text(json.dumps(meta))
+    table = cxr.weights.networks().set_index("backbone")
+    assert list(table.index) == ["densenet121", "resnet50"]
+    assert (table["bytes"] > 1500).all() and (table["state"] == "damaged").all()
+    assert list(cxr.weights.prune("resnet50")["backbone"]) == ["resnet50"]
+    done = CliRunner().invoke(command, ["prune"])
+    assert done.exit_code == 0 and "densenet121" in done.stdout
+    assert not list((tmp_path / "engines").iterdir())
