@@ -15,6 +15,9 @@ from .output import ended, json_option, print_result, progress_bar
 @click.argument("runs", nargs=-1, required=True, type=RUN_NAME, metavar="RUN_A RUN_B [RUN_C]...")
 @split_option
 @click.option("--metric", default="auroc", show_default=True, metavar="NAME", help="What is compared.")
+@click.option(
+    "--table", is_flag=True, help="For a paper: a row for each label, a column for each run, the best in bold."
+)
 @click.option("--intersection", is_flag=True, help="Take the images and labels that all runs share, where they differ.")
 @replicates_option
 @seed_option
@@ -31,6 +34,7 @@ def command(runs, kind, out, as_json, **options) -> None:
     \b
     Example:
       cxrfeat compare runs/sample-logistic runs/sample-keras
+      cxrfeat compare runs/sample-logistic runs/sample-keras --table --format latex > table.tex
     """
     import cxrfeat as cxr
 

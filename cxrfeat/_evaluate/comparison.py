@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ import numpy.typing as npt
 
 from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.alignment import align, named_apart
-from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates, bootstrap, percentiles, point
+from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates, bootstrap, percentiles
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
-from cxrfeat._evaluate.rows import levels
+from cxrfeat._evaluate.rows import levels, rows_of
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._progress import Progress, silent
 from cxrfeat._report import tables
@@ -55,6 +56,10 @@ class Comparison(tables.Result):
     replicates, seed : int
     folder : pathlib.Path or None
         Where the first run is.
+    each : list of list of dict
+        The rows of every run, as those of an evaluation.
+    by_run : bool
+        Whether it prints with a column for every run.
     """
 
     scored: list[Scored]
@@ -65,6 +70,8 @@ class Comparison(tables.Result):
     replicates: int
     seed: int
     folder: Path | None = None
+    each: list[list[Row]] = field(default_factory=list)
+    by_run: bool = False
 
     @property
     def baseline(self) -> Scored:
@@ -92,12 +99,15 @@ class Comparison(tables.Result):
 
     def title(self) -> str:
         """The table's title: what it stands on, and loudly if that is random weights."""
-        what = f"{self.metric.heading} against {self.baseline.name}; {self.caption()}"
+        name = self.metric.heading or self.metric.name
+        what = f"{name} {'by run' if self.by_run else f'against {self.baseline.name}'}; {self.caption()}"
         return tables.stamped(what, *self.scored)
 
     def tables(self) -> dict[str, list[Row]]:
         """Rows for people; the run's column only where there are several."""
-        several, heading = len(self.scored) > 2, self.metric.heading
+        if self.by_run:
+            return {"": [self._side_by_side(rows) for rows in zip(*(rows[:-1] for rows in self.each), strict=True)]}
+        several, heading = len(self.scored) > 2, self.metric.heading or self.metric.name
         read = []
         for row in self.rows:
             short: Row = {"run": row["run"]} if several else {}
@@ -111,9 +121,25 @@ class Comparison(tables.Result):
             read.append(short)
         return {"": read}
 
+    def _side_by_side(self, rows: Sequence[Row]) -> Row:
+        """One label of every run: the value with its interval, the best in bold."""
+        name, metric = self.metric.name, self.metric
+        values = np.array([row[name] for row in rows]) * (-1 if metric.higher_is_better is False else 1)
+        best = np.nanmax(values) if not np.isnan(values).all() else np.nan
+        short: Row = {"label": rows[0]["label"] + (f" over {len(rows[0]['over'])}" if "over" in rows[0] else "")}
+        short["n+"] = rows[0]["positives"]
+        for scored, row, value in zip(self.scored, rows, values, strict=True):
+            span = tables.span_text(row.get(f"{name}_interval") or row.get(f"{name}_bootstrap"), metric.digits)
+            text = metric.text(row[name]) + (f" ({span})" if span != "-" else "")
+            short[scored.name] = tables.Bold(text) if value == best else text
+        return short
+
     def notes(self) -> list[str]:
         """The conclusions."""
-        return self.conclusions
+        bold = (
+            "Bold: the best estimate, whether or not the difference is significant. Intervals are 95 %, over patients."
+        )
+        return [bold, *self.conclusions] if self.by_run else self.conclusions
 
     def records(self) -> list[Row]:
         """Every number of every row."""
@@ -158,6 +184,7 @@ def compare(
     *others: Evaluable,
     split: str = "test",
     metric: str = "auroc",
+    table: bool = False,
     intersection: bool = False,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -179,6 +206,8 @@ def compare(
         Which images.
     metric : str
         What the table, the figure and the conclusion are about; only `auroc` has tests.
+    table : bool
+        Print a table for a paper: a row for each label, a column for each run, the best in bold, with intervals.
     intersection : bool
         Take the images (and labels) that all runs share, where they differ.
     replicates : int
@@ -221,8 +250,9 @@ def compare(
         )  # fmt: skip
     rows: list[Row] = []
     chosen = METRICS[metric]
-    for scored, mine in zip(aligned[1:], draws[1:], strict=True):
-        rows += _rows(chosen, aligned[0], scored, draws[0], mine)
+    each = [rows_of(scored, mine if replicates else None) for scored, mine in zip(aligned, draws, strict=True)]
+    for k in range(1, len(aligned)):
+        rows += _rows(chosen, (aligned[0], aligned[k]), (each[0], each[k]), (draws[0], draws[k]))
     if chosen is AUROC:
         for kind in ("p", "p_patients"):
             for row, adjusted in zip(rows, delong.holm([row[kind] for row in rows]), strict=True):
@@ -230,24 +260,24 @@ def compare(
     if left_out:
         _log.info("%s images are not in every run; %s remain.", f"{left_out:,}", f"{len(aligned[0]):,}")
     folder = None if isinstance(run, Scored) else load_run(run).path.parent
-    found = Comparison(aligned, chosen, rows, [], left_out, replicates, seed, folder)
+    found = Comparison(aligned, chosen, rows, [], left_out, replicates, seed, folder, each, table)
     found.conclusions.extend(_conclusion(found, scored) for scored in aligned[1:])
     return found
 
 
-def _rows(metric: Metric, a: Scored, b: Scored, draws_a: Replicates, draws_b: Replicates) -> list[Row]:
+def _rows(
+    metric: Metric, both: tuple[Scored, Scored], each: tuple[list[Row], list[Row]], draws: tuple[Replicates, Replicates]
+) -> list[Row]:
     """Rows of one run against the baseline: labels, then macro; Holm's correction is not in them yet."""
-    before, after = (point(scored.y, scored.p, scored.thresholds) for scored in (a, b))
-    spans = {m.name: percentiles(draws_b.draws[m.name] - draws_a.draws[m.name], levels(a, m)) for m in METRICS}
+    a, b = both
+    spans = {m.name: percentiles(draws[1].draws[m.name] - draws[0].draws[m.name], levels(a, m)) for m in METRICS}
     rows: list[Row] = []
-    for j, label in enumerate([*a.labels, "macro"]):
-        row: Row = {"run": b.name, "baseline": a.name, "label": label, "n": len(a), "positives": int(a.positives.sum())}
-        if label != "macro":
-            row["n"], row["positives"] = int((~np.isnan(a.y[:, j])).sum()), int(a.positives[j])
+    for j, (before, after) in enumerate(zip(*(rows[:-1] for rows in each), strict=True)):
+        row: Row = {"run": b.name, "baseline": a.name} | {key: before[key] for key in ("label", "n", "positives")}
         for m in (metric, *(m for m in METRICS if m is not metric)):
-            difference = float(after[m.name][j] - before[m.name][j])
+            difference = after[m.name] - before[m.name]
             if m is metric:
-                row |= {f"{m.name}_baseline": float(before[m.name][j]), m.name: float(after[m.name][j])}
+                row |= {f"{m.name}_baseline": before[m.name], m.name: after[m.name]}
                 row["difference"] = difference
                 row["difference_interval"] = row["difference_bootstrap"] = spans[m.name][j].tolist()
                 row |= _tests(a, b, j) if metric is AUROC else {}

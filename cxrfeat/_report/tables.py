@@ -27,6 +27,10 @@ FORMATS = ("csv", "json", "latex", "markdown")
 _FIRST = ("group", "label", "n", "positives", "patients", "positive_patients", "negative_patients", "prevalence")
 
 
+class Bold(str):
+    """A cell that Markdown and LaTeX print in bold."""
+
+
 class Result(ABC):
     """What prints as a table: an evaluation, curves, a comparison."""
 
@@ -148,7 +152,12 @@ def markdown(rows: Sequence[Row]) -> str:
     columns = list(rows[0])
     lines = ["| " + " | ".join(escaped(c) for c in columns) + " |"]
     lines.append("|" + "|".join("---:" if _is_number(rows, c) else "---" for c in columns) + "|")
-    lines += ["| " + " | ".join(escaped(cell(row.get(c))) for c in columns) + " |" for row in rows]
+    for row in rows:
+        cells = (escaped(cell(row.get(c))) for c in columns)
+        marked = (
+            f"**{text}**" if isinstance(row.get(c), Bold) else text for c, text in zip(columns, cells, strict=True)
+        )
+        lines.append("| " + " | ".join(marked) + " |")
     return "\n".join(lines)
 
 
@@ -166,7 +175,11 @@ def latex(rows: Sequence[Row], caption: str, label: str) -> str:
     for k, row in enumerate(rows):
         if k and str(row.get("label", "")).startswith("macro"):
             lines.append(r"\midrule")
-        lines.append(" & ".join(tex(cell(row.get(c))) for c in columns) + r" \\")
+        cells = (tex(cell(row.get(c))) for c in columns)
+        marked = (
+            rf"\textbf{{{x}}}" if isinstance(row.get(c), Bold) else x for c, x in zip(columns, cells, strict=True)
+        )
+        lines.append(" & ".join(marked) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 

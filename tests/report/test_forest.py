@@ -37,3 +37,22 @@ def test_the_forest_plot_says_what_it_stands_on(found, tmp_path):
     drawn = written[1].read_text()
     for part in ("random weights: not a result", "b against a", "AUROC minus that of a", "not defined", "macro"):
         assert part in drawn
+
+
+def test_a_table_for_a_paper_has_a_column_for_each_run_and_the_best_in_bold(make_run):
+    a, b = make_run("run_a"), make_run("run_b", strength=1.5)
+    found = compare(a, b, table=True, replicates=64)
+    text = found.render("latex")
+    assert r"label & n+ & run\_a & run\_b \\" in text and "Bold: the best estimate" in text
+    rows = found.tables()[""]
+    for shown, row in zip(rows[:13], found.rows[:13], strict=True):
+        first, second = shown["run_a"], shown["run_b"]
+        better = row["auroc"] > row["auroc_baseline"]
+        assert isinstance(second, tables.Bold) == better or row["auroc"] == row["auroc_baseline"]
+        assert first.startswith(f"{row['auroc_baseline']:.3f} (") and second.startswith(f"{row['auroc']:.3f} (")
+        assert (rf"\textbf{{{second}}}" in text) == isinstance(second, tables.Bold)
+        assert not isinstance(second, tables.Bold) or f"**{second}**" in found.render("markdown")
+    assert rows[14]["label"] == "macro over 13" and len(rows) == 15
+    lower = compare(a, b, table=True, metric="brier", replicates=64)
+    row = lower.tables()[""][12]
+    assert isinstance(row["run_b"], tables.Bold) == (lower.each[1][12]["brier"] < lower.each[0][12]["brier"])
