@@ -140,8 +140,6 @@ BOUNCE = 2.0
 
 def prepare_process() -> None:
     """Make this process ready for whatever it is started with: closed streams, names that are not UTF-8, Ctrl-C."""
-    # TensorFlow's lines on stderr would bury our own; errors still come through.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for number in range(3):  # a file opened as number 1 would get what libraries print
         try:
             os.fstat(number)

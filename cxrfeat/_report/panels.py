@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from cxrfeat._report.canvas import DPI, Canvas
 from cxrfeat._report.heat import Per, Scaled, heat, overlaid, ramp, scale
-from cxrfeat._report.style import RANDOM, pretty, wrapped
+from cxrfeat._report.style import RANDOM, Shown, pretty, wrapped
 from cxrfeat.errors import ExplainError
 
 if TYPE_CHECKING:
@@ -60,12 +60,8 @@ def draw(
 
 def figure(explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, per: Per = "image") -> Figure:
     """A page as a matplotlib figure of its size."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     pixels = page(explanations, labels, top, per).pixels
-    made = Figure(figsize=(pixels.shape[1] / DPI, pixels.shape[0] / DPI), dpi=DPI)
-    FigureCanvasAgg(made)
+    made = Shown(figsize=(pixels.shape[1] / DPI, pixels.shape[0] / DPI), dpi=DPI)
     made.figimage(pixels)
     return made
 

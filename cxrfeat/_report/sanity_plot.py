@@ -20,7 +20,7 @@ def figure(found: Sanity) -> Figure:
     table = found.to_frame()
     steps = len(found.steps)
     with mpl.rc_context(style.RC):
-        figure = Figure(figsize=(style.PAGE, 3.9), dpi=200)
+        figure = style.Shown(figsize=(style.PAGE, 3.9), dpi=200)
         figure.set_layout_engine("none")
         grid = figure.add_gridspec(2, steps, height_ratios=(2.0, 1.0), left=0.08, right=0.99, top=0.93, bottom=0.04,
                                    hspace=0.3, wspace=0.08)  # fmt: skip

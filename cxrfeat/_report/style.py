@@ -51,8 +51,18 @@ RANDOM = "random weights: not a result"
 FORMATS = ("png", "svg")
 
 
-class Drawing(Figure):
-    """A matplotlib figure that shows itself in a notebook, and has the numbers drawn in it as `data`."""
+class Shown(Figure):
+    """A matplotlib figure that shows itself in a notebook."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with mpl.rc_context(RC):
+            self.savefig(buffer, format="png", dpi=110, bbox_inches=_drawn(self).padded(0.06) if self.axes else None)
+        return buffer.getvalue()
+
+
+class Drawing(Shown):
+    """A figure that has the numbers drawn in it as `data`."""
 
     data: pd.DataFrame
 
@@ -64,12 +74,6 @@ class Drawing(Figure):
     def save(self, path: str | Path) -> list[Path]:
         """Write PNG and SVG, and `data` as CSV, beside each other; an ending such as `.pdf` adds that format."""
         return save(self, path, self.data)
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        with mpl.rc_context(RC):
-            self.savefig(buffer, format="png", dpi=110, bbox_inches=_drawn(self).padded(0.06))
-        return buffer.getvalue()
 
 
 def line_style(index: int) -> dict:
