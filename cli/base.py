@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -88,9 +89,10 @@ def _ended_by(error: BaseException) -> int:
         return 141
     if isinstance(error, CxrfeatError):
         _say(f"error: {error}")
-    elif isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        _say(f"error: {error.strerror}{where}. Check the disk, its free space and its permissions.")
+    elif isinstance(error, OSError) and (error.strerror or isinstance(error, shutil.Error)):
+        # Of the files that a folder's copy lacks, the first is named.
+        target, reason = error.args[0][0][1:3] if isinstance(error, shutil.Error) else (error.filename, error.strerror)
+        _say(f"error: {reason}{f' ({target})' if target else ''}. Check the disk, its free space and its permissions.")
     elif isinstance(error, MemoryError):
         _say("error: not enough memory.")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def ended_by(error: BaseException, **attributes):
         (OSError(errno.EROFS, "Read-only file system"), 2, "Read-only file system"),
         (OSError(errno.EIO, "Input/output error"), 2, "Input/output error"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 2, "Disk quota exceeded"),
+        (shutil.Error([("a", "/data/a", "[Errno 27] File too large")]), 2, r"File too large \(/data/a\)"),
         (MemoryError(), 2, "not enough memory"),
         (KeyboardInterrupt(), 130, r"stopped\."),
         (click.UsageError("wrong"), 2, "wrong"),
