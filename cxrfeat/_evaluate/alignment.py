@@ -15,16 +15,7 @@ from cxrfeat.errors import EvaluationError
 def align(runs: Sequence[Scored], intersection: bool = False) -> tuple[list[Scored], int]:
     """Bring runs to the same images and labels, in the order of the first, joined by id and name.
 
-    Returns
-    -------
-    runs : list of Scored
-    left_out : int
-        Images that are not in every run.
-
-    Raises
-    ------
-    EvaluationError
-        As `compare`.
+    Returns them, and how many images are not in every run; raises what `compare` raises.
     """
     if len(runs) < 2:
         raise EvaluationError("a comparison needs at least two runs.")

@@ -39,12 +39,9 @@ def rank_sums(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[float, float, int, in
 
 
 def roc_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """Points of the ROC curve, one per distinct score, highest first, from (0, 0) to (1, 1).
+    """Rates of false and true positives, and thresholds (the first infinite), one per distinct score, highest first.
 
-    Returns
-    -------
-    false_positive_rate, true_positive_rate, thresholds : float64 (k,)
-        A score >= `thresholds[i]` counts as positive; the first threshold is infinite. All empty if a class is absent.
+    All are empty if a class is absent.
     """
     tp, fp, thresholds = _cumulated(y, p)
     if not tp.size or not tp[-1] or not fp[-1]:
@@ -53,13 +50,7 @@ def roc_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
 
 
 def precision_recall_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """Points of the precision-recall curve, one per distinct score, highest first.
-
-    Returns
-    -------
-    precision, recall, thresholds : float64 (k,)
-        All empty if there is no positive.
-    """
+    """Precision, recall and thresholds, one per distinct score, highest first; all empty without a positive."""
     tp, fp, thresholds = _cumulated(y, p)
     if not tp.size or not tp[-1]:
         return np.empty(0), np.empty(0), np.empty(0)

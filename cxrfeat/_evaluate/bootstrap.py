@@ -33,17 +33,8 @@ BLOCK = 64
 class Sample:
     """Labels, scores and patients, arranged so that every metric is available under many weightings at once.
 
-    Parameters
-    ----------
-    y, p : array (n, labels)
-        Truth (1, 0, NaN unknown) and probability.
-    patients : array (n,)
-    thresholds : array (labels,)
-        NaN where there is none.
-    metrics : iterable of Metric, optional
-        By default all that are registered.
-    dtype : numpy dtype
-        Of the running sums over ranks.
+    `y` (1, 0, NaN unknown) and `p` have shape (n, labels), `thresholds` (labels,) with NaN where there is none; `dtype`
+    is that of the running sums over ranks.
     """
 
     def __init__(
@@ -88,17 +79,10 @@ class Sample:
         return np.stack(columns, axis=1) if columns else np.empty((self.clusters, 0))
 
     def weigh(self, counts: npt.NDArray) -> dict[str, Array]:
-        """Every metric by name, for each label, their mean (macro) and all labels pooled (micro).
+        """Every metric by name, float64 (replicates, labels + 2): each label, their mean (macro), all pooled (micro).
 
-        Parameters
-        ----------
-        counts : array (patients, replicates)
-            How often each patient, in sorted order, was drawn.
-
-        Returns
-        -------
-        dict of float64 (replicates, labels + 2)
-            NaN where a metric is not defined. Macro runs over the labels that have an AUROC (both classes).
+        `counts` (patients, replicates) says how often each patient, in sorted order, was drawn. Macro runs over the
+        labels that have an AUROC (both classes).
         """
         weighed = [ranked.weigh(counts) for ranked in self._ranked]
         if self.labels == 1:
@@ -121,14 +105,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Bootstrap replicates of every metric.
-
-    Attributes
-    ----------
-    draws : mapping of float64 (replicates, labels + 2)
-        By metric; the last two columns are macro and micro.
-    seed : int
-    """
+    """Bootstrap replicates: `draws` by metric, float64 (replicates, labels + 2), macro and micro last."""
 
     draws: Mapping[str, Array]
     seed: int
@@ -141,13 +118,8 @@ class Replicates:
     ) -> Array:
         """Percentile interval, float64 (labels + 2, 2), over the replicates where the metric is defined.
 
-        Parameters
-        ----------
-        metric : Metric
-        values : float64 (labels + 2,), optional
-            The estimates: with them a metric with `recentre` is corrected for the bias of the draws.
-        level : float or float64 (labels + 2,)
-            Share of the draws that is kept; `widened` gives the share for 95 % coverage. NaN leaves the interval out.
+        With `values`, the estimates, a metric with `recentre` is corrected for the bias of the draws. `level` is the
+        share of the draws that is kept; `widened` gives the share for 95 % coverage, and NaN leaves the interval out.
         """
         draws = self.draws[metric.name]
         ends = percentiles(draws, level)
@@ -175,18 +147,9 @@ def widened(fewest: npt.NDArray[np.int64], level: float = LEVEL) -> Array:
     """Share of draws that an interval of this level holds: more than the level, since few patients vary too little.
 
     The variance of the draws of k patients is (k - 1) / k of what it estimates, and with k - 1 degrees of freedom
-    normal quantiles are too near (Hesterberg, The American Statistician 2015, 69:371-386, section 3.5). A macro
-    average adds up what its labels have (Welch and Satterthwaite).
-
-    Parameters
-    ----------
-    fewest : int (labels,)
-        Patients of each label's smaller class.
-
-    Returns
-    -------
-    float64 (labels + 1,)
-        The labels, and their macro average. NaN below two patients.
+    normal quantiles are too near (Hesterberg, The American Statistician 2015, 69:371-386, section 3.5). A macro average
+    adds up what its labels have (Welch and Satterthwaite). `fewest` has the patients of each label's smaller class; the
+    result, float64 (labels + 1,), ends with the macro average, and is NaN below two patients.
     """
     each = [_share(k / (k - 1), k - 1, level) if k > 1 else np.nan for k in fewest.astype(float)]
     k = np.maximum(fewest[fewest > 0].astype(float), 2.0)
@@ -221,20 +184,10 @@ def bootstrap(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Replicates:
-    """Resample patients with replacement and take every metric of every draw.
+    """Resample patients with replacement and take every metric of every draw; arguments as of `Sample`.
 
     Equal `patients`, `replicates` and `seed` give equal draws, whatever the scores and the number of threads: the
     replicates of two heads on the same images are paired.
-
-    Parameters
-    ----------
-    y, p, patients, thresholds, metrics
-        As `Sample`.
-    replicates, seed : int
-    threads : int, optional
-        By default one per processor.
-    progress : Progress
-        Called after each block of draws.
     """
     sample = Sample(y, p, patients, thresholds, metrics)
 
@@ -254,12 +207,9 @@ def bootstrap(
 def means(
     values: npt.ArrayLike, patients: npt.ArrayLike, replicates: int = REPLICATES, seed: int = 0, level: float = LEVEL
 ) -> Array:
-    """Column means of values (rows, columns) without NaN, and their percentile intervals, resampling patients.
+    """Column means without NaN and their percentile intervals over patients, float64 (columns, 3).
 
-    Returns
-    -------
-    float64 (columns, 3)
-        Mean, low, high. With fewer than 2 patients there is nothing to resample, and the interval is NaN.
+    With fewer than 2 patients the interval is NaN.
     """
     table = np.asarray(values, dtype=np.float64)
     names, cluster = np.unique(np.asarray(patients), return_inverse=True)

@@ -162,13 +162,7 @@ class Comparison(tables.Result):
         }
 
     def plot(self, title: str = "") -> Drawing:
-        """Draw the differences as a forest plot.
-
-        Returns
-        -------
-        Drawing
-            A matplotlib figure that shows itself in a notebook; `.save(path)` writes it, `.data` are its numbers.
-        """
+        """Draw the differences as a forest plot, which shows itself in a notebook; `.save(path)` writes it."""
         from cxrfeat._report import bars
 
         return bars.forest(self, title)

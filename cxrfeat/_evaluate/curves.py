@@ -34,17 +34,10 @@ PER_BIN, MOST_BINS = 20, 10
 
 @dataclass(frozen=True)
 class Curve:
-    """The curve of one label.
+    """The curve of one label: the first column of `points` is across, the others are up.
 
-    Attributes
-    ----------
-    label : str
-    colour : int
-        Number of its colour, the same in every figure of a run.
-    points : dict of str to float64 (k,)
-        The first column is across, the others are up.
-    value, note : str
-        What the legend says of it; `note` fits above a small panel.
+    `colour` is the number of its colour, the same in every figure of a run; `value` is for the legend, `note` for the
+    title of a small panel.
     """
 
     label: str
@@ -125,21 +118,10 @@ class Curves(tables.Result):
         return {**self.scored.stands_on(), "labels": self.rows}
 
     def plot(self, layout: str = "auto", width: float | None = None, title: str = "") -> Drawing:
-        """Draw the curves.
+        """Draw the curves; the figure shows itself in a notebook, and `.save(path)` writes it.
 
-        Parameters
-        ----------
-        layout : {"auto", "panels", "one"}
-            A panel for each label, or all in one; by default panels where there are more than six curves.
-        width : float, optional
-            Inches; 3.5 is one column of a paper.
-        title : str
-            Above the figure, instead of its usual one.
-
-        Returns
-        -------
-        Drawing
-            A matplotlib figure that shows itself in a notebook; `.save(path)` writes it, `.data` are its numbers.
+        `layout` is `panels` (one for each label), `one`, or `auto`: panels for more than six curves. `width` is in
+        inches; 3.5 is one column of a paper.
         """
         from cxrfeat._report import curves as drawing
 

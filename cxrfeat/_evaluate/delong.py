@@ -43,13 +43,9 @@ class Difference(NamedTuple):
 
 
 def components(y: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array]:
-    """Structural components: for each image, the share of the other class that it ranks rightly, ties half.
+    """For each image the share of the other class that it ranks rightly, ties half: float64 (n+, k) and (n-, k).
 
-    Returns
-    -------
-    v10 : float64 (positives, k)
-    v01 : float64 (negatives, k)
-        The mean of either, over its rows, is the AUROC of each of the k scores.
+    The mean of either over its rows is the AUROC of each of the k scores.
     """
     positive = np.asarray(y, dtype=np.float64) == 1
     table = np.asarray(scores, dtype=np.float64).reshape(len(positive), -1)
@@ -74,14 +70,9 @@ def _beaten(others: Array, scores: Array) -> Array:
 
 
 def covariance(y: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike | None = None) -> tuple[Array, Array]:
-    """AUROC of each score of shape (n,) or (n, k), and their covariance matrix.
+    """AUROC (k,) of each score of shape (n,) or (n, k), and their covariance matrix (k, k).
 
-    Returns
-    -------
-    aurocs : float64 (k,)
-        NaN if a class is absent.
-    covariance : float64 (k, k)
-        NaN where a class (or, with `patients`, the number of patients with one) has fewer than two members.
+    NaN if a class is absent, and for the covariance if a class (with `patients`: the patients with one) has one member.
     """
     truth = np.asarray(y, dtype=np.float64)
     table = np.asarray(scores, dtype=np.float64).reshape(len(truth), -1)
@@ -162,11 +153,6 @@ def paired(y: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike, patients: npt.A
 
     With `patients` the test is Student's t, with as many degrees of freedom as the smaller class has patients, less
     one; without, normal. The p-value is 1 and z is 0 where the two rank every pair alike; NaN where a class is absent.
-
-    Raises
-    ------
-    EvaluationError
-        If the arrays differ in length.
     """
     truth = np.asarray(y, dtype=np.float64)
     if not len(truth) == len(np.asarray(a)) == len(np.asarray(b)):

@@ -200,37 +200,17 @@ class Evaluation(tables.Result):
         return curves.confusion_rows(self.scored)
 
     def plot(self, kind: str = "labels") -> Drawing:
-        """Draw one of the figures.
+        """Draw a figure; it shows itself in a notebook, and `.save(path)` writes it.
 
-        Parameters
-        ----------
-        kind : {"labels", "roc", "precision_recall", "calibration", "thresholds", "confusion", "loss"}
-            By default AUROC and average precision of every label, with intervals.
-
-        Returns
-        -------
-        Drawing
-            A matplotlib figure that shows itself in a notebook; `.save(path)` writes it, `.data` are its numbers.
+        `kind` is `labels` (AUROC and average precision with intervals), `roc`, `precision_recall`, `calibration`,
+        `thresholds`, `confusion` or `loss`.
         """
         from cxrfeat._report import figures
 
         return figures.draw(self, kind)
 
     def save(self, folder: str | Path | None = None, figures: bool = True) -> list[Path]:
-        """Write metrics.json, metrics.csv and the figures.
-
-        Parameters
-        ----------
-        folder : str or Path, optional
-            By default the run's.
-        figures : bool
-            Whether figures are drawn, into the folder's `figures/`.
-
-        Returns
-        -------
-        list of Path
-            The two files, and the folder of the figures.
-        """
+        """Write metrics.json, metrics.csv and `figures/` into a folder (by default the run's) and return them."""
         from cxrfeat._report import figures as drawing
 
         folder = Path(folder) if folder is not None else (self.run.path if self.run else Path())

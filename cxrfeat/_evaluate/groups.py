@@ -42,13 +42,7 @@ class Table(Protocol):
 
 
 def group(scored: Table, column: str) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks (n,) of the groups of one column, by name; empty values are the group `unknown`.
-
-    Raises
-    ------
-    EvaluationError
-        If the study has no such column, or it has more than `MOST` values.
-    """
+    """Masks (n,) of the groups of a column, by name; empty values are `unknown`, more than `MOST` are an error."""
     names = _values(scored, column)
     found = list(dict.fromkeys(sorted(names, key=lambda name: (name == "unknown", _order(name)))))
     if len(found) > MOST:
@@ -71,13 +65,8 @@ def auroc_alone(
 ) -> npt.NDArray[np.float64]:
     """AUROC (labels,) of knowing the group and nothing else: each image's score is its group's prevalence.
 
-    Parameters
-    ----------
-    y : float64 (n, labels)
-    masks : mapping of bool (n,)
-    training_y, training_masks : optional
-        Where prevalences are taken from; a group that is not there has the prevalence of all. By default the images
-        themselves, which flatters small groups.
+    Prevalences are those in training; a group that does not occur there has the prevalence of all. Without training
+    labels they are those of the images themselves, which flatters small groups.
     """
     if training_y is None or training_masks is None:
         training_y, training_masks = y, masks

@@ -21,17 +21,9 @@ ROWS = 1024
 
 
 class Ranked:
-    """One label's scores, sorted, ready to be weighted.
+    """One label's scores (n,), sorted, ready to be weighted by cluster; `cluster` (n,) counts from 0.
 
-    Parameters
-    ----------
-    y, p : array (n,)
-        Truth (1, 0, NaN) and score.
-    cluster : int (n,)
-        The cluster (patient) of each image, 0..clusters-1.
-    clusters : int
-    dtype : numpy dtype
-        Of the running sums: float32 counts exactly up to 2**24 images.
+    `dtype` is that of the running sums: float32 counts exactly up to 2**24 images.
     """
 
     def __init__(
@@ -66,13 +58,7 @@ class Ranked:
         self._dtype = dtype
 
     def weigh(self, counts: npt.NDArray) -> tuple[Array, Array, Array, Array]:
-        """Return the sums that `Metric.RANKS` names, float64 (replicates,) each.
-
-        Parameters
-        ----------
-        counts : float (clusters, replicates)
-            How often each cluster was drawn.
-        """
+        """Return the sums that `Metric.RANKS` names, float64 (replicates,) each, for counts (clusters, replicates)."""
         counts = np.ascontiguousarray(counts, dtype=self._dtype)
         width = counts.shape[1]
         positives, negatives = self._positives @ counts, self._negatives @ counts

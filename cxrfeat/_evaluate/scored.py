@@ -25,26 +25,11 @@ FEW = 10
 class Scored:
     """Truth and probabilities of the same images.
 
-    Attributes
-    ----------
-    labels : tuple of str
-    y : float64 (n, labels)
-        1 present, 0 absent, NaN unknown.
-    p : float64 (n, labels)
-        Probabilities; a label without any prediction is NaN in every row.
-    ids, patients : str (n,)
-    thresholds : float64 (labels,)
-        A probability >= threshold calls the label present; NaN where there is none.
-    name : str
-        What made the predictions, for instance the run's folder name.
-    provenance : mapping
-        Where the numbers come from, in words: `split`, `study`, `head`, `recipes`, `weights`, ...
-    random : bool
-        Whether a backbone had random weights, so that no number is a result.
-    table : pandas.DataFrame
-        The study's rows, in the same order, to group by.
-    palette : tuple of str
-        All labels of the run: a label keeps its colour where only some are shown.
+    `y` (1, 0, NaN unknown) and `p` are float64 (n, labels), a label without any prediction NaN in every row; `ids` and
+    `patients` are str (n,), `thresholds` float64 (labels,), NaN where there is none. `name` is what made the
+    predictions, `provenance` says where the numbers come from (`split`, `study`, `head`, `recipes`, `weights`, ...),
+    `random` whether a backbone had random weights. `table` has the study's rows in the same order, to group by.
+    `palette` has all labels of the run: a label keeps its colour where only some are shown.
     """
 
     labels: tuple[str, ...]
@@ -73,13 +58,7 @@ class Scored:
         )
 
     def with_labels(self, wanted: Sequence[str]) -> Scored:
-        """Return these labels only, in this order.
-
-        Raises
-        ------
-        EvaluationError
-            If one is not there.
-        """
+        """Return these labels only, in this order; an EvaluationError names one that does not exist."""
         missing = [label for label in wanted if label not in self.labels]
         if missing:
             raise EvaluationError(
@@ -146,26 +125,10 @@ Evaluable = Run | Scored | str | Path | None
 
 
 def scored_run(run: Evaluable = None, split: str = "test", allow_contaminated: bool = False) -> Scored:
-    """Join a run's predictions of one split to the truth of its study, by image id.
+    """Join a run's predictions of one split to the truth of its study, by image id; a `Scored` is returned as it is.
 
-    Parameters
-    ----------
-    run : Run, path or name, optional
-        By default the newest. A `Scored` is returned as it is.
-    split : str
-        Which images.
-    allow_contaminated : bool
-        Evaluate a split that was used for fitting or for choosing thresholds; every output then says so.
-
-    Raises
-    ------
-    EvaluationError
-        If the predictions are not probabilities of this split's images, or if the split was used for fitting or for
-        choosing thresholds.
-    LeakageError
-        If a patient is in two splits.
-    StudyError, HeadError, NotFoundError
-        If the run's files are missing, damaged, or hold nothing of this split.
+    A split that was used for fitting or for choosing thresholds is refused, unless `allow_contaminated`: every output
+    then says so.
     """
     if isinstance(run, Scored):
         return run

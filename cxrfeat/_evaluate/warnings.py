@@ -25,14 +25,7 @@ APART = 0.01
 class Warning:
     """One thing to look at before the numbers are used.
 
-    Attributes
-    ----------
-    kind : str
-        A fixed word, for programs.
-    message : str
-        One or two sentences, for people.
-    labels : tuple of str
-        The labels concerned; empty if it is all of them or none in particular.
+    `kind` is a fixed word for programs; `labels` are those concerned, empty if it is all of them or none in particular.
     """
 
     kind: str
@@ -41,14 +34,7 @@ class Warning:
 
 
 def of_scores(scored: Scored, training_y: Array | None = None) -> list[Warning]:
-    """Every warning that one set of predictions gives by itself.
-
-    Parameters
-    ----------
-    scored : Scored
-    training_y : float64 (images, labels), optional
-        Labels of the images the head was fitted on, to compare prevalences with.
-    """
+    """Every warning that one set of predictions gives by itself; prevalences are compared with those in training."""
     aurocs, errors = _against_chance(scored)
     found = [Warning("not_fair", message) for message in scored.provenance.get("not_fair", [])]
     found += missing(scored)

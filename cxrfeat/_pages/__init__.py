@@ -23,22 +23,9 @@ IMAGES = 12
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """What was written: the page, its size in bytes, the model cards, the warnings at its top, the number of pictures.
 
-    Attributes
-    ----------
-    path : pathlib.Path
-        The page.
-    size : int
-        Its size in bytes.
-    cards : list of pathlib.Path
-        The model cards, one beside each run.
-    warnings : list of str
-        As at the top of the page.
-    pictures : int
-        Images in its galleries.
-    random : bool
-        Whether a backbone had random weights, so that no number is a result.
+    `random` says whether a backbone had random weights, so that no number is a result.
     """
 
     path: Path

@@ -35,20 +35,7 @@ LIMITS = """\
 
 
 def write(run: Run, evaluation: Evaluation) -> Path:
-    """Write the card into the run's folder, in the place of an earlier one.
-
-    Parameters
-    ----------
-    run : Run
-        An opened run.
-    evaluation : Evaluation
-        What `evaluate_run` found for it.
-
-    Returns
-    -------
-    pathlib.Path
-        The `README.md`.
-    """
+    """Write the card, a `README.md`, into the run's folder, in the place of an earlier one."""
     return files.write_atomically(run.path / FILE, text(run, evaluation))
 
 

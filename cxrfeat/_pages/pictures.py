@@ -40,18 +40,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of the gallery.
+    """One image of the gallery: a JPEG data URI, layers of maps, and boxes (label, x, y, width, height).
 
-    Attributes
-    ----------
-    image_id, note, truth : str
-    width, height : int
-        Of the X-ray as embedded, pixels.
-    uri : str
-        The X-ray, a JPEG data URI.
-    layers : list of Layer
-    boxes : list of (label, x, y, width, height)
-        In pixels of the X-ray as embedded.
+    Sizes and boxes are in pixels of the X-ray as embedded.
     """
 
     image_id: str
