@@ -19,7 +19,7 @@ from cxrfeat._store import disk, names
 from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.protocols import Segment, store_of
-from cxrfeat._store.rows import BLOCK, Header, Rows, blocks
+from cxrfeat._store.rows import BLOCK, Header, Rows, blocks, damaged
 from cxrfeat.errors import EmbeddingFileError
 
 STRETCHES = (1 << 20, 128 << 20)
@@ -110,10 +110,8 @@ def _read(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[tuple[Rows, i
     for block in np.unique(rows // BLOCK).tolist():
         found = source._block(block)
         if not source._sound(block, found):
-            raise EmbeddingFileError(
-                f"{source.path} is damaged: rows {block * BLOCK} to {block * BLOCK + len(found) - 1} do not match "
-                f"their SHA-256. `cxrfeat cache repair {source.path}` keeps what is sound."
-            )
+            where = f"rows {block * BLOCK} to {block * BLOCK + len(found) - 1}"
+            raise damaged(source.path, f"{where} do not match their SHA-256")
         yield found, block * BLOCK, rows // BLOCK == block
 
 

@@ -42,13 +42,8 @@ def entries(folder: Path) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
         try:
             with EmbeddingFile.open(path) as file:
-                row |= {
-                    "images": len(file),
-                    "dim": file.dim,
-                    "passes": file.passes,
-                    "failures": len(file.failed),
-                    "recipe": file.recipe.describe(),
-                }
+                row |= {"images": len(file), "dim": file.dim, "passes": file.passes, "failures": len(file.failed)}
+                row["recipe"] = file.recipe.describe()
         except EmbeddingFileError as error:
             row["note"] = f"cannot be used: {error}"
         if names.journal(path).is_dir():
@@ -155,9 +150,7 @@ def _is_being_written(path: Path) -> bool:
     try:
         with Lock(names.owner(path)):
             return False
-    except LockedError:
-        return True
-    except (CxrfeatError, OSError):  # a folder that cannot be written: nothing there can be moved either
+    except (CxrfeatError, OSError):  # or a folder that cannot be written: nothing there can be moved either
         return True
 
 

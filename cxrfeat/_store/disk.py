@@ -138,8 +138,8 @@ def telling(path: Path, safe: str = "") -> Iterator[None]:
         advice = {
             errno.ENOSPC: "Free some space",
             errno.EDQUOT: "Free some space",
-            errno.EACCES: "Make the folder writable, or choose another with -o",
-            errno.EROFS: "Choose a folder that can be written, with -o",
+            errno.EACCES: "Make the folder writable, or name another with `out`",
+            errno.EROFS: "Name a folder that can be written with `out`",
         }.get(error.errno or 0, "Check the disk")
         raise EmbeddingFileError(
             f"cannot write {path}: {what}. {safe}{advice} and run the same command again."

@@ -81,9 +81,7 @@ class EmbeddingFile:
             self.problems.append("an image_id is duplicated")
         if self.problems:
             self.close()
-            raise EmbeddingFileError(
-                f"{path} is damaged: {self.problems[0]}. `cxrfeat cache repair {path}` keeps what is sound."
-            )
+            raise rows.damaged(path, self.problems[0])
 
     @classmethod
     def open(cls, path: str | Path) -> EmbeddingFile:
@@ -307,14 +305,9 @@ class EmbeddingFile:
         """Raise unless what was read is what was written, and finite."""
         where = f"rows {block * BLOCK} to {block * BLOCK + len(out) - 1} of pass {pass_}"
         if (rows.digest(out) != self._table.block_sha256[1 + pass_, block]).any():
-            raise EmbeddingFileError(
-                f"{self.path} is damaged, {where}: they do not match their SHA-256. `cxrfeat cache repair {self.path}` "
-                "keeps what is sound."
-            )
+            raise rows.damaged(self.path, f"{where} do not match their SHA-256")
         if not np.isfinite(out).all():
-            raise EmbeddingFileError(
-                f"{self.path}, {where}: a value is NaN or infinite. `cxrfeat cache repair {self.path}` drops such rows."
-            )
+            raise rows.damaged(self.path, f"{where} hold a value that is NaN or infinite")
         self._checked[pass_, block] = True
 
     def _rows(self, image_ids: Ids | None) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ from cxrfeat._progress import Progress, silent
 from cxrfeat._store import assembly
 from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.lock import Lock
+from cxrfeat._store.row_index import gather
 from cxrfeat._store.rows import Header, encode_ids, listing, provenance, some
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
@@ -126,16 +127,12 @@ def _join(found: Sequence[EmbeddingFile], prefer: str | None) -> tuple[dict[str,
 
 
 def _header(found: Sequence[EmbeddingFile], where: dict[str, tuple[int, int]], places: np.ndarray) -> Header:
-    hashes = np.empty((len(places), 32), dtype=np.uint8)
-    for number, file in enumerate(found):
-        here = places[:, 0] == number
-        hashes[here] = file.image_sha256()[places[here, 1]]
     failures = {row[0]: row for file in found for row in file.failed if row[0] not in where}
     return Header(
         recipe=found[0].header.recipe,
         provenance=provenance({"merged": [file.provenance for file in found]}),
         shape=(found[0].passes, len(places), found[0].dim),
         ids=encode_ids(list(where)),
-        image_sha256=hashes,
+        image_sha256=gather([file.image_sha256() for file in found], places),
         failures=list(failures.values()),
     )

@@ -84,8 +84,13 @@ class RowIndex(Mapping[str, bytes]):
 
     def hashes(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Hashes of the images at `places`: uint8 (n, 32)."""
-        found = np.empty((len(places), 32), np.uint8)
-        for source in np.unique(places[:, 0]).tolist():
-            here = places[:, 0] == source
-            found[here] = self._hashes[source][places[here, 1]]
-        return found
+        return gather(self._hashes, places)
+
+
+def gather(hashes: Sequence[npt.NDArray[np.uint8]], places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Take rows, uint8 (n, 32), from several sources: `places` has the source and the row of each."""
+    found = np.empty((len(places), 32), np.uint8)
+    for source in np.unique(places[:, 0]).tolist():
+        here = places[:, 0] == source
+        found[here] = hashes[source][places[here, 1]]
+    return found

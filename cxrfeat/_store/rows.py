@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,11 @@ def text_sha256(text: str) -> str:
 def finite(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Whether all of an image's values are finite, bool (n,), for embeddings (passes, n, dim)."""
     return np.asarray(np.isfinite(embeddings).all(axis=(0, 2)))
+
+
+def damaged(path: Path, what: str) -> EmbeddingFileError:
+    """Return the error for a damaged file."""
+    return EmbeddingFileError(f"{path} is damaged: {what}. `cxrfeat cache repair {path}` keeps what is sound.")
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

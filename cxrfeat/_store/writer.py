@@ -156,7 +156,9 @@ class Writer:
         """
         self.flush()
         failures = self._final_failures(order)
-        if self._unchanged(failures):
+        file = self._published
+        complete = file is not None and not self._segments and self.done.durable == len(file)
+        if file is not None and complete and set(failures) == set(file.failed):
             return
         wanted = self.done.order(order)
         places = self.done.places(wanted)
@@ -234,12 +236,6 @@ class Writer:
         there = file.read(ids, range(file.passes))
         return there.tobytes() == segment.load().embeddings.tobytes()
 
-    def _unchanged(self, failures: Sequence[Failure]) -> bool:
-        file = self._published
-        if file is None:
-            return False
-        return not self._segments and self.done.durable == len(file) and set(failures) == set(file.failed)
-
     def _final_failures(self, order: Iterable[str]) -> list[Failure]:
         """Return the failures of images without a row: in the study's order, then any others by id."""
         left = {i: failure for i, failure in self._failures.items() if i not in self.done}
@@ -261,10 +257,10 @@ class Writer:
 
 def _join(pending: Sequence[Rows], passes: int, dim: int) -> Rows:
     """Put batches of rows together; without any, rows of that shape and none of them."""
-    if not pending:
-        return Rows(np.empty(0, "S1"), np.empty((0, 32), np.uint8), np.empty((passes, 0, dim), np.float32))
+    none = Rows(np.empty(0, "S1"), np.empty((0, 32), np.uint8), np.empty((passes, 0, dim), np.float32))
+    batches = [none, *pending]
     return Rows(
-        np.concatenate([batch.ids for batch in pending]),
-        np.concatenate([batch.image_sha256 for batch in pending]),
-        np.concatenate([batch.embeddings for batch in pending], axis=1),
+        np.concatenate([batch.ids for batch in batches]),
+        np.concatenate([batch.image_sha256 for batch in batches]),
+        np.concatenate([batch.embeddings for batch in batches], axis=1),
     )

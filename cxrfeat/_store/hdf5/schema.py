@@ -65,9 +65,7 @@ def damaged(path: Path, error: BaseException, where: str = "") -> EmbeddingFileE
     kind = "a checksum does not match" if checksum else f"HDF5 cannot read it ({text[:160]})"
     if "truncated" in text:
         kind = "it is cut short"
-    return EmbeddingFileError(
-        f"{path} is damaged{', ' * bool(where)}{where}: {kind}. `cxrfeat cache repair {path}` keeps what is sound."
-    )
+    return rows.damaged(path, f"{where}: {kind}" if where else kind)
 
 
 def text(file: h5py.File, name: str, path: Path) -> str:
