@@ -6,7 +6,10 @@ import glob
 import re
 from pathlib import Path
 
-SUFFIX = ".h5"
+STORES = {".h5": "cxrfeat._store.hdf5"}
+"""Module of the store of files with an ending; without a known ending, and by default, the first."""
+
+SUFFIX = next(iter(STORES))
 _JOURNAL, _MANIFEST, _LOCK, _DRAFT = ".parts", ".seen", ".lock", ".part"
 _BESIDE = re.compile(rf"(.+?)(?:\.[0-9a-f]{{32}})?(?:{re.escape(_DRAFT)}|{re.escape(_JOURNAL)})")
 
@@ -16,10 +19,9 @@ def default(folder: Path, study: str, backbone: str, recipe_sha256: str, number:
     return folder / f"{study}-{backbone}-{recipe_sha256[:8]}{'' if number == 1 else f'-{number}'}{SUFFIX}"
 
 
-def embedding_files(folder: str | Path, study: str | None = None) -> list[Path]:
-    """List the embedding files in a folder, by name; those of one study if it is named."""
-    pattern = f"{glob.escape(study)}-*{SUFFIX}" if study else f"*{SUFFIX}"
-    return sorted(path for path in Path(folder).glob(pattern) if path.is_file() and path.name[0] != ".")
+def embedding_files(folder: Path) -> list[Path]:
+    """List the embedding files in a folder, by name."""
+    return sorted(p for p in folder.glob("[!.]*") if p.suffix in STORES and p.is_file())
 
 
 def journal(file: Path) -> Path:
@@ -61,4 +63,4 @@ def owner(path: Path) -> Path:
 
 def _is(path: Path, suffix: str, file: Path | None = None) -> bool:
     found = owner(path)
-    return path.suffix == suffix and found != path and (found == file if file else found.suffix == SUFFIX)
+    return path.suffix == suffix and found != path and (found == file if file else found.suffix in STORES)

@@ -1,7 +1,7 @@
 """The two sides of the store: a journal that keeps rows as they come, and a published file that holds them all.
 
 `Writer`, `EmbeddingFile`, merge, repair and verify know these protocols and no format. Another format is a module with
-a `Store`, and its line in `_STORES`.
+a `Store`, and its line in `names.STORES`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from cxrfeat._recipe import Recipe
 from cxrfeat._store import names
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.rows import Failure, Header, Rows
-
-_STORES = {names.SUFFIX: "cxrfeat._store.hdf5"}  # module by the file's ending
 
 
 class Table(Protocol):
@@ -85,5 +83,5 @@ class Journal(Protocol):
 
 
 def store_of(path: Path) -> Store:
-    """Return the store of a file, by its ending; without a known one, the first there is."""
-    return cast(Store, import_module(_STORES.get(path.suffix, _STORES[names.SUFFIX])))
+    """Return the store of a file, or of its draft, by its ending."""
+    return cast(Store, import_module(names.STORES.get(names.owner(path).suffix, names.STORES[names.SUFFIX])))
