@@ -8,7 +8,7 @@ import click
 
 from .base import Group
 from .options import DATASET, study_argument
-from .output import ended, json_option, print_json, print_table, say
+from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
 
@@ -81,8 +81,9 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
 @command.command()
 @study_argument
 @click.option("--figure", type=click.Path(dir_okay=False), help="Draw the class frequencies into this file.")
+@click.option("--shortcuts", is_flag=True, help="Also score labels by size, format, brightness and view alone.")
 @json_option
-def describe(study: str | None, figure: str | None, as_json: bool) -> None:
+def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bool) -> None:
     """Count images, patients and positives per label and split, and check that no patient is in two splits.
 
     STUDY is a study file, the name of one under studies/, or `sample`. [default: the only one under studies/]
@@ -90,12 +91,20 @@ def describe(study: str | None, figure: str | None, as_json: bool) -> None:
     \b
     Example:
       cxrfeat study describe sample --figure frequencies.png
-      cxrfeat study describe studies/nih.csv --json
+      cxrfeat study describe studies/nih.csv --shortcuts
     """
-    from cxrfeat import read_study
+    import cxrfeat as cxr
 
-    found = read_study(study)
-    _print(found.describe(), as_json)
+    found, more = cxr.read_study(study), {}
+    if shortcuts:
+        with progress_bar("looking at files") as progress:
+            scored = cxr.shortcuts(found, progress=progress)
+        more = {"shortcuts": scored.rows, "warnings": scored.warnings()}
+    _print(found.describe(), as_json, **more)
+    if shortcuts and not as_json:
+        print_table(scored.rows, title=scored.title)
+        for sentence in scored.warnings():
+            say(f"warning: {sentence}")
     if figure:
         from cxrfeat._report import bars
 

@@ -27,6 +27,7 @@ from ._reproduce import reproduce_paper as reproduce_paper
 from ._run import Run as Run
 from ._run import load_run as load_run
 from ._sample import copy_sample as copy_sample
+from ._shortcuts import shortcuts as shortcuts
 from ._store import EmbeddingFile as EmbeddingFile
 from ._study import Study as Study
 

@@ -1,0 +1,250 @@
+"""What labels can be told from without looking at the image: its size, file format, depth, brightness, border, view."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrfeat import _html as html
+from cxrfeat._images import decode
+from cxrfeat._progress import Progress, silent
+from cxrfeat._split import stratified
+from cxrfeat._study import Study
+from cxrfeat.errors import ImageError
+
+LIMIT = 2000
+FOLDS = 5
+ERRORS = 3.5
+"""Standard errors above 0.5 from which an AUROC is reported: a hundred and more of them are looked at."""
+
+_BINS = 8
+
+
+@dataclass(frozen=True, repr=False)
+class Shortcuts:
+    """What `shortcuts` returns. It prints as a table, in a notebook too.
+
+    Attributes
+    ----------
+    name : str
+        The study's.
+    images, patients : int
+        How many were looked at.
+    rows : list of dict
+        One per label: `label`, `positive`, the AUROC of each property alone, `together` (of all of them), and `best`
+        (the larger of the best alone and all together). NaN where there are too few patients with or without the label.
+    """
+
+    name: str
+    images: int
+    patients: int
+    rows: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        table = pd.DataFrame(self.rows).to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+        return "\n".join([self.title, table, *self.warnings()])
+
+    def _repr_html_(self) -> str:
+        return "\n".join([html.page(self.title, {}, self.rows), *map(html.page, self.warnings())])
+
+    @property
+    def title(self) -> str:
+        """What the table shows, in a sentence."""
+        return (
+            f"Study {self.name}: AUROC without looking at the image, cross-validated by patient; {self.images} images "
+            f"of {self.patients} patients"
+        )
+
+    def warnings(self) -> list[str]:
+        """A sentence for each label that such a property tells better than chance does."""
+        found = []
+        for row in self.rows:
+            if row["best"] >= 0.65 and row["best"] - ERRORS * row["standard_error"] > 0.5:
+                alone = {
+                    key: row[key]
+                    for key in row
+                    if key not in ("label", "positive", "together", "best", "standard_error")
+                }
+                most = max(alone, key=lambda key: np.nan_to_num(alone[key]))
+                found.append(
+                    f"{row['label']}: AUROC {row['best']:.3f} without looking at the image ({most} alone: "
+                    f"{alone[most]:.3f}). A model that scores near it may have learnt nothing else."
+                )
+        return found
+
+
+def shortcuts(study: Study, *, limit: int = LIMIT, seed: int = 0, progress: Progress = silent) -> Shortcuts:
+    """Score what tells labels without looking at the image.
+
+    Width, height, aspect ratio, file format, bit depth, mean brightness, brightness of the border, and the view if the
+    study has it: each alone (the share of the label in its bins) and all together (boosted trees), on patients that
+    were not learnt from. No network is used. Where an AUROC here is high, a model may do as well for the same reason.
+
+    Parameters
+    ----------
+    study : Study
+        With labels, and its images on disk; an image that cannot be read is left out.
+    limit : int
+        Look at no more images than this, of patients drawn at random.
+    seed : int
+        Of that draw and the folds.
+    progress : callable
+        Called with the images done and their total.
+
+    Returns
+    -------
+    Shortcuts
+        A row per label, and warnings.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> study = cxr.read_study("sample").with_labels(["Effusion"])
+    >>> found = cxr.shortcuts(study)
+    >>> sorted(found.rows[0])[:5]
+    ['aspect', 'best', 'border', 'brightness', 'depth']
+    """
+    study = _drawn(study, limit, seed)
+    table = _measure(study, progress)
+    seen = table.notna()["width"].to_numpy()
+    study, table = study.take(seen), table[seen].reset_index(drop=True)
+    scores, errors = _cross_validated(table, study.y, study.patients, seed)
+    rows = []
+    for j, label in enumerate(study.labels):
+        mine = {name: float(value[j]) for name, value in scores.items()}
+        best = np.nan if np.isnan([*mine.values()]).all() else float(np.nanmax([*mine.values()]))
+        row = {"label": label, "positive": int((study.y[:, j] == 1).sum()), **mine, "best": best}
+        rows.append({**row, "standard_error": float(errors[j])})
+    return Shortcuts(study.name, len(study), len(np.unique(study.patients)), rows)
+
+
+def _drawn(study: Study, limit: int, seed: int) -> Study:
+    if len(study) <= limit:
+        return study
+    who, unit = np.unique(study.patients, return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(who))[unit]
+    return study.take(np.sort(np.argsort(place, kind="stable")[:limit]))
+
+
+def _measure(study: Study, progress: Progress) -> pd.DataFrame:
+    """Properties of every image, a row each; numbers, and codes of what is none. NaN for an unreadable image."""
+    rows = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row in pool.map(_properties, study.paths()):
+            rows.append(row)
+            progress(len(rows), len(study))
+    names = ("width", "height", "aspect", "format", "depth", "brightness", "border")
+    table = pd.DataFrame(rows, columns=names)
+    if "view" in study.table:
+        table["view"] = study.table["view"].to_numpy()
+    for name in {"format", "depth", "view"} & set(table):
+        table[name] = pd.factorize(table[name])[0].astype(float)
+    return table
+
+
+def _properties(path: Path) -> tuple[Any, ...]:
+    try:
+        data = decode.read_bytes(path)
+        grey = decode.decode_grey(data)
+        dicom = data[128:132] == b"DICM"
+        header = None if dicom else decode.check_header(data)
+    except ImageError:
+        return (np.nan,) * 7
+    h, w = grey.shape
+    edge = max(1, min(h, w) // 50)
+    frame = np.concatenate([grey[:edge].ravel(), grey[-edge:].ravel(), grey[:, :edge].ravel(), grey[:, -edge:].ravel()])
+    kind, depth = ("DICOM", "") if header is None else (header.format, header.mode)
+    return w, h, w / h, kind, depth, float(grey.mean()), float(frame.mean())
+
+
+def _cross_validated(
+    table: pd.DataFrame, y: npt.NDArray[np.float64], patients: npt.NDArray[np.str_], seed: int
+) -> tuple[dict[str, npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+    """AUROC per label of each property and of all together, and its standard error; the mean over folds.
+
+    A pooled AUROC would be below 0.5 where nothing is learnt, since a fold with more positives leaves fewer to learn
+    from.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    labels = y.shape[1]
+    scores: dict[str, list[npt.NDArray[np.float64]]] = {str(name): [] for name in (*table, "together")}
+    enough = [_enough(y[:, j], patients) for j in range(labels)]
+    if not any(enough):
+        return dict.fromkeys(scores, np.full(labels, np.nan)), np.full(labels, np.nan)
+    fold = stratified(y, patients, {str(k): 1.0 for k in range(FOLDS)}, seed)
+    bins = {str(name): _binned(column) for name, column in table.items()}
+    for train, held in ((fold != str(k), fold == str(k)) for k in range(FOLDS)):
+        guesses = {name: _shares(codes, y, train) for name, codes in bins.items()}
+        guesses["together"] = np.full(y.shape, np.nan)
+        for j, guess in _boosted(table, y, train, enough, seed):
+            guesses["together"][:, j] = guess
+        for name, guess in guesses.items():
+            one = np.full(labels, np.nan)
+            for j in range(labels):
+                rows = held & ~np.isnan(y[:, j])
+                if enough[j] and len(set(y[rows, j])) == 2:
+                    one[j] = roc_auc_score(y[rows, j], guess[rows, j])
+            scores[name].append(one)
+    means = {name: _mean(np.stack(each)) for name, each in scores.items()}
+    return means, np.array([_error(y[:, j], patients) if enough[j] else np.nan for j in range(labels)])
+
+
+def _enough(y: npt.NDArray[np.float64], patients: npt.NDArray[np.str_]) -> bool:
+    return all(len(np.unique(patients[y == value])) >= 2 * FOLDS for value in (0, 1))
+
+
+def _binned(values: pd.Series) -> npt.NDArray[np.int64]:
+    if values.nunique() <= 2 * _BINS:
+        return pd.factorize(values)[0]
+    return pd.qcut(values, _BINS, labels=False, duplicates="drop").to_numpy()
+
+
+def _shares(
+    codes: npt.NDArray[np.int64], y: npt.NDArray[np.float64], train: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """The share of each label among the training images of an image's bin, shrunk to the share in all."""
+    known = ~np.isnan(y) & train[:, None]
+    overall = np.where(known, y, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    out = np.empty(y.shape)
+    for code in np.unique(codes):
+        mine = codes == code
+        seen = known & mine[:, None]
+        out[mine] = (np.where(seen, y, 0).sum(axis=0) + 2 * overall) / (seen.sum(axis=0) + 2)
+    return out
+
+
+def _boosted(
+    table: pd.DataFrame, y: npt.NDArray[np.float64], train: npt.NDArray[np.bool_], enough: list[bool], seed: int
+) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
+
+    x = table.to_numpy(dtype=float)
+    for j, value in enumerate(y.T):
+        rows = train & ~np.isnan(value)
+        if enough[j] and len(set(value[rows])) == 2:
+            model = HistGradientBoostingClassifier(
+                max_iter=50, max_leaf_nodes=8, min_samples_leaf=max(2, len(y) // 50), random_state=seed
+            )
+            with threadpool_limits(1):  # small trees: threads would only wait for one another
+                yield j, model.fit(x[rows], value[rows]).predict_proba(x)[:, 1]
+
+
+def _mean(folds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    known = ~np.isnan(folds)
+    return np.where(known.any(axis=0), np.where(known, folds, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def _error(y: npt.NDArray[np.float64], patients: npt.NDArray[np.str_]) -> float:
+    """Standard error of the AUROC of a guess, by patients with and without the label."""
+    positive, negative = (len(np.unique(patients[y == value])) for value in (1, 0))
+    return float(np.sqrt((positive + negative + 1) / (12 * positive * negative)))
