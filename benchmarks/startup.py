@@ -27,7 +27,8 @@ print(json.dumps({"seconds": time.perf_counter() - begun}))
 FILL = """
 import sys
 import numpy as np
-from cxrfeat._extract import make_recipe, manifest
+from cxrfeat import _manifest as manifest
+from cxrfeat._extract import make_recipe
 from cxrfeat._store import Writer
 from cxrfeat import read_study
 study, out = read_study(sys.argv[1]), sys.argv[2]

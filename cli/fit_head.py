@@ -7,7 +7,7 @@ import click
 from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRESETS, WEIGHTINGS
 
 from .base import Command
-from .options import HEAD_NAME, study_argument
+from .options import BACKBONE, HEAD_NAME, study_argument
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
@@ -17,6 +17,9 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
     "--embeddings", multiple=True, metavar="H5",
     help="Embedding file; several are joined. Default: the study's newest under cache/.",
 )  # fmt: skip
+@click.option(
+    "--backbone", multiple=True, type=BACKBONE, metavar="NAME", help="The study's newest embeddings of this backbone."
+)
 @click.option(
     "--head", multiple=True, metavar="KIND", type=HEAD_NAME,
     help=f"{', '.join(HEADS.names)}, or module:Class of a scikit-learn classifier. Default: logistic. Several need "

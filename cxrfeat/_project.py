@@ -55,34 +55,40 @@ def study_path(given: str | Path | None = None, embedded: bool = False) -> Path:
 
 
 def embedding_path(
-    given: str | Path | None = None, study: Study | str | None = None, recipe: Recipe | None = None
+    given: str | Path | None = None,
+    study: Study | str | None = None,
+    recipe: Recipe | None = None,
+    backbone: str | None = None,
 ) -> Path:
     """Return the embedding file named, else the newest under `cache/` that fits.
 
-    A study's are those with all of its images, its own default files first; a recipe's have the same pass 0.
+    A study's are those with all of its images, its own default files first; a recipe's have the same
+    pass 0.
     """
     if given:
         return Path(given)
     name = getattr(study, "name", study)
     best: dict[int, list[Path]] = {}
     for path in _newest_first(names.embedding_files(CACHE)):
-        rank = _rank(path, study, recipe)
+        rank = _rank(path, study, recipe, backbone)
         if rank is not None:
             best.setdefault(rank, []).append(path)
-    pattern = f"{name}-{recipe.backbone if recipe else '*'}-*" if name else "*"
+    pattern = f"{name}-{recipe.backbone if recipe else backbone or '*'}-*" if name else "*"
     where = CACHE / (pattern + names.SUFFIX)
     return _first(best[min(best)] if best else [], "embedding file", where, "cxrfeat extract")
 
 
-def _rank(path: Path, study: Study | str | None, recipe: Recipe | None) -> int | None:
+def _rank(path: Path, study: Study | str | None, recipe: Recipe | None, backbone: str | None) -> int | None:
     """How well an embedding file fits, 0 best; None if it does not."""
     from cxrfeat._store import EmbeddingFile  # not above: it brings h5py
 
-    if study is None and recipe is None:
+    if study is None and recipe is None and backbone is None:
         return 0
     try:
         with EmbeddingFile.open(path) as file:
             if recipe is not None and file.recipe.pass0 != recipe.pass0:
+                return None
+            if backbone not in (None, file.recipe.backbone):
                 return None
             own = _study_name(path, file.recipe) == getattr(study, "name", study)
             if study is None or isinstance(study, str):

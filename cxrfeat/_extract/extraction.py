@@ -17,15 +17,16 @@ import numpy as np
 
 from cxrfeat import __version__, _html
 from cxrfeat import _machine as machine
+from cxrfeat import _manifest as manifest
 from cxrfeat import _project as project
 from cxrfeat._backbones import engine as engines
 from cxrfeat._backbones import registry
 from cxrfeat._backbones.engine import Engine
 from cxrfeat._datasets import read_study
-from cxrfeat._extract import manifest, pipeline, plan
-from cxrfeat._extract.manifest import Manifest
+from cxrfeat._extract import pipeline, plan
 from cxrfeat._extract.pipeline import Item, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
+from cxrfeat._manifest import Manifest
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile, Writer, names

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _machine as machine
-from cxrfeat._extract import manifest
-from cxrfeat._extract.manifest import Manifest
+from cxrfeat import _manifest as manifest
 from cxrfeat._extract.pipeline import Item
 from cxrfeat._images import decode
+from cxrfeat._manifest import Manifest
 from cxrfeat._progress import Progress
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile, Writer

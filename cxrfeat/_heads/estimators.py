@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -19,9 +20,12 @@ import numpy.typing as npt
 from cxrfeat._heads.base import Fitted, Floats, Head, Task
 from cxrfeat._heads.estimator_head import EstimatorHead
 from cxrfeat._heads.linear import LinearHead
+from cxrfeat._heads.solver.path import ConvergenceWarning
 from cxrfeat._heads.solver.rows import moments
 from cxrfeat._progress import Progress, silent
 from cxrfeat.errors import HeadError
+
+_log = logging.getLogger(__name__)
 
 # Below this many bytes of features, starting processes takes longer than they save.
 PARALLEL_BYTES = 8 << 20
@@ -78,7 +82,7 @@ class Estimator(Head):
                 progress(len(task.labels), len(task.labels))
             else:
                 models = cls._each(make, x, task, there, weighted, progress)
-        late = _repeat(said)
+        late = _unconverged(cls.kind, said)
         notes = {"estimator": cls.target, "settings": {k: repr(v) for k, v in make().get_params(deep=False).items()}}
         return Fitted(cls._of(task.labels, models, there, mean, scale), not late, None, notes)
 
@@ -236,11 +240,20 @@ def _call(kind: str, make: Callable[[], Any], x: Any, y: Any, weight: Any) -> An
         raise HeadError(f"head {kind!r} could not be fitted: {str(error).splitlines()[0]}") from error
 
 
-def _repeat(said: list[warnings.WarningMessage]) -> bool:
-    """Give each different warning once, and return whether one was that an optimiser did not converge."""
-    from sklearn.exceptions import ConvergenceWarning
+def _unconverged(kind: str, said: list[warnings.WarningMessage]) -> bool:
+    """Log each different warning once, and return whether one was that an optimiser did not converge.
 
-    seen = {(str(w.message), w.category) for w in said}
-    for message, category in sorted(seen, key=str):
-        warnings.warn(message, category, stacklevel=3)
-    return any(issubclass(category, ConvergenceWarning) for _, category in seen)
+    Of these one sentence is given, instead of a text of scikit-learn's for each label.
+    """
+    from sklearn.exceptions import ConvergenceWarning as Unconverged
+
+    late = any(issubclass(w.category, Unconverged) for w in said)
+    if late:
+        warnings.warn(
+            f"the {kind} head stopped before it converged; raise its iterations, such as max_iter.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    for message in sorted({str(w.message) for w in said if not issubclass(w.category, Unconverged)}):
+        _log.warning("head %r: %s", kind, message.splitlines()[0])
+    return late

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxrfeat import _manifest as manifest
+from cxrfeat._files import sha256
 from cxrfeat._heads.solver import rows as solver_rows
 from cxrfeat._heads.solver.rows import MatrixRows, Rows
 from cxrfeat._project import embedding_path
@@ -20,13 +22,49 @@ from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import Study
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
 
+READ = 1000
+"""Images that are read at most, to compare them with those of an embedding file."""
 
-def paths_of(embeddings: Any, study: Study) -> list[Path]:
-    """Paths of embedding files given as paths or as objects with a `path`, one or several; by default the newest."""
+
+def paths_of(embeddings: Any, study: Study, backbones: str | Sequence[str] | None = None) -> list[Path]:
+    """Paths of embedding files given as paths or as objects with a `path`, one or several.
+
+    By default the study's newest, or the newest of each backbone named.
+    """
     if embeddings is None or (isinstance(embeddings, list | tuple) and not embeddings):
-        return [embedding_path(None, study)]
+        names: Sequence[str | None] = [backbones] if isinstance(backbones, str) else backbones or [None]
+        return [embedding_path(None, study, backbone=name) for name in names]
+    if backbones:
+        raise HeadError("`backbone` chooses embedding files and `embeddings` names them; give one of them.")
     given = list(embeddings) if isinstance(embeddings, list | tuple) else [embeddings]
     return [Path(getattr(one, "path", one)) for one in given]
+
+
+def check_images(study: Study, file: EmbeddingFile) -> None:
+    """Raise an EmbeddingFileError if images of the study are not those that the rows of the file were made from.
+
+    Ids say nothing of that: two hospitals have an image `1.png`. Files whose size, time and place are those of the
+    extraction are unchanged; of the others, up to `READ` are compared byte by byte. Images that are not here, or whose
+    hash the file does not have, cannot be compared.
+    """
+    hashes = file.image_sha256(study.ids)
+    now, then = manifest.look(study), manifest.read(file.path)
+    doubtful = (hashes.any(axis=1) & ~now.missing & ~now.same_as(then)).nonzero()[0]
+    if not len(doubtful) or (not len(then.image_ids) and study.sha256 in file.study_sha256):
+        return
+    paths = study.paths()
+    read = doubtful[np.unique(np.linspace(0, len(doubtful) - 1, min(len(doubtful), READ)).astype(int))]
+    different = []
+    for row in read:
+        with suppress(OSError):  # one that cannot be read cannot be compared
+            if bytes.fromhex(sha256(paths[row])) != hashes[row].tobytes():
+                different.append(str(study.ids[row]))
+    if different:
+        raise EmbeddingFileError(
+            f"{len(different)} of {len(read)} images compared of study {study.name!r} are not those that {file.path} "
+            f"was made from, the first is {different[0]!r}: it is another study's, or the images have changed. Run "
+            "`cxrfeat extract`, or name the study's own file in `embeddings`."
+        )
 
 
 class Features:
@@ -107,7 +145,10 @@ class Features:
                     f"is {lacking[0]!r}; `cxrfeat extract` adds them."
                 )
             keep &= there
-        return study if keep.all() else study.take(keep)
+        usable = study if keep.all() else study.take(keep)
+        for file in self.files:
+            check_images(usable, file)
+        return usable
 
     def in_file_order(self, study: Study) -> Study:
         """The study's rows in the order of the first file, so that reading moves forward only."""

@@ -48,6 +48,7 @@ def fit_head(
     embeddings: Any = None,
     head: str | Sequence[str] | None = None,
     *,
+    backbone: str | Sequence[str] | None = None,
     preset: str | None = None,
     labels: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
@@ -82,6 +83,8 @@ def fit_head(
         Kind of head: `logistic` (default), `keras`, `svm`, `lda`, `mlp`, `random-forest`, `hist-gradient-boosting`,
         `knn`, one that another package declares, or `module:Class` of a scikit-learn classifier. Several need
         `ensemble`.
+    backbone : str or sequence of str, optional
+        Instead of `embeddings`: the study's newest embeddings of this backbone, or of each.
     preset : {"paper"}, optional
         Head, weighting and calibration of the reference paper: a Keras head with softmax, weighted, not calibrated.
     labels : iterable of str
@@ -154,9 +157,10 @@ def fit_head(
     )
     _check(options, resume)
     study = read_study(study or study_path(embedded=True), labels=labels)
-    with Features(paths_of(embeddings, study)) as features:
+    with Features(paths_of(embeddings, study, backbone)) as features:
         folder = Path(out) if out else default_folder(study.name, features.recipes, options)
         splits = resolve_splits(features.usable(study), seed)
+        identical_images(splits.study, features.files[0].image_sha256(splits.study.ids))
         identical_images(splits.study, features.files[0].image_sha256(splits.study.ids))
         with _draft(folder, overwrite, resume) as draft:
             fitted, weighting_used = _fit(features, splits, options, memory, draft, resume, progress)

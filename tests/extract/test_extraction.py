@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from cxrfeat import _manifest as manifest
 from cxrfeat import _sample as sample
-from cxrfeat._extract import embed, make_recipe, manifest, pipeline
+from cxrfeat._extract import embed, make_recipe, pipeline
 from cxrfeat._extract import extraction as module
 from cxrfeat._images import augment, choices, decode
 from cxrfeat._store import EmbeddingFile, names

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxrfeat._extract import manifest
-from cxrfeat._extract.manifest import MISSING, Manifest
+from cxrfeat import _manifest as manifest
+from cxrfeat._manifest import MISSING, Manifest
 from cxrfeat._store import names
 
 

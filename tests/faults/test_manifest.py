@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cxrfeat._extract import manifest
+from cxrfeat import _manifest as manifest
 from cxrfeat._store import names
 
 

@@ -15,7 +15,7 @@ from cxrfeat._heads.features import Features
 from cxrfeat._heads.solver import path as solver
 from cxrfeat._run import Run
 from cxrfeat._study import Study
-from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
+from cxrfeat.errors import EmbeddingFileError, HeadError, NotFoundError, RecipeError
 
 LABELS, DIM = ("Mass", "Edema", "Hernia"), 12
 
@@ -219,3 +219,25 @@ def test_a_column_of_texts_is_not_copied_into_the_run(study, embeddings, tmp_pat
         run = fit_head(Study(table, LABELS, "small", study.root), embeddings, out=tmp_path / "run")
     assert "report" not in run.study().table and "site" in run.study().table
     assert "report" in caplog.text and "narrative" not in (run.path / "study.csv").read_text()
+
+
+def test_a_fit_of_scikit_learns_that_did_not_converge_is_one_sentence(study, embeddings, tmp_path):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run = fit_head(study, embeddings, "mlp", out=tmp_path / "run", settings={"max_iter": 1}, weighting="balanced")
+    assert [str(w.message) for w in said] == [
+        "the mlp head stopped before it converged; raise its iterations, such as max_iter."
+    ]
+    assert not run.converged
+
+
+def test_embeddings_are_chosen_by_backbone(study, write_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_file(tmp_path / "cache/small-densenet121-1.h5", study)
+    write_file(tmp_path / "cache/small-resnet50-1.h5", study, dim=7, backbone="resnet50")
+    dims = [fit_head(study, backbone=name).dims for name in ("densenet121", "resnet50", ("resnet50", "densenet121"))]
+    assert dims == [(12,), (7,), (7, 12)]
+    with pytest.raises(NotFoundError, match="vgg"):
+        fit_head(study, backbone="vgg")
+    with pytest.raises(HeadError, match="give one of them"):
+        fit_head(study, tmp_path / "cache/small-resnet50-1.h5", backbone="resnet50")
