@@ -1,12 +1,16 @@
-"""How often 95 % intervals of an AUROC hold the truth, where images of a patient are alike and where they are not.
+"""How often 95 % intervals hold the truth: where images of a patient are alike, and where few patients are positive.
 
-    python benchmarks/evaluate_coverage.py [--simulations 2000] [--replicates 1000]
+    python benchmarks/evaluate_coverage.py [--simulations 1000] [--replicates 500]
 
-Each simulated test set has 80 patients with 3 images each. A patient has the finding or not (probability 0.4), and so
-have all of the patient's images. A score is 1 for the finding, plus a level of the patient's, plus noise, with unit
-total variance, so that the true AUROC is Phi(1 / sqrt 2) = 0.760. `alike` is the share of variance that is the
-patient's. Four intervals are asked: DeLong's, DeLong's with patients as clusters, and the percentile bootstrap over
-images and over patients.
+Each simulated test set has 100 patients with 3 images each. A score is 1 for the finding, plus a level of the
+patient's, plus noise, with unit total variance, so that the true AUROC is Phi(1 / sqrt 2) = 0.760; `alike` is the share
+of variance that is the patient's. The finding is the patient's (in all three images) or the image's (in some of them,
+at least one).
+
+`interval` is the one that is reported (`auroc_interval`); beside it DeLong's, which takes images for independent, and
+plain percentiles of the bootstrap over patients. `difference` is the reported interval of the difference to a second
+score of the same quality. `sensitivity` and `brier` are the reported bootstrap intervals at 0.5, which exist from 10
+positive patients on; their truth is that of a million images.
 """
 
 from __future__ import annotations
@@ -18,41 +22,64 @@ import numpy as np
 from scipy.stats import norm
 
 from cxrfeat._evaluate import delong
-from cxrfeat._evaluate.bootstrap import bootstrap
+from cxrfeat._evaluate.bootstrap import bootstrap, percentiles, widened
+from cxrfeat._evaluate.metrics import AUROC, BRIER, SENSITIVITY
+from cxrfeat._evaluate.scored import FEW
 
-PATIENTS, EACH = 80, 3
+PATIENTS, EACH = 100, 3
+METRICS = (AUROC, SENSITIVITY, BRIER)
 
 
-def simulate(alike: float, simulations: int, replicates: int) -> dict:
-    rng, truth = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2))
-    who = np.repeat(np.arange(PATIENTS), EACH)
-    inside = dict.fromkeys(("delong", "delong_patients", "bootstrap_images", "bootstrap_patients"), 0)
+def sample(rng: np.random.Generator, positive: int, alike: float, whole: bool, patients: int = PATIENTS) -> tuple:
+    """Truth, two scores and the patient of each image."""
+    who, ill = np.repeat(np.arange(patients), EACH), np.arange(patients) < positive
+    y = ill[who] & (whole | (rng.random(len(who)) < 0.5))
+    y[np.flatnonzero(ill) * EACH] = True
+    scores = [
+        y + np.sqrt(alike) * rng.normal(size=patients)[who] + np.sqrt(1 - alike) * rng.normal(size=len(who))
+        for _ in range(2)
+    ]
+    return y.astype(float), scores[0], scores[1], who
+
+
+def simulate(positive: int, alike: float, whole: bool, simulations: int, replicates: int) -> dict:
+    rng = np.random.default_rng(0)
+    y, score, _, _ = sample(rng, positive * 3000, alike, whole, PATIENTS * 3000)
+    truth = {m.name: m(y, norm.cdf(score - 1)) for m in METRICS} | {"auroc": norm.cdf(1 / np.sqrt(2))}
+    share = widened(np.array([min(positive, PATIENTS - positive)]))[0]
+    inside: dict[str, list[bool]] = {}
     for k in range(simulations):
-        ill = rng.random(PATIENTS) < 0.4
-        level = np.sqrt(alike) * rng.normal(size=PATIENTS)
-        y = ill[who].astype(float)
-        p = norm.cdf(y + level[who] + np.sqrt(1 - alike) * rng.normal(size=len(who)))
-        found = {"delong": delong.interval(y, p)[1:], "delong_patients": delong.interval(y, p, who)[1:]}
-        for name, clusters in (("bootstrap_images", np.arange(len(who))), ("bootstrap_patients", who)):
-            draws = bootstrap(y[:, None], p[:, None], clusters, [0.5], replicates, seed=k, threads=1)
-            found[name] = draws.interval("auroc")[0]
-        for name, (low, high) in found.items():
-            inside[name] += bool(low <= truth <= high)
-    return {"alike": alike, **{name: round(count / simulations, 3) for name, count in inside.items()}}
+        y, score, other, who = sample(rng, positive, alike, whole)
+        p = norm.cdf(score - 1)
+        draws = bootstrap(y[:, None], p[:, None], who, [0.5], replicates, k, METRICS, threads=1)
+        found = {
+            "interval": (delong.over_patients(y, p, who)[1:], "auroc"),
+            "delong": (delong.interval(y, p)[1:], "auroc"),
+            "percentiles": (percentiles(draws.draws["auroc"])[0], "auroc"),
+            "difference": (delong.paired(y, score, other, who)[1:3], None),
+        }
+        if positive >= FEW:
+            found |= {m.name: (draws.interval(m, level=np.full(3, share))[0], m.name) for m in (SENSITIVITY, BRIER)}
+        for name, ((low, high), of) in found.items():
+            inside.setdefault(name, []).append(bool(low <= (truth[of] if of else 0.0) <= high))
+    finding = "patient" if whole else "image"
+    covered = {name: round(float(np.mean(held)), 3) for name, held in inside.items()}
+    return {"finding": finding, "positive_patients": positive, "alike": alike, **covered}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=2000)
-    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--simulations", type=int, default=1000)
+    parser.add_argument("--replicates", type=int, default=500)
     options = parser.parse_args()
-    rows = [simulate(alike, options.simulations, options.replicates) for alike in (0.0, 0.4, 0.8)]
+    rows = []
+    for positive in (2, 4, 8, 16, 40):
+        for whole in (True, False):
+            for alike in (0.0, 0.8):
+                rows.append(simulate(positive, alike, whole, options.simulations, options.replicates))
+                print(rows[-1], flush=True)
     rows = [{**row, "simulations": options.simulations, "replicates": options.replicates} for row in rows]
-    harness.save(
-        "evaluate_coverage",
-        "95 % intervals over patients hold the truth where images of a patient are alike",
-        rows,
-    )
+    harness.save("evaluate_coverage", "95 % intervals hold the truth with few patients and with images alike", rows)
 
 
 if __name__ == "__main__":
