@@ -31,7 +31,7 @@ BLOCK = 64
 
 
 class Sample:
-    """Labels, scores and patients, arranged so that every metric is available under many weightings at once.
+    """Truth and probabilities (n, labels), patients (n,) and thresholds (labels,), ready to be weighted.
 
     `y` (1, 0, NaN unknown) and `p` have shape (n, labels), `thresholds` (labels,) with NaN where there is none; `dtype`
     is that of the running sums over ranks.

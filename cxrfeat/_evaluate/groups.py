@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat._evaluate.metrics import AUROC
+from cxrfeat._evaluate.scored import Scored
+from cxrfeat._study import Study
 from cxrfeat.errors import EvaluationError
 
 DEFAULT = ("view",)
@@ -25,24 +26,8 @@ AGES = (0, 18, 40, 60, 80, 200)
 COUNTS = (1, 2, 5, 10, 10**9)
 
 
-class Table(Protocol):
-    """What can be grouped: a `Scored`, or a `Study`."""
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Rows of a study."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The columns of it that are labels."""
-
-    @property
-    def patients(self) -> npt.NDArray[np.str_]:
-        """Patient of each row."""
-
-
-def group(scored: Table, column: str) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks (n,) of the groups of a column, by name; empty values are `unknown`, more than `MOST` are an error."""
+def group(scored: Scored | Study, column: str) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks (n,) of the groups of one column, by name; empty values are the group `unknown`."""
     names = _values(scored, column)
     found = list(dict.fromkeys(sorted(names, key=lambda name: (name == "unknown", _order(name)))))
     if len(found) > MOST:
@@ -52,7 +37,7 @@ def group(scored: Table, column: str) -> dict[str, npt.NDArray[np.bool_]]:
     return {name: names == name for name in found}
 
 
-def default(scored: Table) -> tuple[str, ...]:
+def default(scored: Scored | Study) -> tuple[str, ...]:
     """The columns reported without being asked for: those of `DEFAULT` with at least two groups."""
     return tuple(c for c in DEFAULT if c in scored.table and len(group(scored, c)) > 1)
 
@@ -65,8 +50,7 @@ def auroc_alone(
 ) -> npt.NDArray[np.float64]:
     """AUROC (labels,) of knowing the group and nothing else: each image's score is its group's prevalence.
 
-    Prevalences are those in training; a group that does not occur there has the prevalence of all. Without training
-    labels they are those of the images themselves, which flatters small groups.
+    Prevalences are those of training where it is given; those of the images themselves would flatter small groups.
     """
     if training_y is None or training_masks is None:
         training_y, training_masks = y, masks
@@ -87,7 +71,7 @@ def _prevalence(y: npt.NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _values(scored: Table, column: str) -> npt.NDArray[np.str_]:
+def _values(scored: Scored | Study, column: str) -> npt.NDArray[np.str_]:
     if column == IMAGES:
         _, of, count = np.unique(scored.patients, return_inverse=True, return_counts=True)
         return _bands(count[of].astype(float), COUNTS)

@@ -23,7 +23,7 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Scored:
-    """Truth and probabilities of the same images.
+    """Truth (1, 0, NaN unknown) and probabilities of the same images, float64 (n, labels), checked.
 
     `y` (1, 0, NaN unknown) and `p` are float64 (n, labels), a label without any prediction NaN in every row; `ids` and
     `patients` are str (n,), `thresholds` float64 (labels,), NaN where there is none. `name` is what made the

@@ -76,13 +76,6 @@ def explain(
 
     A head without maps, weights that cannot be had or images that are gone leave the gallery empty or short and are
     said in `problems`: a report is worth having without pictures.
-
-    Parameters
-    ----------
-    images : int
-        How many; 0 leaves the gallery out, and then no network is opened.
-    weights, engine
-        See `explain.explainer.Explainer`.
     """
     if not images:
         return Pictures()

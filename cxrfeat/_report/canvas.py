@@ -28,18 +28,7 @@ if hasattr(cv2, "IMWRITE_PNG_FILTER"):
 
 
 class Canvas:
-    """A white page.
-
-    Parameters
-    ----------
-    width, height : float
-        Inches.
-
-    Attributes
-    ----------
-    pixels : uint8 (h, w, 3)
-        Red, green, blue.
-    """
+    """A white page."""
 
     def __init__(self, width: float, height: float) -> None:
         self.pixels = np.full((round(height * DPI), round(width * DPI), 3), 255, np.uint8)
@@ -61,21 +50,7 @@ class Canvas:
         bold: bool = False,
         behind: str = "",
     ) -> None:
-        """Write words.
-
-        Parameters
-        ----------
-        x, y : float
-            Where, inches.
-        words : str
-            One line or several.
-        size : float
-            Points.
-        ha, va : str
-            What of the words stands at x and y, as in matplotlib.
-        colour, bold, behind
-            `behind` is the colour of a box behind the words; none by default.
-        """
+        """Write words."""
         if not words.strip():
             return
         coverage, left, top = _letters(words, size, ha, va, bold)

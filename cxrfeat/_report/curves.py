@@ -91,13 +91,7 @@ def _sweep(axes: Axes, curve: Curve, mark: float | None) -> dict[str, Any]:
 
 
 def loss(run: Run, title: str = "Training") -> style.Drawing:
-    """Draw the curves of a run's `history.csv`: every column with `loss` or `objective` in its name.
-
-    Raises
-    ------
-    NotFoundError
-        If the run has no `history.csv`, or no such column in it.
-    """
+    """Draw the curves of a run's `history.csv`: every column with `loss` or `objective` in its name."""
     file = run.path / "history.csv"
     history, across, curves = history_of(file)
     if history is None or not curves:

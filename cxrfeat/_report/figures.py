@@ -24,13 +24,7 @@ def kinds(evaluation: Evaluation) -> list[str]:
 
 
 def draw(evaluation: Evaluation, kind: str) -> Drawing:
-    """Draw one of `kinds`.
-
-    Raises
-    ------
-    EvaluationError
-        If there is no such figure.
-    """
+    """Draw one of `kinds`."""
     if kind == "labels":
         return bars.labels(evaluation)
     if kind == "confusion":

@@ -38,21 +38,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
 
 @dataclass(frozen=True)
 class Series:
-    """One curve.
-
-    Attributes
-    ----------
-    name : str
-        As the legend has it.
-    value : str
-        What the legend says beside the name.
-    rows : list of list of float
-        One per point, a number for each of the chart's `columns`; infinite and undefined ones are None.
-    step : bool
-        Whether y holds from the point before, as precision does where average precision counts it.
-    colour : int
-        Its number, the same in every figure of a run.
-    """
+    """One curve: its rows have a number for each of the chart's `columns`, None where it is infinite or undefined."""
 
     name: str
     value: str
@@ -63,28 +49,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves in one pair of axes.
+    """Curves of one kind; columns `across` and `up` are drawn, those of `bars` end a bar through each point.
 
-    Attributes
-    ----------
-    key : str
-        Unique on the page, of letters, digits and hyphens.
-    title, about : str
-        What it shows, and what that stands on: the text alternative.
-    columns : tuple of str
-        What a point is read out as.
-    across, up : int
-        The columns that are drawn as x and y.
-    series : list of Series
-    x_range, y_range : (float, float)
-    diagonal : bool
-        Whether y = x is drawn, dashed.
-    marks : bool
-        Whether points are marked.
-    bars : (int, int), optional
-        The columns that are the ends of a bar through each point.
-    layout : {"joint", "panels", "both"}
-        All curves in one pair of axes, a small panel for each, or panels with the joint axes to be opened below.
+    `layout` is `joint` (one pair of axes), `panels` (one for each curve) or `both`.
     """
 
     key: str

@@ -165,13 +165,7 @@ def annotate(figure: Figure, title: str, caption: str, random: bool) -> None:
 
 
 def save(figure: Figure, path: str | Path, data: pd.DataFrame, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write PNG and SVG, and the numbers as CSV, beside each other; an ending such as `.pdf` adds that format.
-
-    Returns
-    -------
-    list of Path
-        The picture that was named (or the PNG) first, the CSV last.
-    """
+    """Write PNG and SVG, and the numbers as CSV, beside each other; an ending such as `.pdf` adds that format."""
     path = Path(path)
     ending = path.suffix.lstrip(".").lower()
     known = figure.canvas.get_supported_filetypes()

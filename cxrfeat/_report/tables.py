@@ -63,13 +63,7 @@ class Result(ABC):
         return pd.DataFrame(self.records())
 
     def render(self, kind: str) -> str:
-        """Return it as text: `csv`, `json`, `latex` or `markdown`.
-
-        Raises
-        ------
-        EvaluationError
-            If there is no such format.
-        """
+        """Return it as text: `csv`, `json`, `latex` or `markdown`."""
         if kind == "csv":
             return csv_text(self.records())
         if kind == "json":
