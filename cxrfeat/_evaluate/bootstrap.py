@@ -204,28 +204,6 @@ def bootstrap(
     return Replicates({name: np.concatenate([empty, *(part[name] for part in parts)]) for name in names}, seed)
 
 
-def means(
-    values: npt.ArrayLike, patients: npt.ArrayLike, replicates: int = REPLICATES, seed: int = 0, level: float = LEVEL
-) -> Array:
-    """Column means without NaN and their percentile intervals over patients, float64 (columns, 3).
-
-    With fewer than 2 patients the interval is NaN.
-    """
-    table = np.asarray(values, dtype=np.float64)
-    names, cluster = np.unique(np.asarray(patients), return_inverse=True)
-    known = ~np.isnan(table)
-    sums = np.zeros((len(names), 2, table.shape[1]))
-    np.add.at(sums, cluster, np.stack([np.where(known, table, 0.0), known], axis=1))
-    total, counted = sums.sum(axis=0)
-    mean = ratio(total, counted)[:, None]
-    if len(names) < 2:
-        return np.concatenate([mean, np.full((len(mean), 2), np.nan)], axis=1)
-    blocks = range(-(-replicates // BLOCK))
-    counts = np.concatenate([draw(len(names), seed, block) for block in blocks], axis=1)[:, :replicates]
-    drawn = np.tensordot(counts.T.astype(np.float64), sums, axes=1)
-    return np.concatenate([mean, percentiles(ratio(drawn[:, 0], drawn[:, 1]), level)], axis=1)
-
-
 def draw(clusters: int, seed: int, block: int) -> npt.NDArray[np.float32]:
     """How often each cluster is drawn in the replicates of one block, float32 (clusters, BLOCK)."""
     rng = np.random.default_rng([seed, block])

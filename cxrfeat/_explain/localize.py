@@ -6,18 +6,20 @@ The cut that turns a map into boxes is fixed in advance, or tuned on the boxes o
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _files as files
 from cxrfeat import _html as html
 from cxrfeat._datasets.boxes import boxes_of
-from cxrfeat._evaluate.bootstrap import means
-from cxrfeat._explain.detection import NAMES
+from cxrfeat._explain.detection import NAMES, Floats
 from cxrfeat._explain.explainer import Explainer, MethodName, open_run
 from cxrfeat._explain.scoring import KINDS, Found, resolution, score_split
 from cxrfeat._progress import Progress, silent
@@ -144,7 +146,7 @@ def localize(
     tolerance : float
         Pixels of the original by which a map's maximum may miss a box in the pointing game.
     seed : int
-        Of the random maps and the bootstrap.
+        Of the random maps.
     progress : Progress
         Called after every image.
 
@@ -211,7 +213,7 @@ def score_boxes(
     return Localization(
         run.name, run.describe(), run.random, explainer.method.name, split, cut, how, tolerance, len(maps),
         int(maps["image_id"].nunique()), int(maps["patient_id"].nunique()), found.empty, found.borrowed, found.unknown,
-        found.left_out, found.failed, resolution(run, boxes), summarise(found.rows, run.labels, seed), run.path,
+        found.left_out, found.failed, resolution(run, boxes), summarise(found.rows, run.labels), run.path,
     )  # fmt: skip
 
 
@@ -224,7 +226,7 @@ def tune(run: Run, boxes: pd.DataFrame, explainer: Explainer, split: str) -> flo
     return max(values, key=lambda c: values[c])
 
 
-def summarise(rows: pd.DataFrame, labels: Iterable[str], seed: int = 0) -> list[dict[str, Any]]:
+def summarise(rows: pd.DataFrame, labels: Iterable[str]) -> list[dict[str, Any]]:
     """Means over boxes with intervals over patients, per label and over all boxes."""
     groups: list[tuple[str, pd.DataFrame]] = [(label, rows[rows["label"] == label]) for label in labels]
     groups = [(label, part) for label, part in groups if len(part)] + [(ALL, rows)]
@@ -234,11 +236,39 @@ def summarise(rows: pd.DataFrame, labels: Iterable[str], seed: int = 0) -> list[
             mine = part[part["kind"] == kind]
             row: dict[str, Any] = {"label": label, "kind": kind, "boxes": len(mine)}
             row |= {"images": int(mine["image_id"].nunique()), "patients": int(mine["patient_id"].nunique())}
-            found = means(mine[list(NAMES)].to_numpy(dtype=float), mine["patient_id"], seed=seed)
-            for name, (value, low, high) in zip(NAMES, found.tolist(), strict=True):
+            for name in NAMES:
+                value, low, high = interval(mine[name].to_numpy(dtype=float), mine["patient_id"].to_numpy())
                 row[name] = {"value": value, "low": low, "high": high}
             out.append(row)
     return out
+
+
+def interval(values: Floats, patients: npt.NDArray[Any]) -> tuple[float, float, float]:
+    """Mean of the known values and its 95 % interval, boxes of one patient counting as one cluster.
+
+    By the linearised variance of a ratio and Student's t over patients; for shares by Wilson's interval of the
+    effective number of boxes, since a percentile bootstrap of few patients covers far less than it says and has no
+    width where every box is found. NaN for fewer than 2 patients.
+    """
+    from scipy.stats import t
+
+    known = ~np.isnan(values)
+    values, cluster = values[known], np.unique(patients[known], return_inverse=True)[1]
+    counts, sums = np.bincount(cluster), np.bincount(cluster, weights=values)
+    n, total = len(counts), int(known.sum())
+    if n < 2:
+        return float(values.mean()) if total else math.nan, math.nan, math.nan
+    mean = float(values.mean())
+    variance, z = float(n / (n - 1) * ((sums - mean * counts) ** 2).sum() / total**2), float(t.ppf(0.975, n - 1))
+    if variance > 0 and not np.isin(values, (0, 1)).all():
+        half = z * math.sqrt(variance)
+        return mean, max(mean - half, 0.0), mean + half
+    if not 0 <= mean <= 1:
+        return mean, math.nan, math.nan
+    size = min(mean * (1 - mean) / variance, total) if variance > 0 else n
+    middle, scale = mean + z**2 / (2 * size), 1 + z**2 / size
+    half = z * math.sqrt(mean * (1 - mean) / size + z**2 / (4 * size**2))
+    return mean, max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def figure(found: Localization) -> Figure:
     caption = (
         f"{found.about}; {found.method}; split {found.split}: {found.boxes} boxes in "
         f"{found.images} images of {found.patients} patients, boxes per label in brackets; lines are 95 % "
-        f"bootstrap intervals over patients. {found.note}"
+        f"intervals over patients. {found.note}"
     )
     style.annotate(figure, "Do the maps find what radiologists marked?", caption, found.random)
     return figure

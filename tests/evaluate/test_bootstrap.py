@@ -7,7 +7,7 @@ from scipy.stats import t as student
 from sklearn import metrics as oracle
 
 from cxrfeat._evaluate import metrics
-from cxrfeat._evaluate.bootstrap import BLOCK, bootstrap, draw, means, percentiles, point, widened
+from cxrfeat._evaluate.bootstrap import BLOCK, bootstrap, draw, percentiles, point, widened
 from cxrfeat._evaluate.metrics import METRICS
 from cxrfeat._evaluate.ranked import Ranked
 
@@ -156,19 +156,3 @@ def coverage(simulations, replicates, seed, patients=80, per_patient=3):
 def test_the_interval_covers_the_truth_where_images_of_a_patient_are_alike():
     # 95 % nominal; 300 simulations have a standard error of 1.3 points. Resampling images would cover about 76 %.
     assert 0.91 <= coverage(300, 256, seed=1) <= 0.985
-
-
-def test_means_resample_patients_and_not_rows():
-    """Ten boxes of two patients, one always found and one never: nearly nothing is known."""
-    values = np.repeat([[1.0], [0.0]], 5, axis=0)
-    np.testing.assert_array_equal(means(values, np.repeat(["a", "b"], 5)), [[0.5, 0.0, 1.0]])
-    # Independent oracle: the binomial standard error, where every patient has one row.
-    many = np.random.default_rng(0).integers(0, 2, (400, 1)).astype(float)
-    _, low, high = means(many, np.arange(400))[0]
-    assert (high - low) / 2 == pytest.approx(1.96 * many.std() / 20, rel=0.1)
-
-
-def test_means_leave_out_what_is_unknown_and_one_patient_has_no_interval():
-    found = means([[1.0, np.nan], [0.0, 0.4]], ["a", "a"])
-    np.testing.assert_allclose(found[:, 0], [0.5, 0.4])
-    assert np.isnan(found[:, 1:]).all()

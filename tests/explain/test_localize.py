@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest, ttest_1samp
 
 from cxrfeat._explain import localize
 from cxrfeat._explain.detection import NAMES
@@ -155,3 +156,37 @@ def test_real_maps_are_scored_printed_and_drawn(trained, tmp_path):
     assert len(table) == len(found.rows) and "pointing low" in table and figure.axes
     written = found.save(tmp_path / "out")
     assert written[0].name == "localize.json" and all(path.stat().st_size for path in written)
+
+
+def test_intervals_count_patients_and_not_boxes():
+    """Ten boxes of two patients, one always found and one never: nearly nothing is known."""
+    mean, low, high = localize.interval(np.repeat([1.0, 0.0], 5), np.repeat(["a", "b"], 5))
+    assert mean == 0.5 and low < 0.05 and high > 0.95
+    # Independent oracle: Wilson's interval of scipy, where every patient has one box.
+    found = np.random.default_rng(0).integers(0, 2, 400).astype(float)
+    wilson = binomtest(int(found.sum()), 400).proportion_ci(method="wilson")
+    assert localize.interval(found, np.arange(400))[1:] == pytest.approx((wilson.low, wilson.high), abs=0.001)
+    # A measure that is no share: Student's interval of the mean.
+    values = np.random.default_rng(1).gamma(2.0, size=12)
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert localize.interval(values, np.arange(12))[1:] == pytest.approx((expected.low, expected.high))
+
+
+def test_intervals_of_few_patients_cover():
+    """Boxes of one patient are alike; a percentile bootstrap covers 0.55 and 0.72 of these."""
+    rng = np.random.default_rng(0)
+    for patients in (5, 8):
+        covered = 0
+        for _ in range(300):
+            owners = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+            hit = rng.random(len(owners)) < rng.beta(0.2, 1.8, patients)[owners]
+            _, low, high = localize.interval(hit.astype(float), owners)
+            covered += low <= 0.1 <= high
+        assert covered / 300 >= 0.93
+
+
+def test_one_patient_has_no_interval_and_unknown_values_are_left_out():
+    assert localize.interval(np.array([0.4, np.nan]), np.array(["a", "a"])) == pytest.approx(
+        (0.4, np.nan, np.nan), nan_ok=True
+    )
+    assert localize.interval(np.array([1.0, np.nan, 1]), np.array(["a", "b", "b"]))[1] < 0.3
