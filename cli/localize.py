@@ -29,21 +29,14 @@ COLUMNS = {
 @method_option
 @smooth_option
 @click.option(
-    "--cut",
-    default=0.5,
-    show_default=True,
-    type=float,
+    "--cut", default=0.5, show_default=True, type=float,
     help="Fraction of a map's maximum above which a pixel belongs to a found box.",
-)
+)  # fmt: skip
 @click.option("--tune-on", metavar="SPLIT", help="Choose the cut on the boxes of this other split instead.")
 @click.option(
-    "--tolerance",
-    default=0.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    metavar="PIXELS",
+    "--tolerance", default=0.0, show_default=True, type=click.FloatRange(0), metavar="PIXELS",
     help="Pixels of the original by which a map's maximum may miss a box.",
-)
+)  # fmt: skip
 @weights_option
 @engine_option
 @click.option("--out", metavar="FOLDER", help="Where to; by default the run's own folder.")

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +20,11 @@ from cxrfeat._backbones.weights import Weights
 from cxrfeat._explain.cam import ClosedForm, Method
 from cxrfeat._explain.explanation import CENTRED, LOGIT, PROBABILITY, Explanation, Grid
 from cxrfeat._explain.geometry import check_shape, compose, grid_to_input
-from cxrfeat._explain.smooth import average, renderings
+from cxrfeat._explain.smooth import average, rendering
 from cxrfeat._explain.targets import Target, on_image
 from cxrfeat._heads import Head, load_head
 from cxrfeat._images import prepare
 from cxrfeat._images.decode import read_grey
-from cxrfeat._project import run_path
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError
 
@@ -63,7 +61,6 @@ class Explainer:
     ) -> None:
         self.run, self.batch, self.smooth, self.seed = run, batch, smooth, seed
         self.head = load_head(run)
-        self.recipes = run.recipes
         self.method = open_method(run, self.head, method, weights, engine)
         self.of = what(self.head, self.method.name)
 
@@ -94,10 +91,8 @@ class Explainer:
         """Explain decoded images, uint8 (h, w) each."""
         if not targets:
             return []
-        clean = self._evidence(targets, greys, 0)
-        parts = [clean.parts]
-        for number in range(1, self.smooth + 1):
-            parts.append(self._evidence(targets, greys, number).parts)
+        clean, *others = (self._evidence(targets, greys, number) for number in range(self.smooth + 1))
+        parts = [clean.parts, *(evidence.parts for evidence in others)]
         logits = self._known(clean)
         probabilities = self.head.from_logits(logits)
         for one in parts:
@@ -122,16 +117,10 @@ class Explainer:
 
     def _evidence(self, targets: Sequence[Target], greys: Sequence[npt.NDArray[np.uint8]], number: int) -> Any:
         """One forward pass over all images, clean (0) or in their augmented rendering of that number."""
-        inputs = [
-            np.stack(
-                [
-                    renderings(recipe, target.image_id, grey, self.seed, number)[0]
-                    for target, grey in zip(targets, greys, strict=True)
-                ]
-            )
-            for recipe in self.recipes
-        ]
-        return self.method(inputs)
+        images = [(target.image_id, grey) for target, grey in zip(targets, greys, strict=True)]
+        return self.method(
+            [np.stack([rendering(recipe, *one, self.seed, number) for one in images]) for recipe in self.run.recipes]
+        )
 
     def _known(self, clean: Any) -> npt.NDArray[np.float64]:
         """Logits of the full graph, NaN for unlearnt labels, once they are found equal to the head's own.
@@ -168,7 +157,7 @@ class Explainer:
     ) -> tuple[Grid, ...]:
         grids = []
         size = (shape[0], shape[1])
-        for k, recipe in enumerate(self.recipes):
+        for k, recipe in enumerate(self.run.recipes):
             maps = average(recipe, target.image_id, size, self.seed, [one[k] for one in passes])
             to_image = compose(prepare.geometry(size, recipe.size), grid_to_input(recipe.backbone, recipe.size))
             grids.append(Grid(recipe.backbone, maps.astype(np.float32), to_image))
@@ -222,11 +211,6 @@ def what(head: Head, method: str) -> str:
     of a softmax head, and every map of its logits: less their mean over the labels, logits and maps are determined.
     """
     return PROBABILITY if method == "paper" else CENTRED if head.softmax else LOGIT
-
-
-def open_run(run: Run | str | Path | None) -> Run:
-    """A run, its folder, its name under `runs/`, or the newest."""
-    return run if isinstance(run, Run) else Run.open(run_path(run))
 
 
 def _weights(run: Run, named: str | Sequence[str]) -> list[Weights]:

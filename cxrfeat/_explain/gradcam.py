@@ -41,24 +41,18 @@ def grad_cam_plus_plus(features: Floats, gradients: Floats) -> Floats:
 
 
 def hires_cam(features: Floats, gradients: Floats) -> Floats:
-    """HiResCAM: gradient times activation, cell by cell, summed over channels (Draelos and Carin, 2020, equation 3)."""
-    return np.einsum("nxyk,nxyk->nxy", features, gradients, optimize=True)
+    """HiResCAM: gradient times activation, cell by cell, summed over channels (Draelos and Carin, 2020, equation 3).
 
-
-def paper_cam(features: Floats, gradients: Floats) -> Floats:
-    """The reference paper's variant (Fan and Bu, Entropy 2022, 24(3):313, equation 6).
-
-    Gradients times activations, summed over the channels: HiResCAM's formula. The paper takes the gradient of the
-    network's output, which is the probability; see `score_of`.
+    Also equation 6 of the reference paper, which takes the gradient of the network's output; see `score_of`.
     """
-    return hires_cam(features, gradients)
+    return np.einsum("nxyk,nxyk->nxy", features, gradients, optimize=True)
 
 
 FORMULAS: dict[str, Callable[[Floats, Floats], Floats]] = {
     "gradcam": grad_cam,
     "gradcam++": grad_cam_plus_plus,
     "hirescam": hires_cam,
-    "paper": paper_cam,
+    "paper": hires_cam,
 }
 
 

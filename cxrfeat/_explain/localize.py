@@ -20,10 +20,10 @@ from cxrfeat import _files as files
 from cxrfeat import _html as html
 from cxrfeat._datasets.boxes import boxes_of
 from cxrfeat._explain.detection import NAMES, Floats
-from cxrfeat._explain.explainer import Explainer, MethodName, open_run
+from cxrfeat._explain.explainer import Explainer, MethodName
 from cxrfeat._explain.scoring import KINDS, Found, resolution, score_split
 from cxrfeat._progress import Progress, silent
-from cxrfeat._run import Run
+from cxrfeat._run import Run, load_run
 from cxrfeat.errors import ExplainError, NotFoundError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def localize(
     >>> table.loc[table["label"] == "all boxes", "kind"].to_list()
     ['map', 'random map', 'centre prior', 'mean box']
     """
-    opened = open_run(run)
+    opened = load_run(run)
     if not 0 < cut < 1:
         raise ExplainError(f"`cut` is a fraction of the map's maximum between 0 and 1, not {cut}.")
     if tune_on == split:

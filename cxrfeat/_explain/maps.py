@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, overload
 import pandas as pd
 
 from cxrfeat import _files as files
-from cxrfeat._explain.explainer import Explainer, Failure, MethodName, open_run
+from cxrfeat._explain.explainer import Explainer, Failure, MethodName
 from cxrfeat._explain.explanation import FORMAT_VERSION, SHOWN, Explanation, load_with_panel, panel_html
 from cxrfeat._explain.targets import Outcome, Target, choose_targets, on_image
 from cxrfeat._labels import choose_known
 from cxrfeat._progress import Progress, silent
 from cxrfeat._report.heat import Per, scale
-from cxrfeat._run import Run
+from cxrfeat._run import Run, load_run
 from cxrfeat.errors import ExplainError
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def explain(
     >>> sorted(path.name for path in maps.save("maps").iterdir())
     ['00004296_000.npz', '00004296_000.png']
     """
-    opened = open_run(run)
+    opened = load_run(run)
     chosen, unknown = choose_known([labels] if isinstance(labels, str) else labels, opened.labels)
     for sentence in unknown:
         _log.warning("%s", sentence)
@@ -240,9 +240,9 @@ def explain(
         _remember(maps.folder, maps, method, smooth)
         stems = _stems(maps.folder, targets)
     explainer = partial(Explainer, opened, method, weights, engine, smooth=smooth)
-    results = _painted(_results(explainer, targets, stems), lambda one, stem: _paint(one, stem, maps))
     page: list[Explanation] = []
-    for done, (target, stem, result, resumed) in enumerate(results, start=1):
+    results = enumerate(_explained(explainer, targets, stems, maps), start=1)
+    for done, (target, stem, result, resumed) in results:
         if isinstance(result, Failure):
             maps.failed[target.image_id] = str(result.error)
             _log.warning("%s", result)
@@ -256,38 +256,34 @@ def explain(
     return maps
 
 
-Result = tuple[Target, Path | None, Explanation | Failure, bool]
+def _explained(
+    explainer: Callable[[], Explainer], targets: Sequence[Target], stems: Sequence[Path | None], maps: Maps
+) -> Iterator[tuple[Target, Path | None, Explanation | Failure, bool]]:
+    """Each target and its files, with its result and whether that was found in the folder, in order.
 
-
-def _results(
-    explainer: Callable[[], Explainer], targets: Sequence[Target], stems: Sequence[Path | None]
-) -> Iterator[Result]:
-    """Results in the order of the targets: those found in the folder, and for the others a network is opened."""
+    For those that are not there a network is opened, and it goes on while panels are drawn.
+    """
     found = [_found(stem, target) if stem else None for stem, target in zip(stems, targets, strict=True)]
     missing = [target for target, earlier in zip(targets, found, strict=True) if earlier is None]
     made = iter(explainer().explain(missing)) if missing else iter(())
-    for target, stem, earlier in zip(targets, stems, found, strict=True):
-        yield target, stem, next(made) if earlier is None else earlier, earlier is not None
-
-
-def _painted(results: Iterator[Result], paint: Callable[[Explanation, Path], None]) -> Iterator[Result]:
-    """Results in their order, each once it is painted; the network goes on while panels are drawn."""
-    waiting: deque[tuple[Result, Future[None] | None]] = deque()
+    waiting: deque[tuple[Target, Path | None, Explanation | Failure, bool, Future[None] | None]] = deque()
     with ThreadPoolExecutor(2) as painters:
-        for result in results:
-            _, stem, one, resumed = result
-            todo = stem is not None and isinstance(one, Explanation) and not resumed
-            waiting.append((result, painters.submit(paint, one, stem) if todo else None))  # type: ignore[arg-type]
-            while waiting and (len(waiting) > AHEAD or waiting[0][1] is None or waiting[0][1].done()):
-                yield _finished(*waiting.popleft())
+        for target, stem, earlier in zip(targets, stems, found, strict=True):
+            one = next(made) if earlier is None else earlier
+            paint = stem is not None and earlier is None and isinstance(one, Explanation)
+            painting = painters.submit(_paint, one, stem, maps) if paint else None  # type: ignore[arg-type]
+            waiting.append((target, stem, one, earlier is not None, painting))
+            while len(waiting) > AHEAD or (len(waiting) and (waiting[0][4] is None or waiting[0][4].done())):
+                yield _finished(waiting.popleft())
         while waiting:
-            yield _finished(*waiting.popleft())
+            yield _finished(waiting.popleft())
 
 
-def _finished(result: Result, painting: Future[None] | None) -> Result:
+def _finished(waited: Any) -> tuple[Target, Path | None, Explanation | Failure, bool]:
+    *result, painting = waited
     if painting is not None:
         painting.result()
-    return result
+    return tuple(result)
 
 
 def _paint(result: Explanation, stem: Path, maps: Maps) -> None:

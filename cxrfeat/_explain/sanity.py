@@ -16,15 +16,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _html as html
-from cxrfeat._explain.explainer import MethodName, open_method, open_run
-from cxrfeat._explain.smooth import renderings
+from cxrfeat._explain.explainer import MethodName, open_method
+from cxrfeat._explain.smooth import rendering
 from cxrfeat._explain.targets import Outcome, Target, choose_targets
 from cxrfeat._heads import load_head
 from cxrfeat._images.decode import read_grey
 from cxrfeat._labels import choose
 from cxrfeat._progress import Progress, silent
 from cxrfeat._report.heat import scale
-from cxrfeat._run import Run
+from cxrfeat._run import Run, load_run
 from cxrfeat.errors import CxrfeatError, ExplainError
 
 if TYPE_CHECKING:
@@ -161,14 +161,13 @@ def sanity_check(
     """
     from cxrfeat._explain.gradcam_random import cascade, stages_of
 
-    run = open_run(run)
+    run = load_run(run)
     labels = choose([labels] if isinstance(labels, str) else labels, run.labels)
     used, greys = _readable(choose_targets(run, images, show, whole, labels, split, limit))
     head = load_head(run)
     gradients: Any = open_method(run, head, "gradcam" if method in ("auto", "cam") else method, weights)
     inputs = [
-        np.stack([renderings(recipe, t.image_id, g, 0, 0)[0] for t, g in zip(used, greys, strict=True)])
-        for recipe in run.recipes
+        np.stack([rendering(recipe, t.image_id, g) for t, g in zip(used, greys, strict=True)]) for recipe in run.recipes
     ]
     chosen = [run.labels.index(label) for label in labels] or np.flatnonzero(head.fitted).tolist()
     total = len(stages_of(gradients)) + 1

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._explain.geometry import Affine, compose, grid_to_input, invert, resample
+from cxrfeat._explain.geometry import compose, grid_to_input, invert, resample
 from cxrfeat._images import augment, choices, prepare
 from cxrfeat._recipe import Recipe
 
 
-def renderings(
-    recipe: Recipe, image_id: str, grey: npt.NDArray[np.uint8], seed: int, number: int
-) -> tuple[npt.NDArray[np.uint8], Affine | None]:
-    """The network input of rendering `number` (0 is the clean one), uint8 (size, size), and its warp."""
+def rendering(
+    recipe: Recipe, image_id: str, grey: npt.NDArray[np.uint8], seed: int = 0, number: int = 0
+) -> npt.NDArray[np.uint8]:
+    """The network input of rendering `number` (0 is the clean one), uint8 (size, size)."""
     if number == 0:
-        return prepare.render(grey, recipe.size, None, recipe.interpolation), None
+        return prepare.render(grey, recipe.size, None, recipe.interpolation)
     policy = _policy(recipe)
     matrix = augment.matrix(policy, seed, image_id, number)
-    return prepare.render(grey, recipe.size, matrix, recipe.interpolation, policy.border), matrix
+    return prepare.render(grey, recipe.size, matrix, recipe.interpolation, policy.border)
 
 
 def average(

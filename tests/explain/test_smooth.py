@@ -16,7 +16,7 @@ RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 512, augme
 
 def brightness(engine, recipe, grey, number):
     """The map of a network that knows brightness alone, (1, 16, 16), of one rendering."""
-    pixels, _ = smooth.renderings(recipe, "film.png", grey, 3, number)
+    pixels = smooth.rendering(recipe, "film.png", grey, 3, number)
     return ClosedForm([engine], np.array([[1.0, 0.0]]), np.zeros(1))([pixels[None]]).parts[0][0]
 
 
