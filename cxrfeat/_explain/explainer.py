@@ -19,8 +19,7 @@ from cxrfeat._backbones import open_engine, weights_for
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._explain.cam import ClosedForm, Method
 from cxrfeat._explain.explanation import CENTRED, LOGIT, PROBABILITY, Explanation, Grid
-from cxrfeat._explain.geometry import check_shape, compose, grid_to_input
-from cxrfeat._explain.smooth import average, rendering
+from cxrfeat._explain.geometry import average, check_shape, compose, grid_to_input, rendering
 from cxrfeat._explain.targets import Target, on_image
 from cxrfeat._heads import Head, load_head
 from cxrfeat._images import prepare

@@ -80,6 +80,7 @@ class Explanation:
     focus: tuple[str, ...] = ()
     of: str = LOGIT
     path: Path | None = None
+    panel_sha256: str = ""
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {self.probabilities[self.index(name)]:.3f}" for name in self.foremost(2))
@@ -143,8 +144,8 @@ class Explanation:
         ranked = dict.fromkeys((*self.focus, *(self.labels[k] for k in order)))
         return tuple(ranked)[: max(count, len(self.focus))]
 
-    def save(self, path: str | Path, panel_sha256: str = "") -> Path:
-        """Write the raw maps and their geometry as `.npz`, atomically, with the hash of the panel drawn of them.
+    def save(self, path: str | Path) -> Path:
+        """Write the raw maps and their geometry as `.npz`, atomically.
 
         No pickle is needed to read it.
         """
@@ -162,7 +163,7 @@ class Explanation:
             "focus": self.focus,
             "boxes": self.boxes,
             "backbones": [grid.backbone for grid in self.grids],
-            "panel_sha256": panel_sha256,
+            "panel_sha256": self.panel_sha256,
         }
         arrays: dict[str, Any] = {
             "about": np.array(json.dumps(about, sort_keys=True)),
@@ -185,15 +186,10 @@ class Explanation:
 
         An ExplainError if it is damaged, newer, or was not written by cxrfeat.
         """
-        return _read(Path(path))[0]
+        return _read(Path(path))
 
 
-def load_with_panel(path: Path) -> tuple[Explanation, str]:
-    """An explanation, and the SHA-256 of the panel drawn of it; empty where version 1 did not keep it."""
-    return _read(path)
-
-
-def _read(path: Path) -> tuple[Explanation, str]:
+def _read(path: Path) -> Explanation:
     if not path.is_file():
         raise NotFoundError(f"there is no map file {path}.")
     try:
@@ -215,14 +211,13 @@ def _read(path: Path) -> tuple[Explanation, str]:
             height, width = (int(side) for side in found["image_shape"])
         if {len(grid.maps) for grid in grids} | {*logits.shape, *probabilities.shape} != {len(labels)}:
             raise ValueError("its arrays do not fit together")
-        explanation = Explanation(
+        return Explanation(
             str(about["image_id"]), labels, logits, probabilities, str(about["method"]), grids, (height, width),
             str(about["about"]), bool(about["random"]), int(about["smoothed"]),
             boxes=tuple((str(n), float(x), float(y), float(w), float(h)) for n, x, y, w, h in about["boxes"]),
             note=str(about["note"]), focus=tuple(about["focus"]),
-            of=str(about.get("of", LOGIT)),  # version 1 has maps of logits alone
+            of=str(about.get("of", LOGIT)), panel_sha256=str(about.get("panel_sha256", "")),  # version 1 has neither
         )  # fmt: skip
-        return explanation, str(about.get("panel_sha256", ""))
     except ExplainError:
         raise
     except _DAMAGED as error:

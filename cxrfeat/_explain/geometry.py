@@ -1,4 +1,4 @@
-"""Where a cell of the map's grid lies on the original image.
+"""Where a cell of the map's grid lies on the original image; maps of augmented renderings, warped back.
 
 Coordinates are (x, y) of pixel centres, the first pixel at 0. A cell stands for the centre of its receptive field,
 which the strides and paddings of the backbone decide: not for an even share of the image. (In keras.applications'
@@ -7,6 +7,7 @@ ResNet50 the centres lie at 0, 32, 64, ...; to stretch its grid over the image w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from cxrfeat._backbones.kept import map_geometry
 from cxrfeat._backbones.registry import DEFAULT_SIZE
+from cxrfeat._images import augment, choices, prepare
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ExplainError
 
 Affine = npt.NDArray[np.float64]
@@ -105,3 +108,41 @@ def _between(
     position = np.clip((np.arange(pixels) - first) / step, 0, cells - 1)
     before = np.minimum(position.astype(np.intp), max(cells - 2, 0))
     return before, np.minimum(before + 1, cells - 1), position - before
+
+
+def rendering(
+    recipe: Recipe, image_id: str, grey: npt.NDArray[np.uint8], seed: int = 0, number: int = 0
+) -> npt.NDArray[np.uint8]:
+    """The network input of rendering `number` (0 is the clean one), uint8 (size, size)."""
+    if number == 0:
+        return prepare.render(grey, recipe.size, None, recipe.interpolation)
+    policy = _policy(recipe)
+    matrix = augment.matrix(policy, seed, image_id, number)
+    return prepare.render(grey, recipe.size, matrix, recipe.interpolation, policy.border)
+
+
+def average(
+    recipe: Recipe, image_id: str, shape: tuple[int, int], seed: int, passes: Sequence[npt.NDArray[np.float64]]
+) -> npt.NDArray[np.float64]:
+    """Average the maps of all renderings, float64 (labels, gh, gw) each, on the grid of the clean one, the first.
+
+    Each cell is the mean over the renderings that show it: what a rotation pushed out of the picture does not count as
+    no evidence.
+    """
+    clean = passes[0]
+    layers = [clean]
+    cell = grid_to_input(recipe.backbone, recipe.size)
+    to_image = compose(prepare.geometry(shape, recipe.size), cell)
+    for number, maps in enumerate(passes[1:], start=1):
+        matrix = augment.matrix(_policy(recipe), seed, image_id, number)
+        warped = compose(prepare.geometry(shape, recipe.size, matrix), cell)
+        layers.append(resample(maps, compose(invert(warped), to_image), clean.shape[1:]))
+    stack = np.stack(layers)
+    shown = np.isfinite(stack)
+    total = np.where(shown, stack, 0.0).sum(axis=0)
+    # The clean rendering shows every cell; what it does not know (an unlearnt label) stays unknown.
+    return np.where(np.isnan(clean), np.nan, total / np.maximum(shown.sum(axis=0), 1))
+
+
+def _policy(recipe: Recipe) -> choices.Policy:
+    return choices.policy_of(recipe.augmentation or choices.DEFAULT_POLICY)

@@ -7,7 +7,7 @@ gradient of each label costs a fraction of the one forward pass. TensorFlow is i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ def hires_cam(features: Floats, gradients: Floats) -> Floats:
     return np.einsum("nxyk,nxyk->nxy", features, gradients, optimize=True)
 
 
+HEAD = "head"
 FORMULAS: dict[str, Callable[[Floats, Floats], Floats]] = {
     "gradcam": grad_cam,
     "gradcam++": grad_cam_plus_plus,
@@ -166,3 +167,42 @@ def _rename(graphs: Sequence[Any]) -> None:
     for number, graph in enumerate(graphs):
         for layer in graph.layers:
             layer.name = f"{graph.name}_{number}_{layer.name}"
+
+
+def cascade(method: Gradients, seed: int = 0) -> Iterator[str]:
+    """Randomise the graph step by step, in place: yield `head`, then the stages, as in `stride 32` ... `stride 2`.
+
+    What was random stays random (Adebayo et al., NeurIPS 2018, section 3.1). Head kernels are shuffled, so that their
+    scale stays; backbone weights are drawn as `random:SEED` draws them.
+    """
+    from cxrfeat._backbones.graph import draw, layer_variables
+
+    for name, layers in stages_of(method).items():
+        for layer in layers:
+            if name == HEAD:
+                rng, weights = np.random.default_rng([seed, len(layer.weights)]), layer.get_weights()
+                # Column by column: every output keeps its own set of weights, and loses which feature they belong to.
+                layer.set_weights([rng.permuted(w, axis=0) if w.ndim > 1 else w for w in weights])
+                continue
+            variables = layer_variables(layer)
+            drawn = draw({f"sanity/{key}": tuple(v.shape) for key, v in variables.items()}, seed)
+            for variable, values in zip(variables.values(), drawn.values(), strict=True):
+                variable.assign(values)
+        yield name
+
+
+def stages_of(method: Gradients) -> dict[str, list[Any]]:
+    """Layers with weights by stage, from the head down: a stage is all layers whose cells are as many pixels wide.
+
+    Networks halve their maps from stage to stage, so that this follows from the graph and not from the layers' names.
+    Of several backbones, a stage holds the layers of all of them.
+    """
+    from cxrfeat._backbones.graph import places
+
+    head, where = {id(layer) for layer in method.after.layers}, places(method.model)
+    found: dict[int, list[Any]] = {}
+    for layer in method.model.layers:
+        if layer.weights and id(layer) not in head:
+            found.setdefault(where[layer.name][0].stride, []).append(layer)
+    stages = {f"stride {stride}": found[stride] for stride in sorted(found, reverse=True)}
+    return {HEAD: [layer for layer in method.after.layers if layer.weights], **stages}

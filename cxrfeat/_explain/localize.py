@@ -95,9 +95,9 @@ class Localization:
 
     def plot(self) -> Figure:
         """The pointing game per label, beside the baselines, as a matplotlib figure."""
-        from cxrfeat._report import localization
+        from cxrfeat._report import map_checks
 
-        return localization.figure(self)
+        return map_checks.localization(self)
 
     def save(self, folder: str | Path | None = None) -> list[Path]:
         """Write `localize.json`, and the figure with its CSV under `figures/`, by default in the run's folder."""

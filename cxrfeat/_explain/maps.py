@@ -22,7 +22,7 @@ import pandas as pd
 
 from cxrfeat import _files as files
 from cxrfeat._explain.explainer import Explainer, Failure, MethodName
-from cxrfeat._explain.explanation import FORMAT_VERSION, SHOWN, Explanation, load_with_panel, panel_html
+from cxrfeat._explain.explanation import FORMAT_VERSION, SHOWN, Explanation, panel_html
 from cxrfeat._explain.targets import Outcome, Target, choose_targets, on_image
 from cxrfeat._labels import choose_known
 from cxrfeat._progress import Progress, silent
@@ -292,7 +292,8 @@ def _paint(result: Explanation, stem: Path, maps: Maps) -> None:
 
     png = panels.page([result], maps.labels, maps.top, maps.scale).png()
     files.write_atomically(f"{stem}.png", png)
-    result.save(f"{stem}.npz", hashlib.sha256(png).hexdigest())  # last: it says that the image is done
+    # Last: it says that the image is done.
+    replace(result, panel_sha256=hashlib.sha256(png).hexdigest()).save(f"{stem}.npz")
 
 
 def _page(page: Sequence[Explanation], maps: Maps) -> Path:
@@ -310,12 +311,12 @@ def _found(stem: Path, target: Target) -> Explanation | None:
     if maps.stat().st_mtime_ns < max(p.stat().st_mtime_ns for p in (target.path, stem.with_name(SETTINGS))):
         return None
     try:
-        found, panel_sha256 = load_with_panel(maps)
+        found = Explanation.load(maps)
         boxes = on_image(target.boxes, found.image_shape)
     except ExplainError:  # a damaged file is made again, and a bad box is reported then
         return None
     same = (found.image_id, found.note, found.boxes) == (target.image_id, target.note, boxes)
-    same = same and files.sha256(figure) == panel_sha256
+    same = same and files.sha256(figure) == found.panel_sha256
     return replace(found, path=target.path, truth=dict(target.truth)) if same else None
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from cxrfeat import _html as html
 from cxrfeat._explain.explainer import MethodName, open_method
-from cxrfeat._explain.smooth import rendering
+from cxrfeat._explain.geometry import rendering
 from cxrfeat._explain.targets import Outcome, Target, choose_targets
 from cxrfeat._heads import load_head
 from cxrfeat._images.decode import read_grey
@@ -82,9 +82,9 @@ class Sanity:
 
     def plot(self) -> Figure:
         """The similarities at each step and one map at each, as a matplotlib figure."""
-        from cxrfeat._report import sanity_plot
+        from cxrfeat._report import map_checks
 
-        return sanity_plot.figure(self)
+        return map_checks.sanity(self)
 
     def save(self, folder: str | Path | None = None) -> list[Path]:
         """Write the figure and its data as `gradcam-sanity.*`, by default to `figures` in the run."""
@@ -159,7 +159,7 @@ def sanity_check(
     >>> check.to_frame()["step"].to_list()[:4]
     ['trained', 'head random', 'down to stride 32', 'down to stride 16']
     """
-    from cxrfeat._explain.gradcam_random import cascade, stages_of
+    from cxrfeat._explain.gradcam import cascade, stages_of
 
     run = load_run(run)
     labels = choose([labels] if isinstance(labels, str) else labels, run.labels)

@@ -163,14 +163,7 @@ def _hits(run: Run, study: Study, predictions: pd.DataFrame, label: str, outcome
     where = np.flatnonzero(wanted)
     where = where[np.argsort(-sureness[where], kind="stable")]
     said = f"{cut:.2f}" + (", none was chosen" if np.isnan(threshold) else "")
-    return pd.DataFrame(
-        {
-            "image_id": study.ids[where],
-            "label": label,
-            "sureness": sureness[where],
-            "cut": said,
-        }
-    )
+    return pd.DataFrame({"image_id": study.ids[where], "label": label, "sureness": sureness[where], "cut": said})
 
 
 def _note(outcome: str, labels: Sequence[str], cuts: Sequence[str]) -> str:

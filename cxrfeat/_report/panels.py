@@ -48,11 +48,7 @@ class Layer:
 
 
 def draw(
-    explanations: Sequence[Explanation],
-    path: str | Path,
-    labels: Sequence[str] = (),
-    top: int = 4,
-    per: Per = "image",
+    explanations: Sequence[Explanation], path: str | Path, labels: Sequence[str] = (), top: int = 4, per: Per = "image"
 ) -> Path:
     """Draw a page and save it as PNG; see `page`."""
     return page(explanations, labels, top, per).save(path)
@@ -66,12 +62,7 @@ def figure(explanations: Sequence[Explanation], labels: Sequence[str] = (), top:
     return made
 
 
-def page(
-    explanations: Sequence[Explanation],
-    labels: Sequence[str] = (),
-    top: int = 4,
-    per: Per = "image",
-) -> Canvas:
+def page(explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, per: Per = "image") -> Canvas:
     """Draw one row per image, the X-ray first and then its maps of `labels`, by default its `top` most probable.
 
     Their pixels are read again from their files where they are not in memory.
@@ -236,10 +227,9 @@ def _footer(explanations: Sequence[Explanation], per: Per) -> str:
     total = sum(len(e.labels) for e in explanations)
     boxes = " Boxes: radiologists'." if any(e.boxes for e in explanations) else ""
     return (
-        f"{first.about}; {first.method} of the {first.of} on a {gw}x{gh} grid{smooth}, positive part, one colour scale "
-        f"per {per}; "
-        f"the mark on a bar is the map's own maximum. {empty} of {total} maps have no positive cell."
-        f"{boxes} Not a medical device."
+        f"{first.about}; maps of the {first.of} by {first.method} on a {gw}x{gh} grid{smooth}, positive part, one "
+        f"colour scale per {per}; the mark on a bar is the map's own maximum. {empty} of {total} maps have no "
+        f"positive cell.{boxes} Not a medical device."
     )
 
 

@@ -41,8 +41,7 @@ TITLES = {
     "auroc-paper": "Every AUROC that the paper's text speaks of",
     "sampling-error": "95 % intervals of the paper's own numbers, by the number of test images",
     "auroc": "AUROC on the test images",
-    "weights": "Class weights of the loss",
-    "weights-literal": "Class weights to the letter of the paper's formula",
+    "weights": "Class weights of the loss; to the letter of the paper's formula, the two are swapped",
 }
 
 

@@ -136,7 +136,7 @@ def test_panels_and_files_say_what_a_map_is_evidence_for(trained, explainer, tmp
     assert what(load_head(trained.run), "paper") == "probability"
     one = replace(found, of=what(softmax, "cam"))
     assert Explanation.load(one.save(tmp_path / "a.npz")).of == one.of
-    assert "cam of the logit less the mean over labels" in panels._footer([one], "image")
+    assert "maps of the logit less the mean over labels by cam" in panels._footer([one], "image")
 
 
 def test_methods_and_weights_are_checked(trained, tmp_path):

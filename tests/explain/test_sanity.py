@@ -5,8 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from cxrfeat._explain import sanity
-from cxrfeat._explain.gradcam import Gradients, dense
-from cxrfeat._explain.gradcam_random import cascade, stages_of
+from cxrfeat._explain.gradcam import Gradients, cascade, dense, stages_of
 from cxrfeat.errors import ExplainError
 
 
