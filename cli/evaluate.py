@@ -23,6 +23,7 @@ from .output import ended, json_option, print_result, progress_bar
 @format_option
 @click.option("--figures/--no-figures", default=True, show_default=True, help="Draw into RUN/figures.")
 @contaminated_option
+@click.option("--shortcuts", is_flag=True, help="Also score size, format, brightness and view alone, from the images.")
 @json_option
 def command(kind, figures, by, as_json, **options) -> None:
     """Evaluate a run: AUROC, average precision, thresholded metrics and calibration, with 95 % intervals.

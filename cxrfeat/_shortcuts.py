@@ -18,7 +18,7 @@ from cxrfeat._images import decode
 from cxrfeat._progress import Progress, silent
 from cxrfeat._split import stratified
 from cxrfeat._study import Study
-from cxrfeat.errors import ImageError
+from cxrfeat.errors import ImageError, StudyError
 
 LIMIT = 2000
 FOLDS = 5
@@ -115,6 +115,8 @@ def shortcuts(study: Study, *, limit: int = LIMIT, seed: int = 0, progress: Prog
     study = _drawn(study, limit, seed)
     table = _measure(study, progress)
     seen = table.notna()["width"].to_numpy()
+    if not seen.any():
+        raise StudyError(f"no image of study {study.name!r} can be read, the first is {study.paths()[0]}.")
     study, table = study.take(seen), table[seen].reset_index(drop=True)
     scores, errors = _cross_validated(table, study.y, study.patients, seed)
     rows = []

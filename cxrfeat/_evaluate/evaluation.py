@@ -18,11 +18,16 @@ from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._progress import Progress, silent
 from cxrfeat._report import tables
 from cxrfeat._run import Run, load_run
+from cxrfeat._shortcuts import ERRORS as SHORTCUT_ERRORS
+from cxrfeat._shortcuts import shortcuts as shortcuts_of
 from cxrfeat._study import Study
 
 if TYPE_CHECKING:
     from cxrfeat._evaluate.curves import Curves
     from cxrfeat._report.style import Drawing
+
+NEAR_SHORTCUT = 0.05
+"""A model whose AUROC is no more than this above that of shortcuts is warned of."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +133,8 @@ class Evaluation(tables.Result):
             short["n+"] = row["positives"]
             for metric in metrics:
                 short |= self._cells(metric, row)
+                if metric is AUROC and "auroc_shortcuts" in self.macro:
+                    short["not looking"] = row.get("auroc_shortcuts", np.nan)
                 if metric.chance is not None and metric is not AUROC:
                     short |= {"chance": row[f"{metric.name}_chance"]}
             found.append(short)
@@ -233,6 +240,7 @@ def evaluate(
     replicates: int = REPLICATES,
     seed: int = 0,
     allow_contaminated: bool = False,
+    shortcuts: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate a run's predictions of one split: every metric of every label, with intervals, by group.
@@ -251,6 +259,9 @@ def evaluate(
         Seed of the bootstrap.
     allow_contaminated : bool
         Evaluate a split that was used for fitting or for choosing thresholds; every output then says so.
+    shortcuts : bool
+        Show beside each AUROC what the properties of the files would score, see `shortcuts`, and warn if that comes
+        near. It opens the images of the split.
     progress : Progress
         Called after each block of replicates, over all images and all groups.
 
@@ -312,7 +323,28 @@ def evaluate(
         small = {g.name: warnings.small_labels(g.scored) for g in mine}
         problems += warnings.of_groups(column, *comparable(rows, mine), small)
         found += mine
+    if shortcuts and source is not None:
+        problems += _without_looking(rows, source.study().join(scored.ids), seed)
     return Evaluation(scored, rows, found, alone, problems, replicates, seed, source)
+
+
+def _without_looking(rows: list[Row], study: Study, seed: int) -> list[warnings.Warning]:
+    """Add what shortcuts score to the rows of labels and macro; a warning for each label where that comes near."""
+    by_label = {row["label"]: row for row in shortcuts_of(study, seed=seed).rows}
+    found = []
+    for row in rows[:-2]:
+        one = by_label[row["label"]]
+        row["auroc_shortcuts"] = one["best"]
+        tells = one["best"] - SHORTCUT_ERRORS * one["standard_error"] > 0.5
+        if tells and row["auroc"] - one["best"] < NEAR_SHORTCUT:
+            message = (
+                f"{row['label']}: size, format, brightness or view alone score AUROC {one['best']:.3f}, near the "
+                f"{row['auroc']:.3f} of the model, which may have learnt nothing else."
+            )
+            found.append(warnings.Warning("shortcut", message, (row["label"],)))
+    known = [row["auroc_shortcuts"] for row in rows[:-2] if row["label"] in rows[-2]["over"]]
+    rows[-2]["auroc_shortcuts"] = float(np.nanmean(known)) if not np.isnan(known).all() else np.nan
+    return found
 
 
 def _alone(scored: Scored, column: str, parts: dict[str, Any], training: Study | None) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """A run evaluated: rows, macro, groups, and what of it is written down."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -59,3 +60,20 @@ def test_the_training_split_carries_its_warning_into_every_output(make_run):
     found = evaluate(Run.open(make_run("a")), "train", replicates=0, by=[], allow_contaminated=True)
     assert found.warnings[0].kind == "not_fair"
     assert "seen in training" in found.to_dict()["stands_on"]["not_fair"][0]
+
+
+def test_a_label_that_the_size_of_files_gives_away_is_shown_beside_the_model_and_warned_of(make_run):
+    """Fibrosis is told by the width of the file alone, which no interval and no group shows."""
+    run = Run.open(make_run("a"))
+    test = run.study().split("test")
+    fibrosis, rng = test.labels.index("Fibrosis"), np.random.default_rng(0)
+    for path, y in zip(test.paths(), test.y[:, fibrosis], strict=True):
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 256, (32, 40 if y else 32), np.uint8))
+    found = evaluate(run, replicates=0, by=[], shortcuts=True)
+    rows = {row["label"]: row for row in found.rows}
+    assert rows["Fibrosis"]["auroc_shortcuts"] == 1.0
+    assert [w.labels for w in found.warnings if w.kind == "shortcut"] == [("Fibrosis",)]
+    assert "near the" in next(message for message in found.problems() if message.startswith("Fibrosis: size"))
+    assert found.rows_to_read()[fibrosis]["not looking"] == 1.0
+    assert "not looking" not in evaluate(run, replicates=0, by=[]).rows_to_read()[0]
