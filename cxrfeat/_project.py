@@ -136,5 +136,7 @@ def _embedded() -> Iterator[Path]:
                 name = _study_name(path, file.recipe)
         except CxrfeatError:
             continue
-        if name == "sample" or (name and (STUDIES / f"{name}.csv").is_file()):
-            yield study_path(name)
+        if name and (STUDIES / f"{name}.csv").is_file():
+            yield STUDIES / f"{name}.csv"
+        elif name == "sample":
+            yield Path(name)

@@ -181,7 +181,8 @@ def roc(
     >>> [path.name for path in found.save("roc.pdf")]
     ['roc.pdf', 'roc.png', 'roc.svg', 'roc.csv']
     """
-    scored = scored_run(run, split, allow_contaminated)
+    source = run if isinstance(run, Scored) else load_run(run)
+    scored = scored_run(source, split, allow_contaminated)
     if labels:
         scored = scored.with_labels(choose(labels, scored.labels))
     macro: tuple[float, float] | None = None
@@ -190,7 +191,7 @@ def roc(
             scored.y, scored.p, scored.patients, scored.thresholds, replicates, seed, [AUROC], progress=progress
         )
         macro = tuple(draws.interval(AUROC, level=levels(scored, AUROC))[-2])
-    return roc_of(scored, macro, None if isinstance(run, Scored) else load_run(run).path)
+    return roc_of(scored, macro, None if isinstance(source, Scored) else source.path)
 
 
 def roc_of(scored: Scored, macro_interval: Sequence[float] | None = None, folder: Path | None = None) -> Curves:

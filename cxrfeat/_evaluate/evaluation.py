@@ -86,9 +86,10 @@ class Evaluation(tables.Result):
     def accuracy_line(self) -> str:
         """The reference paper's accuracy beside its baseline, in a sentence."""
         found, chosen = self.accuracy, self.scored.provenance.get("thresholds", "given")
+        at_thresholds = f", {found['at_thresholds']:.3f} at the stored thresholds ({chosen})"
         return (
-            f"accuracy (correct labels over images and labels): {found['at_half']:.3f} at 0.5, "
-            f"{found['at_thresholds']:.3f} at the stored thresholds ({chosen}); "
+            f"accuracy (correct labels over images and labels): {found['at_half']:.3f} at 0.5"
+            f"{at_thresholds if np.isfinite(found['at_thresholds']) else ''}; "
             f"always-negative baseline: {found['all_negative_baseline']:.3f}."
         )
 
@@ -290,9 +291,9 @@ def evaluate(
     >>> [path.name for path in found.save(figures=False)]
     ['metrics.json', 'metrics.csv']
     """
-    scored, source, training = scored_run(run, split, allow_contaminated), None, None
-    if not isinstance(run, Scored):
-        source = load_run(run)
+    source, training = None if isinstance(run, Scored) else load_run(run), None
+    scored = scored_run(source or run, split, allow_contaminated)
+    if source:
         study = source.study()
         fitted = [s for s in source.fitted_on.splits if s in study.splits]
         training = study.split(*fitted) if fitted else None
