@@ -19,8 +19,6 @@ from cxrfeat.errors import EngineError
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-OUTPUTS = ("embedding", "map")
-
 
 class Engine(Protocol):
     """A frozen network that is ready to run.
@@ -56,7 +54,7 @@ def open_engine(
     largest value. `fresh` makes the network from its weights again, whatever is kept of it. An engine that is not
     installed, or does not support what is asked, is an EngineError.
     """
-    if not outputs or set(outputs) - set(OUTPUTS):
+    if not outputs or set(outputs) - {"embedding", "map"}:
         raise EngineError(f"outputs are `embedding` and `map`, not {list(outputs)}.")
     name = resolve(engine)
     if precision != "float32" and name != "tensorflow":

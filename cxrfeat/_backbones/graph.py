@@ -27,16 +27,6 @@ from cxrfeat._images.choices import NORMALISATION
 from cxrfeat.errors import EngineError, WeightsError
 
 
-def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, size: int) -> Any:
-    """Build the graph: uint8 (n, size, size, 1) -> [embedding float32 (n, dim), map float32 (n, gh, gw, dim)].
-
-    It is not trainable, and its batch normalisation is in inference mode wherever it is called from. Without weights it
-    has Keras's own.
-    """
-    with quiet():
-        return _build(spec, weights, preprocessing, size)
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep from the terminal what TensorFlow's libraries print of themselves when they are first used.
@@ -65,7 +55,13 @@ _NOISE = re.compile(
 )
 
 
-def _build(spec: Backbone, weights: Weights | None, preprocessing: str, size: int) -> Any:
+@quiet()
+def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, size: int) -> Any:
+    """Build the graph: uint8 (n, size, size, 1) -> [embedding float32 (n, dim), map float32 (n, gh, gw, dim)].
+
+    It is not trainable, and its batch normalisation is in inference mode wherever it is called from. Without weights it
+    has Keras's own.
+    """
     import keras
 
     builder = spec.builder
@@ -187,31 +183,33 @@ class Place:
     """Of the first cell's receptive field; None after pooling over the whole image."""
 
 
-def places(model: Any, begin: tuple[Place, Place] = (Place(), Place())) -> dict[str, tuple[Place, Place]]:
-    """Rows and columns of each operation's output, by its name: strides and paddings followed through a graph.
+def places(model: Any, axis: int = 0, begin: Place = Place()) -> dict[str, Place]:
+    """The place of each operation's output along rows (0) or columns (1), by following strides and paddings.
 
     Dumoulin and Visin, "A guide to convolution arithmetic", 2016. The centre is NaN where paths that meet disagree, or
     where a layer moves cells in a way that is not known here.
     """
-    found: dict[str, tuple[Place, Place]] = {}
+    found: dict[str, Place] = {}
     for operation in model.operations if hasattr(model, "operations") else model.layers:
         if type(operation).__name__ == "InputLayer":
             found[operation.name] = begin
             continue
-        inputs = operation._inbound_nodes[0].input_tensors
-        known = [found.get(tensor._keras_history.operation.name, begin) for tensor in inputs]
-        met = _meet([k[0] for k in known]), _meet([k[1] for k in known])
-        if hasattr(operation, "layers"):
-            inner = places(operation, met)
-            found[operation.name] = inner[operation.outputs[0]._keras_history.operation.name]
-        else:
-            found[operation.name] = _moved(operation, met[0], 0), _moved(operation, met[1], 1)
+        inputs = [_source(tensor) for tensor in operation._inbound_nodes[0].input_tensors]
+        met = _meet([found.get(name, begin) for name in inputs])
+        nested = hasattr(operation, "layers")
+        found[operation.name] = (
+            place_of(operation, operation.outputs[0], axis, met) if nested else _moved(operation, met, axis)
+        )
     return found
 
 
-def place_of(model: Any, tensor: Any) -> tuple[Place, Place]:
-    """Rows and columns of a tensor of a graph; see `places`."""
-    return places(model)[tensor._keras_history.operation.name]
+def place_of(model: Any, tensor: Any, axis: int = 0, begin: Place = Place()) -> Place:
+    """The place of one tensor of a graph; see `places`."""
+    return places(model, axis, begin)[_source(tensor)]
+
+
+def _source(tensor: Any) -> str:
+    return str(tensor._keras_history.operation.name)
 
 
 def _meet(several: list[Place]) -> Place:
@@ -221,9 +219,9 @@ def _meet(several: list[Place]) -> Place:
 
 
 def _moved(layer: Any, place: Place, axis: int) -> Place:
-    before, after = tuple(layer.input.shape) if _single(layer) else None, tuple(layer.output.shape)
-    if place.centre is None or before is None:
+    if place.centre is None or isinstance(layer.input, list | tuple):
         return place
+    before, after = tuple(layer.input.shape), tuple(layer.output.shape)
     if len(after) != 4:
         return Place(place.stride, None)
     kernel = getattr(layer, "kernel_size", getattr(layer, "pool_size", None))
@@ -234,15 +232,9 @@ def _moved(layer: Any, place: Place, axis: int) -> Place:
             side = before[axis + 1]
             padded = max((-(-side // step) - 1) * step + reach + 1 - side, 0) // 2
         return Place(place.stride * step, place.centre + place.stride * (reach / 2 - padded))
-    if type(layer).__name__ in ("ZeroPadding2D", "Cropping2D"):
-        sign = -1 if type(layer).__name__ == "ZeroPadding2D" else 1
-        amount = (layer.padding if sign < 0 else layer.cropping)[axis][0]
-        return Place(place.stride, place.centre + sign * place.stride * amount)
+    if type(layer).__name__ == "ZeroPadding2D":
+        return Place(place.stride, place.centre - place.stride * layer.padding[axis][0])
     return place if before[1:3] == after[1:3] else Place(place.stride, float("nan"))
-
-
-def _single(layer: Any) -> bool:
-    return not isinstance(layer.input, list | tuple)
 
 
 def _normalised(image: Any, preprocessing: str) -> Any:

@@ -54,7 +54,7 @@ def export(
             yield Path(name)
         return
     parts = spec.name, recipe.weights_sha256[:16], recipe.preprocessing, recipe.size, spec.sha256[:8]
-    folder = _engines() / "-".join(map(str, (*parts, f"v{EXPORT_VERSION}")))
+    folder = machine.cache_folder() / "engines" / "-".join(map(str, (*parts, f"v{EXPORT_VERSION}")))
     _ensure(folder, make, again=mode == "again")
     known = _read(folder / _COMPILED_META)
     for path in (folder / _COMPILED).glob("*"):
@@ -88,15 +88,15 @@ def map_geometry(backbone: str, size: int) -> tuple[int, float]:
     if spec.first_centre is not None:
         return spec.stride, spec.first_centre
 
-    def walk() -> list[float | None]:
+    def walk() -> list[list[float | None]]:
         from cxrfeat._backbones import graph
 
         model = graph.keras_graph(spec, None, spec.preprocessing, size)
-        rows, columns = graph.place_of(model, model.outputs[1])
-        return [rows.stride, rows.centre, columns.stride, columns.centre]
+        found = [graph.place_of(model, model.outputs[1], axis) for axis in (0, 1)]
+        return [[place.stride, place.centre] for place in found]
 
-    stride, centre, *other = value(f"geometry/{backbone}-{spec.sha256[:8]}-{size}", walk)
-    if [stride, centre] != other or centre is None or np.isnan(centre):
+    (stride, centre), columns = value(f"geometry/{backbone}-{spec.sha256[:8]}-{size}", walk)
+    if [stride, centre] != columns or centre is None or np.isnan(centre):
         raise EngineError(
             f"where a map of {backbone} lies on its input does not follow from its layers: declare `first_centre` in "
             "its entry."
@@ -106,7 +106,7 @@ def map_geometry(backbone: str, size: int) -> tuple[int, float]:
 
 def exports() -> Iterator[dict[str, Any]]:
     """The exports that are kept: what of, how large, when last made, and whether they are sound."""
-    for folder in sorted(path for path in _engines().glob("[!.]*") if path.is_dir()):
+    for folder in sorted(path for path in (machine.cache_folder() / "engines").glob("[!.]*") if path.is_dir()):
         meta = _read(folder / _META)
         yield {
             "network": folder.name,
@@ -186,10 +186,6 @@ def _convert(folder: Path, graph: Any) -> None:
         output.set_names({name})
     model = ov.Model(found, converted.get_parameters(), graph.name)
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
-
-
-def _engines() -> Path:
-    return machine.cache_folder() / "engines"
 
 
 def _sound(folder: Path) -> bool:

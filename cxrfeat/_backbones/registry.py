@@ -76,7 +76,6 @@ class Backbone:
         Parameters
         ----------
         preprocessing : str
-            Its name.
         """
         return (preprocessing == "raw") == (self.preprocessing == "raw")
 

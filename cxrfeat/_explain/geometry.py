@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cxrfeat._backbones.kept import map_geometry
 from cxrfeat._backbones.registry import DEFAULT_SIZE
-from cxrfeat._images import augment, choices, prepare
+from cxrfeat._images import choices, prepare
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ExplainError
 
@@ -117,7 +117,7 @@ def rendering(
     if number == 0:
         return prepare.render(grey, recipe.size, None, recipe.interpolation)
     policy = _policy(recipe)
-    matrix = augment.matrix(policy, seed, image_id, number)
+    matrix = prepare.matrix(policy, seed, image_id, number)
     return prepare.render(grey, recipe.size, matrix, recipe.interpolation, policy.border)
 
 
@@ -134,7 +134,7 @@ def average(
     cell = grid_to_input(recipe.backbone, recipe.size)
     to_image = compose(prepare.geometry(shape, recipe.size), cell)
     for number, maps in enumerate(passes[1:], start=1):
-        matrix = augment.matrix(_policy(recipe), seed, image_id, number)
+        matrix = prepare.matrix(_policy(recipe), seed, image_id, number)
         warped = compose(prepare.geometry(shape, recipe.size, matrix), cell)
         layers.append(resample(maps, compose(invert(warped), to_image), clean.shape[1:]))
     stack = np.stack(layers)

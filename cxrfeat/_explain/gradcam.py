@@ -203,6 +203,6 @@ def stages_of(method: Gradients) -> dict[str, list[Any]]:
     found: dict[int, list[Any]] = {}
     for layer in method.model.layers:
         if layer.weights and id(layer) not in head:
-            found.setdefault(where[layer.name][0].stride, []).append(layer)
+            found.setdefault(where[layer.name].stride, []).append(layer)
     stages = {f"stride {stride}": found[stride] for stride in sorted(found, reverse=True)}
     return {HEAD: [layer for layer in method.after.layers if layer.weights], **stages}

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats
-from cxrfeat._images import augment, choices, decode, prepare
+from cxrfeat._images import choices, decode, prepare
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import CxrfeatError
 
@@ -147,7 +147,7 @@ def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, stream
             failures.append((item, f"cannot be decoded ({type(error).__name__})."))
             continue
         decoded = time.perf_counter()
-        matrices = [augment.matrix(policy, recipe.seed, item.image_id, k + 1) for k in range(recipe.passes) if policy]
+        matrices = [prepare.matrix(policy, recipe.seed, item.image_id, k + 1) for k in range(recipe.passes) if policy]
         rendered.append(prepare.passes(grey, recipe.size, matrices, policy, recipe.interpolation))
         ids.append(item.image_id)
         hashes.append(np.frombuffer(digest, np.uint8))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _files as files
-from cxrfeat._images import augment, choices, prepare
+from cxrfeat._images import choices, prepare
 from cxrfeat._images.decode import read_grey
 from cxrfeat._recipe import Recipe
 from cxrfeat._report import bars, curves, figures, html
@@ -88,7 +88,7 @@ def _films(done: Reproduction) -> tuple[Figure, Figure]:
 def _renderings(recipe: Recipe, image_id: str, path: str | Path) -> list[npt.NDArray[np.uint8]]:
     """Pass 0 and every augmented pass of one image, uint8 (size, size) each, as extraction renders them."""
     policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
-    matrices = [augment.matrix(policy, recipe.seed, image_id, k) for k in range(1, recipe.passes + 1)] if policy else []
+    matrices = [prepare.matrix(policy, recipe.seed, image_id, k) for k in range(1, recipe.passes + 1)] if policy else []
     grey = read_grey(path)
     return list(prepare.passes(grey, recipe.size, matrices, policy, recipe.interpolation))
 

@@ -63,16 +63,16 @@ def test_places_follow_strides_and_paddings_of_any_side():
         x = keras.layers.Multiply()([x, keras.layers.Reshape((1, 1, 1))(keras.layers.GlobalAveragePooling2D()(x))])
         x = keras.layers.AveragePooling2D(2)(keras.layers.ZeroPadding2D(1)(x))
         model = keras.Model(image, x)
-        rows, columns = graph.place_of(model, x)
+        rows, columns = (graph.place_of(model, x, axis) for axis in (0, 1))
         pixels = tf.Variable(tf.ones((1, side, side, 1)))
         plain = keras.Model(image, model.layers[2].output)
         for cell in (3, 5):  # away from the border, where padding cuts the field
             with tf.GradientTape() as tape:
                 value = plain(pixels)[0, cell, cell, 0]
             reached = np.argwhere(tape.gradient(value, pixels).numpy()[0, ..., 0])
-            place = graph.place_of(model, model.layers[2].output)[0]
+            place = graph.place_of(model, model.layers[2].output)
             np.testing.assert_allclose(reached.mean(axis=0), place.centre + cell * place.stride)
-        inner = graph.place_of(model, model.layers[2].output)[0]
+        inner = graph.place_of(model, model.layers[2].output)
         assert rows == columns == graph.Place(4, inner.centre - 2 + 1)
         assert inner.stride == 2
 

@@ -13,7 +13,7 @@ from cxrfeat import _manifest as manifest
 from cxrfeat import _sample as sample
 from cxrfeat._extract import embed, make_recipe, pipeline
 from cxrfeat._extract import extraction as module
-from cxrfeat._images import augment, choices, decode
+from cxrfeat._images import choices, decode, prepare
 from cxrfeat._store import EmbeddingFile, names
 from cxrfeat.errors import ImageError, RecipeError, WeightsError
 
@@ -41,7 +41,7 @@ def test_embeddings_equal_a_plain_keras_applications_model(make_study, run):
     for image_id, path in zip(study.ids, study.paths(), strict=True):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         small = cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        warp = augment.matrix(policy, 0, str(image_id), 1)
+        warp = prepare.matrix(policy, 0, str(image_id), 1)
         warped = pipeline.prepare.render(grey, SIZE, warp)
         rgb = np.repeat(np.stack([small, warped])[..., None], 3, axis=-1).astype(np.float32)
         expected = model.predict(keras.applications.densenet.preprocess_input(rgb), verbose=0)

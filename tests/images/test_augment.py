@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cxrfeat._images.augment import matrix
 from cxrfeat._images.choices import DEFAULT_POLICY, POLICIES, Policy, policy_of
+from cxrfeat._images.prepare import matrix
 from cxrfeat.errors import RecipeError
 
 

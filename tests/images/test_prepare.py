@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrfeat._images.augment import matrix
 from cxrfeat._images.choices import INTERPOLATIONS, NORMALISATION, POLICIES, Policy
-from cxrfeat._images.prepare import geometry, passes, render
+from cxrfeat._images.prepare import geometry, matrix, passes, render
 from cxrfeat.errors import RecipeError
 
 
