@@ -93,7 +93,7 @@ def test_extraction_maps_and_sanity_check(name, make_study, tmp_path):
         scale = 64 / SIZE  # the films' side
         np.testing.assert_allclose(np.diag(found.grids[0].to_image[:, :2]), stride * scale)
         np.testing.assert_allclose(found.logits, other.logits, atol=1e-3)
-    checked = sanity_check(run, [study.path_of(study.table["path"].iloc[0])], limit=1)
+    checked = sanity_check(run, [study.paths()[0]], limit=1)
     strides = [int(step.split()[1]) for step in checked.steps[2:]]
     assert checked.steps[:2] == ("trained", "head") and strides == sorted(strides, reverse=True) and strides[0] == 32
 
