@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
+from cxrfeat._backbones.registry import BACKBONES
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
@@ -71,7 +73,7 @@ def test_more_failures_than_allowed_exit_2_and_keep_the_rest(study):
         (("extract", "tiny.csv", "--backbone", "vgg16", "--weights", "random:0"), "unknown backbone 'vgg16'"),
         (("extract", "tiny.csv", "--weights", "mine.h5"), "no weights file"),
         (("extract", "tiny.csv", "--weights", "random:0", "--policy", "wild", "--passes", 1), "policy 'wild'"),
-        (("weights", "fetch", "vgg16"), "no backbone"),
+        (("weights", "fetch", "vgg16"), "unknown backbone"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_2(study, words, sentence):
@@ -84,4 +86,4 @@ def test_bad_input_is_a_sentence_and_exit_2(study, words, sentence):
 def test_weights_are_listed(monkeypatch, place):
     monkeypatch.setenv("KERAS_HOME", str(place / "keras"))
     rows = json.loads(invoke("weights", "ls", "--json").stdout)
-    assert {row["backbone"]: row["state"] for row in rows} == {"densenet121": "missing", "resnet50": "missing"}
+    assert {row["backbone"]: row["state"] for row in rows} == dict.fromkeys(BACKBONES.names, "missing")
