@@ -30,15 +30,10 @@ SIZE, TIME, PLACE, INODE, MODE = range(5)
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `os.stat` says of the files of some images.
+    """What `os.stat` says of the files of n images, and the packages that decoded them, with their versions.
 
-    Attributes
-    ----------
-    image_ids : ndarray of str, shape (n,)
-    stamps : ndarray of int64, shape (n, 5)
-        Bytes, nanoseconds since 1970, CRC-32 of the path, inode, and mode; but for the path -1 where there is no file.
-    decoders : str
-        Packages that decoded them, with their versions.
+    `stamps` are int64 (n, 5): bytes, nanoseconds since 1970, CRC-32 of the path, inode, and mode; but for the path they
+    are -1 where there is no file.
     """
 
     image_ids: npt.NDArray[np.str_]

@@ -48,27 +48,13 @@ class Items(Sequence[Item]):
 
 @dataclass
 class Plan:
-    """What is to do.
-
-    Attributes
-    ----------
-    todo : Items
-        To embed, in the study's order.
-    kept : int
-        Images of the study with a sound, current row.
-    changed : list of str
-        Images whose rows must be dropped: their files have other bytes now.
-    gone : int
-        Images with a row whose files are no longer there; the row is kept.
-    failed : dict of str
-        Reason by image id, of known failures that are not tried again.
-    """
+    """What is to do."""
 
     todo: Items
-    kept: int = 0
-    changed: list[str] = field(default_factory=list)
-    gone: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
+    kept: int = 0  # images of the study with a sound, current row
+    changed: list[str] = field(default_factory=list)  # their files have other bytes now: rows to drop
+    gone: int = 0  # their files are no longer on disk: rows to keep
+    failed: dict[str, str] = field(default_factory=dict)  # known failures that are not tried again, with the reason
 
     @property
     def foreign(self) -> bool:
