@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import zipfile
@@ -73,7 +72,7 @@ def read(
             return str(source), found[name], ids, recipe
     except CxrfeatError:
         raise
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds on a damaged archive
         raise EmbeddingFileError(
             f"{source} is not a plain NumPy file (it is damaged, or needs unpickling): {error}."
         ) from error
@@ -124,9 +123,8 @@ def _to_npz(file: EmbeddingFile, part: Path, passes: Sequence[int], progress: Pr
     }
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name, array in beside.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, array, allow_pickle=False)
-            archive.writestr(f"{name}.npy", buffer.getvalue())
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
+                np.lib.format.write_array(out, array, allow_pickle=False)
         with archive.open("embeddings.npy", "w", force_zip64=True) as out:
             shape = (len(passes), len(file), file.dim)
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}

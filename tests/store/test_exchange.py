@@ -159,3 +159,18 @@ def test_an_export_replaces_an_earlier_export_and_nothing_else(made, tmp_path):
         export(made.path, tmp_path / name, passes=[1])
     export(made.path, study, overwrite=True)
     assert study.read_text().startswith("image_id,pass,e0")
+
+
+def test_damaged_archives_end_in_a_sentence(made, tmp_path):
+    np.savez_compressed(tmp_path / "c.npz", embeddings=np.arange(3000.0).reshape(3, 1000), image_id=["a", "b", "c"])
+    data, rng = (tmp_path / "c.npz").read_bytes(), np.random.default_rng(0)
+    for k in range(300):
+        damaged = bytearray(data[: int(rng.integers(len(data)))] if k % 3 == 0 else data)
+        for at in rng.integers(0, max(1, len(damaged)), 1 + k % 4).tolist():
+            if damaged:
+                damaged[at] ^= 1 << int(rng.integers(8))
+        (tmp_path / "d.npz").write_bytes(damaged)
+        try:
+            import_(tmp_path / "d.npz", tmp_path / f"{k}.h5", backbone="theirs").close()
+        except (EmbeddingFileError, RecipeError) as error:
+            assert str(error).endswith((".", "weights."))
