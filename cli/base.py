@@ -193,13 +193,15 @@ def as_flags(message: str) -> str:
     """Write the options that a message of the library names as the running command has them.
 
     The library names its parameters in backticks, as in `max_failures` or `overwrite=True`; on the command line these
-    are --max-failures and --overwrite. What is in backticks and is no option of the command stays as it is.
+    are --max-failures and --overwrite, also where they belong to another command. Other backticks stay as they are.
     """
     context = click.get_current_context(silent=True)
     options = {p.name: p for p in context.command.params if isinstance(p, click.Option)} if context else {}
 
     def flag(found: re.Match[str]) -> str:
         option = options.get(found.group(1))
+        if option is None and found.group(2):
+            return f"--{found.group(1).replace('_', '-')}" + f" {found.group(2)}".replace(" True", "")
         if option is None:
             return found.group(0)
         value = "" if option.is_flag or not found.group(2) else f" {found.group(2)}"

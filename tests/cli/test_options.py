@@ -27,3 +27,12 @@ def test_both_ways_name_the_same_study(words):
 def test_two_different_studies_are_refused(tmp_path):
     result = CliRunner().invoke(cli, ["study", "describe", "sample", "--study", "ward"])
     assert result.exit_code == 2 and "two studies are named: sample and, by --study, ward" in result.output
+
+
+def test_a_parameter_of_another_command_is_shown_as_an_option_too():
+    """The library names parameters as Python has them; whoever reads it in a terminal types options."""
+    from cxrfeat_cli.base import as_flags
+
+    assert as_flags("Build it with `resplit=True`.") == "Build it with --resplit."
+    assert as_flags("Or take `weights=random:0`.") == "Or take --weights random:0."
+    assert as_flags("Run `cxrfeat extract`; see `head.json`.") == "Run `cxrfeat extract`; see `head.json`."
