@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from cxrfeat._html import page
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path
 from cxrfeat._recipe import Recipe
-from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange
+from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange, names
 from cxrfeat._store import verify as checking
 from cxrfeat._store.merge import merge
 from cxrfeat._store.repair import repair
@@ -95,7 +95,22 @@ def info(file: str | Path | None = None) -> Info:
     >>> cxr.cache.info()["recipe"]["backbone"]
     'densenet121'
     """
-    return Info(catalog.info(embedding_path(file)))
+    path = embedding_path(file)
+    with EmbeddingFile(path) as opened:
+        return Info(
+            file=str(path),
+            bytes=path.stat().st_size,
+            images=len(opened),
+            dim=opened.dim,
+            passes=opened.passes,
+            failures=opened.failures().to_dict("records"),
+            description=opened.recipe.describe(),
+            recipe=asdict(opened.recipe),
+            recipe_sha256=opened.recipe.sha256,
+            content_sha256=opened.content_sha256,
+            provenance=opened.provenance,
+            unfinished=names.journal(path).is_dir(),
+        )
 
 
 def verify(

@@ -57,25 +57,6 @@ def entries(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def info(path: Path) -> dict[str, Any]:
-    """Return all that an embedding file says of itself."""
-    with EmbeddingFile.open(path) as file:
-        return {
-            "file": str(file.path),
-            "bytes": file.path.stat().st_size,
-            "images": len(file),
-            "dim": file.dim,
-            "passes": file.passes,
-            "failures": [dict(zip(("image_id", "path", "reason"), row, strict=True)) for row in file.failed],
-            "description": file.recipe.describe(),
-            "recipe": {name: getattr(file.recipe, name) for name in file.recipe.__dataclass_fields__},
-            "recipe_sha256": file.recipe.sha256,
-            "content_sha256": file.content_sha256,
-            "provenance": file.provenance,
-            "unfinished": names.journal(file.path).is_dir(),
-        }
-
-
 def unneeded(folder: Path, needs: Sequence[Need]) -> list[Unneeded]:
     """List files none of whose images a study or run has, and what dead processes left.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cxrfeat import cache
 from cxrfeat._store import Writer, catalog
 from cxrfeat._store.catalog import Need
 from cxrfeat.errors import NotFoundError
@@ -62,5 +63,5 @@ def test_ls_and_info(make_file, tmp_path, rows):
     assert (found["a.h5"]["images"], found["a.h5"]["passes"], found["a.h5"]["failures"]) == (10, 2, 1)
     assert "unfinished" in found["b.h5"]["note"]
     assert "cannot be used" in found["c.h5"]["note"]
-    assert catalog.info(made.path)["recipe"]["size"] == 224
+    assert cache.info(made.path)["recipe"]["size"] == 224
     assert catalog.entries(tmp_path / "none") == []
