@@ -16,7 +16,7 @@ import pandas as pd
 from cxrfeat import _html as html
 from cxrfeat._images import decode
 from cxrfeat._progress import Progress, silent
-from cxrfeat._split import stratified
+from cxrfeat._split import Floats, Ints, Texts, stratified
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError, StudyError
 
@@ -167,9 +167,7 @@ def _properties(path: Path) -> tuple[Any, ...]:
     return w, h, w / h, kind, depth, float(grey.mean()), float(frame.mean())
 
 
-def _cross_validated(
-    table: pd.DataFrame, y: npt.NDArray[np.float64], patients: npt.NDArray[np.str_], seed: int
-) -> tuple[dict[str, npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+def _cross_validated(table: pd.DataFrame, y: Floats, patients: Texts, seed: int) -> tuple[dict[str, Floats], Floats]:
     """AUROC per label of each property and of all together, and its standard error; the mean over folds.
 
     A pooled AUROC would be below 0.5 where nothing is learnt, since a fold with more positives leaves fewer to learn
@@ -178,7 +176,7 @@ def _cross_validated(
     from sklearn.metrics import roc_auc_score
 
     labels = y.shape[1]
-    scores: dict[str, list[npt.NDArray[np.float64]]] = {str(name): [] for name in (*table, "together")}
+    scores: dict[str, list[Floats]] = {str(name): [] for name in (*table, "together")}
     enough = [_enough(y[:, j], patients) for j in range(labels)]
     if not any(enough):
         return dict.fromkeys(scores, np.full(labels, np.nan)), np.full(labels, np.nan)
@@ -200,19 +198,17 @@ def _cross_validated(
     return means, np.array([_error(y[:, j], patients) if enough[j] else np.nan for j in range(labels)])
 
 
-def _enough(y: npt.NDArray[np.float64], patients: npt.NDArray[np.str_]) -> bool:
+def _enough(y: Floats, patients: Texts) -> bool:
     return all(len(np.unique(patients[y == value])) >= 2 * FOLDS for value in (0, 1))
 
 
-def _binned(values: pd.Series) -> npt.NDArray[np.int64]:
+def _binned(values: pd.Series) -> Ints:
     if values.nunique() <= 2 * _BINS:
         return pd.factorize(values)[0]
     return pd.qcut(values, _BINS, labels=False, duplicates="drop").to_numpy()
 
 
-def _shares(
-    codes: npt.NDArray[np.int64], y: npt.NDArray[np.float64], train: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
+def _shares(codes: Ints, y: Floats, train: npt.NDArray[np.bool_]) -> Floats:
     """The share of each label among the training images of an image's bin, shrunk to the share in all."""
     known = ~np.isnan(y) & train[:, None]
     overall = np.where(known, y, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -225,8 +221,8 @@ def _shares(
 
 
 def _boosted(
-    table: pd.DataFrame, y: npt.NDArray[np.float64], train: npt.NDArray[np.bool_], enough: list[bool], seed: int
-) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    table: pd.DataFrame, y: Floats, train: npt.NDArray[np.bool_], enough: list[bool], seed: int
+) -> Iterator[tuple[int, Floats]]:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -241,12 +237,12 @@ def _boosted(
                 yield j, model.fit(x[rows], value[rows]).predict_proba(x)[:, 1]
 
 
-def _mean(folds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _mean(folds: Floats) -> Floats:
     known = ~np.isnan(folds)
     return np.where(known.any(axis=0), np.where(known, folds, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def _error(y: npt.NDArray[np.float64], patients: npt.NDArray[np.str_]) -> float:
+def _error(y: Floats, patients: Texts) -> float:
     """Standard error of the AUROC of a guess, by patients with and without the label."""
     positive, negative = (len(np.unique(patients[y == value])) for value in (1, 0))
     return float(np.sqrt((positive + negative + 1) / (12 * positive * negative)))

@@ -16,15 +16,17 @@ import numpy.typing as npt
 
 from cxrfeat.errors import StudyError
 
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Texts = npt.NDArray[np.str_]
+
 VERSION = 2
 """Of the method, recorded wherever a split is made; splits that exist are never made again."""
 
 _MOVES = 300
 
 
-def stratified(
-    y: npt.NDArray[np.float64], patients: npt.NDArray[np.str_], shares: Mapping[str, float], seed: int = 0
-) -> npt.NDArray[np.str_]:
+def stratified(y: Floats, patients: Texts, shares: Mapping[str, float], seed: int = 0) -> Texts:
     """Give every image a split, str (n,), whole patients at a time, with every label in proportion to the shares.
 
     `y` is float (n, labels); only 1 counts. `seed` decides between patients that are alike; the order of the rows has
@@ -49,14 +51,8 @@ def stratified(
 
 
 def assign(
-    y: npt.NDArray[np.float64],
-    patients: npt.NDArray[np.str_],
-    listed: npt.NDArray[np.str_] | None = None,
-    *,
-    val: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-) -> npt.NDArray[np.str_]:
+    y: Floats, patients: Texts, listed: Texts | None = None, *, val: float = 0.1, test: float = 0.2, seed: int = 0
+) -> Texts:
     """Give every image `train`, `val` or `test`, str (n,): as published in `listed` if that is given, else stratified.
 
     A list that names no validation image has some carved from its training patients; `val` and `test` are shares of
@@ -74,12 +70,7 @@ def assign(
     return split.astype(str)
 
 
-def _deal(
-    counts: npt.NDArray[np.float64],
-    images: npt.NDArray[np.int64],
-    shares: npt.NDArray[np.float64],
-    rng: np.random.Generator,
-) -> npt.NDArray[np.int64]:
+def _deal(counts: Floats, images: Ints, shares: Floats, rng: np.random.Generator) -> Ints:
     want = shares[:, None] * counts.sum(axis=0)  # (splits, labels), brought up to date once a label
     room = shares * images.sum()
     split = np.full(len(images), -1)
@@ -102,9 +93,7 @@ def _deal(
     return split
 
 
-def _apportion(
-    amounts: npt.NDArray[np.float64], want: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
-) -> list[int]:
+def _apportion(amounts: Floats, want: Floats, shares: Floats) -> list[int]:
     """Deal amounts, largest first, so that at every step each split has its part: what it wants, or else its share.
 
     Plain lists: 30,000 patients in 60 ms.
@@ -120,7 +109,7 @@ def _apportion(
     return chosen
 
 
-def _refine(split: npt.NDArray[np.int64], amounts: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]) -> None:
+def _refine(split: Ints, amounts: Floats, shares: Floats) -> None:
     """Move single patients while a label is off by more than an image, each time the move that helps most.
 
     Patients with many findings leave little room to later labels; on tables with few of them nothing is left to do.
@@ -146,7 +135,7 @@ def _refine(split: npt.NDArray[np.int64], amounts: npt.NDArray[np.float64], shar
         split[patient] = new
 
 
-def _fill_empty(split: npt.NDArray[np.int64], images: npt.NDArray[np.int64], splits: int) -> None:
+def _fill_empty(split: Ints, images: Ints, splits: int) -> None:
     """Give a split without patients the smallest patient of the split with the most; only tiny tables come here."""
     for empty in range(splits):
         if not (split == empty).any():

@@ -133,11 +133,9 @@ class Study:
         *names : str
             `train`, `val`, `test`; a StudyError is raised if one has no images.
         """
-        for name in names:
-            if name not in self.splits:
-                raise StudyError(
-                    f"study {self.name!r} has no images in split {name!r}; it has {', '.join(self.splits) or 'none'}."
-                )
+        there = ", ".join(self.splits) or "none"
+        if absent := [name for name in names if name not in self.splits]:
+            raise StudyError(f"study {self.name!r} has no images in split {absent[0]!r}; it has {there}.")
         return self.take(self.table["split"].isin(names).to_numpy())
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | Sequence[int]) -> Study:
@@ -208,7 +206,7 @@ class Study:
         path : str or Path, optional
             The CSV to write; by default `studies/NAME.csv`.
         overwrite : bool
-            Replace another study of that name. A file that is no study is never replaced.
+            Replace another study of that name. The study's own source and files that are no studies never are.
 
         Raises
         ------
@@ -222,6 +220,8 @@ class Study:
         if path.exists() and (not path.is_file() or path.read_bytes() != data):
             if not is_study_file(path):
                 raise StudyError(f"{path} exists and is not a study; name another file.")
+            if path.resolve() == (self.root / self.provenance.get("source", "")).resolve() and not _provenance(path):
+                raise StudyError(f"{path} is the table that the study is made from; name another file.")
             if not overwrite:
                 raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
         files.write_atomically(path, data)

@@ -28,7 +28,6 @@ _log = logging.getLogger(__name__)
 
 Missing = Literal["error", "skip", "keep"]
 
-
 _SHAPE = {"image_id", "path", "patient", "findings", "separator", "split", "uncertain", "where", "encoding"}
 """Options on what a source looks like; a dataset whose reader does not take them is not asked."""
 
@@ -246,13 +245,13 @@ def _present(table: pd.DataFrame, where: str | Path, root: Path, missing: Missin
     table["path"], absent = _located(root, table["path"])
     if not absent.any():
         return table.reset_index(drop=True)
-    row = int(absent.argmax())
-    first = f"{(table['path'].iloc[row] or table['image_id'].iloc[row])!r}"
+    lost = table[absent].iloc[0]
+    name = repr(lost["path"] or lost["image_id"])
     if absent.all():
         raise StudyError(
-            f"none of the {len(table)} images is under {where}, the first is {first}; name their folder with `images`."
+            f"none of the {len(table)} images is under {where}, the first is {name}; name their folder with `images`."
         )
-    found = f"{int(absent.sum())} of {len(table)} images are not under {where}, the first is {first}"
+    found = f"{int(absent.sum())} of {len(table)} images are not under {where}, the first is {name}"
     if missing == "error":
         raise NotFoundError(f"{found}. Put them there, or leave their rows out with `missing=skip`.")
     _log.warning("%s; their rows are left out.", found)

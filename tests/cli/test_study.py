@@ -55,6 +55,15 @@ def test_describe_draws_the_class_frequencies(typed, tmp_path):
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_another_study_is_replaced_only_when_that_is_asked(typed):
+    assert typed("study", "build", "sample", "-o", "s.csv").exit_code == 0
+    assert typed("study", "build", "sample", "-o", "s.csv").exit_code == 0, "the same study again is no harm"
+    refused = typed("study", "build", "sample", "--resplit", "-o", "s.csv")
+    assert refused.exit_code == 2
+    assert "s.csv holds another study; replace it with --overwrite" in refused.stderr
+    assert typed("study", "build", "sample", "--resplit", "-o", "s.csv", "--overwrite").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -67,7 +76,8 @@ def test_describe_draws_the_class_frequencies(typed, tmp_path):
         (["describe", "twice.csv"], "image_id 'a' is duplicated"),
         (["describe", "empty.csv"], "has no images"),
         (["build", "nowhere"], "no study, folder or table nowhere"),
-        (["build", "own.csv", "-o", "own.csv"], "own.csv holds another study; replace it with --overwrite"),
+        (["build", "own.csv", "-o", "own.csv"], "own.csv is the table that the study is made from"),
+        (["build", "own.csv", "-o", "own.csv", "--overwrite"], "own.csv is the table that the study is made from"),
         (["build", "empty.csv"], "has no rows"),
     ],
 )

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from cxrfeat import read_study
-from cxrfeat.errors import NotFoundError, StudyError
+from cxrfeat._heads.splits import resolve_splits
+from cxrfeat.errors import HeadError, NotFoundError, StudyError
 
 ROWS = [
     ["file", "mrn", "Effusion", "Station"],
@@ -194,3 +195,5 @@ def test_a_table_without_labels_is_a_study_that_can_be_predicted(folder, caplog)
     assert (again.labels, len(again), again.sha256) == ((), 2, study.sha256)
     assert repr(again) == "Study 't': 2 images, 1 patients, 0 labels"
     assert "no finding" not in repr(again.describe())
+    with pytest.raises(HeadError, match="has no labels to learn; it can be predicted only"):
+        resolve_splits(again, 0)

@@ -337,3 +337,14 @@ class TestWeights:
     def test_on_a_study_of_the_users_it_is_an_error_with_three_ways_on(self, make_study, run):
         with pytest.raises(WeightsError, match="Three ways on"):
             run(make_study(3), weights="auto")
+
+
+def test_a_file_of_two_patients_in_two_splits_is_named(make_study, run, caplog):
+    study = make_study(10)
+    train, test = study.split("train").paths()[0], study.split("test").paths()[0]
+    test.write_bytes(train.read_bytes())
+    run(study)
+    assert (
+        f"1 image is byte-identical to one in another split, of another patient: {train.stem} and {test.stem}"
+        in caplog.text
+    )
