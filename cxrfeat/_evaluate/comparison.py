@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,6 @@ Row = dict[str, Any]
 Array = npt.NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,6 +71,8 @@ class Comparison(tables.Result):
     each: list[list[Row]] = field(default_factory=list)
     by_run: bool = False
 
+    ALPHA: ClassVar[float] = 0.05
+
     @property
     def baseline(self) -> Scored:
         """The run that the others are compared with."""
@@ -82,11 +82,6 @@ class Comparison(tables.Result):
     def random(self) -> bool:
         """Whether a run's backbone had random weights, so that nothing here is a result."""
         return any(scored.random for scored in self.scored)
-
-    @property
-    def alpha(self) -> float:
-        """Level of the tests."""
-        return ALPHA
 
     def caption(self) -> str:
         """One line for figures and titles: the images, and every run with its head, recipe and weights."""
@@ -334,7 +329,7 @@ def _conclusion(found: Comparison, scored: Scored) -> str:
 def _single_labels(found: Comparison, labels: list[Row], name: str) -> str:
     if found.metric is not AUROC:
         return "Only AUROC has tests for single labels."
-    certain = [row for row in labels if row["p_patients_holm"] < ALPHA]
+    certain = [row for row in labels if row["p_patients_holm"] < found.ALPHA]
     tests = sum(not np.isnan(row["p_patients"]) for row in found.rows)
     corrected = f"after Holm's correction over {tests} tests" if tests > 1 else "(one test)"
     if not certain:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from cxrfeat._evaluate import arrays, delong
 from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
@@ -101,17 +100,8 @@ class Curves(tables.Result):
         return {"": read}
 
     def records(self) -> list[Row]:
-        """Return the points of every curve."""
-        return [{str(k): v for k, v in row.items()} for row in self.points().to_dict("records")]
-
-    def points(self) -> pd.DataFrame:
-        """Return the points of every curve, with its label."""
-        parts = [pd.DataFrame({"label": curve.label, **curve.points}) for curve in self.curves]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"label": []})
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the rows as a data frame; the ends of intervals are columns of their own."""
-        return pd.DataFrame([tables.ends(row) for row in self.rows])
+        """Return the rows; the ends of intervals are columns of their own. The points are in `plot().data`."""
+        return [tables.ends(row) for row in self.rows]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rows and what they stand on."""
@@ -197,66 +187,41 @@ def roc(
 def roc_of(scored: Scored, macro_interval: Sequence[float] | None = None, folder: Path | None = None) -> Curves:
     """ROC curves of predictions, with an interval of the macro AUROC where one is known."""
     found, rows = [], []
-    for j, (label, at) in enumerate(
-        zip(scored.labels, delong.intervals(scored.y, scored.p, scored.patients), strict=True)
-    ):
-        y, count = scored.y[:, j], int(scored.positives[j])
-        row = {"label": label, "n": int((~np.isnan(y)).sum()), "positives": count, "auroc": at.value}
-        rows.append({**row, "auroc_interval": [at.low, at.high]})
-        fpr, tpr, thresholds = arrays.roc_curve(y, scored.p[:, j])
+    for j, (row, y, p) in enumerate(_labels(scored)):
+        at = delong.over_patients(y, p, scored.patients)
+        rows.append({**row, "auroc": at.value, "auroc_interval": [at.low, at.high]})
+        fpr, tpr, thresholds = arrays.roc_curve(y, p)
         if fpr.size:
+            said = f"{at.value:.3f}" + ("" if np.isnan(at.low) else f" [{at.low:.2f}, {at.high:.2f}]")
             points = {"fpr": fpr, "tpr": tpr, "threshold": thresholds}
-            span = _span(at.low, at.high)
-            found.append(
-                Curve(
-                    label,
-                    scored.colour_of(label),
-                    points,
-                    f"{at.value:.3f} {span}  n+ = {count:,}",
-                    f"{at.value:.3f} {span}",
-                )
-            )
-    values = np.array([row["auroc"] for row in rows])
-    over = int((~np.isnan(values)).sum())
-    mean = float(np.nanmean(values)) if over else np.nan
-    last: Row = {"label": f"macro over {over}", "n": len(scored), "positives": None, "auroc": mean}
-    summary = ""
-    if over:
-        summary = f"macro AUROC {mean:.3f} over {over} labels"
-        if macro_interval is not None:
-            last["auroc_interval"] = list(macro_interval)
-            summary += f", 95 % interval over patients {tables.span_text(macro_interval)}"
-    return Curves(
-        "roc",
-        "ROC curves",
-        ("1 - specificity (false positive rate)", "sensitivity (true positive rate)"),
-        found,
-        [*rows, last],
-        scored,
-        summary,
-        "AUROC with 95 % interval over patients.",
-        folder=folder,
-    )
+            found.append(_curve(scored, j, points, f"{said}  n+ = {row['positives']:,}", said))
+    values = [row["auroc"] for row in rows if not np.isnan(row["auroc"])]
+    mean = float(np.mean(values)) if values else np.nan
+    last: Row = {"label": f"macro over {len(values)}", "n": len(scored), "positives": None, "auroc": mean}
+    summary = f"macro AUROC {mean:.3f} over {len(values)} labels" if values else ""
+    if values and macro_interval is not None:
+        last["auroc_interval"] = list(macro_interval)
+        summary += f", 95 % interval over patients {tables.span_text(macro_interval)}"
+    axes = ("1 - specificity (false positive rate)", "sensitivity (true positive rate)")
+    method = "AUROC with 95 % interval over patients."
+    return Curves("roc", "ROC curves", axes, found, [*rows, last], scored, summary, method, folder=folder)
 
 
 def precision_recall_of(scored: Scored) -> Curves:
     """Precision over recall, with average precision beside what a random score has."""
-    found: list[Curve] = []
-    rows: list[Row] = []
-    for j, label in enumerate(scored.labels):
-        y, p = scored.y[:, j], scored.p[:, j]
+    found, rows = [], []
+    for j, (row, y, p) in enumerate(_labels(scored)):
         precision, recall, thresholds = arrays.precision_recall_curve(y, p)
-        value, n, count = AVERAGE_PRECISION(y, p), int((~np.isnan(y)).sum()), int(scored.positives[j])
-        chance = AVERAGE_PRECISION.chance(n, count) if AVERAGE_PRECISION.chance and n else np.nan
-        rows.append({"label": label, "n": n, "positives": count, "average_precision": value, "by_chance": chance})
+        value, n = AVERAGE_PRECISION(y, p), row["n"]
+        chance = AVERAGE_PRECISION.chance(n, row["positives"]) if AVERAGE_PRECISION.chance and n else np.nan
+        rows.append({**row, "average_precision": value, "by_chance": chance})
         if recall.size:
             points = {
                 "recall": np.r_[0.0, recall],
                 "precision": np.r_[precision[0], precision],
                 "threshold": np.r_[np.nan, thresholds],
             }
-            said = f"AP {value:.3f}, by chance {chance:.3f}"
-            found.append(Curve(label, scored.colour_of(label), points, said, said))
+            found.append(_curve(scored, j, points, f"AP {value:.3f}, by chance {chance:.3f}"))
     values = [row["average_precision"] for row in rows if not np.isnan(row["average_precision"])]
     summary = f"macro AP {np.mean(values):.3f} over {len(values)} labels" if values else ""
     method = "By chance: the mean average precision of a random order of these images."
@@ -267,20 +232,17 @@ def precision_recall_of(scored: Scored) -> Curves:
 def calibration_of(scored: Scored) -> Curves:
     """Share of positives over the mean probability of bins of equally many images, with Wilson intervals."""
     found, rows = [], []
-    for j, label in enumerate(scored.labels):
-        y, p = scored.y[:, j], scored.p[:, j]
+    for j, (row, y, p) in enumerate(_labels(scored)):
         n = len(arrays.known(y, p)[0])
-        bins = min(max(n // PER_BIN, 1), MOST_BINS)
-        predicted, observed, count, patients = arrays.calibration_bins(y, p, scored.patients, bins)
-        error = ECE(y, p)
-        rows.append({"label": label, "n": n, "positives": int(scored.positives[j]), "ece": error, "brier": BRIER(y, p)})
+        rows.append({**row, "n": n, "ece": ECE(y, p), "brier": BRIER(y, p)})
         if n:
+            bins = min(max(n // PER_BIN, 1), MOST_BINS)
+            predicted, observed, count, patients = arrays.calibration_bins(y, p, scored.patients, bins)
             low, high = arrays.wilson(observed, patients)
             points = {"predicted": predicted, "observed": observed, "n": count.astype(float), "low": low, "high": high}
-            note = f"ECE {error:.3f}, n+ {scored.positives[j]:,} of {n:,}"
-            found.append(
-                Curve(label, scored.colour_of(label), points, f"ECE {error:.3f}, Brier {rows[-1]['brier']:.3f}", note)
-            )
+            error = f"ECE {rows[-1]['ece']:.3f}"
+            note = f"{error}, n+ {row['positives']:,} of {n:,}"
+            found.append(_curve(scored, j, points, f"{error}, Brier {rows[-1]['brier']:.3f}", note))
     method = (
         f"At most {MOST_BINS} bins of equally many images, {PER_BIN} or more in each; bars: 95 % Wilson intervals "
         "over the patients of a bin. ECE: expected calibration error over 15 equal-width bins."
@@ -294,13 +256,12 @@ def sweep_of(scored: Scored) -> Curves:
     metrics = [m for m in METRICS if m.needs_threshold and m.heading]
     terms = dict.fromkeys(term for m in metrics for term in m.sums)  # most are shared
     found = []
-    for j, label in enumerate(scored.labels):
-        positive, p = arrays.known(scored.y[:, j], scored.p[:, j])
-        if p.size:
-            sums = {term: np.array([np.sum(term(positive, p, at), axis=0) for at in SWEEP]) for term in terms}
+    for j, (row, y, p) in enumerate(_labels(scored)):
+        positive, score = arrays.known(y, p)
+        if score.size:
+            sums = {term: np.array([np.sum(term(positive, score, at), axis=0) for at in SWEEP]) for term in terms}
             values = {m.name: m.value(*(sums[term] for term in m.sums)) for m in metrics}
-            note = f"n+ {scored.positives[j]:,}"
-            found.append(Curve(label, scored.colour_of(label), {"threshold": SWEEP, **values}, note, note))
+            found.append(_curve(scored, j, {"threshold": SWEEP, **values}, f"n+ {row['positives']:,}"))
     marks = {label: float(at) for label, at in zip(scored.labels, scored.thresholds, strict=True) if not np.isnan(at)}
     method = f"Line: the stored threshold; thresholds: {scored.provenance.get('thresholds', 'as given')}."
     return Curves("thresholds", "Threshold sweep", ("threshold", ""), found, [], scored, "", method, marks)
@@ -317,5 +278,11 @@ def confusion_rows(scored: Scored) -> list[Row]:
     return rows
 
 
-def _span(low: float, high: float) -> str:
-    return "" if np.isnan(low) or np.isnan(high) else f"[{low:.2f}, {high:.2f}]"
+def _labels(scored: Scored) -> Iterator[tuple[Row, Array, Array]]:
+    """Of each label the first columns of its row, truth and probabilities."""
+    for label, y, p, positives in zip(scored.labels, scored.y.T, scored.p.T, scored.positives.tolist(), strict=True):
+        yield {"label": label, "n": int((~np.isnan(y)).sum()), "positives": positives}, y, p
+
+
+def _curve(scored: Scored, j: int, points: dict[str, Array], value: str, note: str = "") -> Curve:
+    return Curve(scored.labels[j], scored.colour_of(scored.labels[j]), points, value, note or value)

@@ -21,6 +21,7 @@ from cxrfeat._run import Run, load_run
 from cxrfeat._shortcuts import ERRORS as SHORTCUT_ERRORS
 from cxrfeat._shortcuts import shortcuts as shortcuts_of
 from cxrfeat._study import Study
+from cxrfeat.errors import EvaluationError
 
 if TYPE_CHECKING:
     from cxrfeat._evaluate.curves import Curves
@@ -203,9 +204,10 @@ class Evaluation(tables.Result):
             "thresholds": curves.sweep_of,
         }[kind](self.scored)
 
-    def confusions(self) -> list[Row]:
-        """Return the counts of every label at its stored threshold."""
-        return curves.confusion_rows(self.scored)
+    def figures(self) -> list[str]:
+        """Return the kinds of figures that it and its run have the numbers for."""
+        trained = self.run is not None and (self.run.path / "history.csv").is_file()
+        return ["labels", *self.CURVES, "confusion", *["loss"] * trained]
 
     def plot(self, kind: str = "labels") -> Drawing:
         """Draw a figure; it shows itself in a notebook, and `.save(path)` writes it.
@@ -213,22 +215,27 @@ class Evaluation(tables.Result):
         `kind` is `labels` (AUROC and average precision with intervals), `roc`, `precision_recall`, `calibration`,
         `thresholds`, `confusion` or `loss`.
         """
-        from cxrfeat._report import figures
+        from cxrfeat._report import bars
+        from cxrfeat._report import curves as drawing
 
-        return figures.draw(self, kind)
+        if kind not in self.figures():
+            raise EvaluationError(f"unknown figure {kind!r}; choose one of {', '.join(self.figures())}.")
+        if kind in self.CURVES:
+            return self.curves(kind).plot()
+        if kind == "confusion":
+            return bars.confusion(self.scored, curves.confusion_rows(self.scored))
+        return drawing.loss(self.run) if kind == "loss" and self.run else bars.labels(self)
 
     def save(self, folder: str | Path | None = None, figures: bool = True) -> list[Path]:
         """Write metrics.json, metrics.csv and `figures/` into a folder (by default the run's) and return them."""
-        from cxrfeat._report import figures as drawing
-
         folder = Path(folder) if folder is not None else (self.run.path if self.run else Path())
         written = [
             files.write_atomically(folder / "metrics.json", self.render("json")),
             files.write_atomically(folder / "metrics.csv", self.render("csv")),
         ]
         if figures:
-            for kind in drawing.kinds(self):
-                drawing.draw(self, kind).save(folder / "figures" / f"{kind}.png")
+            for kind in self.figures():
+                self.plot(kind).save(folder / "figures" / f"{kind}.png")
             written.append(folder / "figures")
         return written
 

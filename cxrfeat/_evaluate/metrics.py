@@ -163,36 +163,17 @@ class Metric:
         return "-" if np.isnan(value) else f"{value:.{self.digits}f}"
 
 
-def _tp(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return positive & (p >= threshold)
-
-
-def _fp(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return ~positive & (p >= threshold)
-
-
-def _fn(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return positive & (p < threshold)
-
-
-def _tn(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return ~positive & (p < threshold)
-
-
-def _images(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return np.ones(len(p))
-
-
-def _negatives(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return ~positive
-
-
-def _right_at_half(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return (p >= 0.5) == positive
-
-
-def _squared_error(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
-    return (p - positive) ** 2
+# Named, since metrics share them: shared sums are computed once.
+_tp, _fp, _fn, _tn, _images, _negatives, _right_at_half, _squared_error = (
+    lambda positive, p, threshold: positive & (p >= threshold),
+    lambda positive, p, threshold: ~positive & (p >= threshold),
+    lambda positive, p, threshold: positive & (p < threshold),
+    lambda positive, p, threshold: ~positive & (p < threshold),
+    lambda positive, p, threshold: np.ones(len(p)),
+    lambda positive, p, threshold: ~positive,
+    lambda positive, p, threshold: (p >= 0.5) == positive,
+    lambda positive, p, threshold: (p - positive) ** 2,
+)
 
 
 def _errors_by_bin(positive: Bools, p: Array, threshold: float) -> npt.ArrayLike:
@@ -223,109 +204,64 @@ def _random_average_precision(n: int, positives: int) -> float:
 _plain = partial(Metric, show_interval=False)
 _called = partial(Metric, show_interval=False, needs_threshold=True)
 
+# fmt: off
 AUROC = Metric(
-    "auroc",
-    "AUROC",
+    "auroc", "AUROC",
     "Mann-Whitney statistic: P(a positive ranks above a negative), ties half. The trapezoidal area is the same number",
-    RANKS,
-    lambda right, precise, positives, negatives: right / (positives * negatives),
-    "a class is absent",
+    RANKS, lambda right, precise, positives, negatives: right / (positives * negatives), "a class is absent",
     chance=lambda n, positives: 0.5 if 0 < positives < n else np.nan,
 )
 AVERAGE_PRECISION = _plain(
-    "average_precision",
-    "AP",
-    "sum of precision over the steps of recall, as scikit-learn's",
-    RANKS,
-    lambda right, precise, positives, negatives: precise / positives,
-    "no positive",
+    "average_precision", "AP", "sum of precision over the steps of recall, as scikit-learn's",
+    RANKS, lambda right, precise, positives, negatives: precise / positives, "no positive",
     chance=_random_average_precision,
 )
 SENSITIVITY = _called(
-    "sensitivity",
-    "sens.",
+    "sensitivity", "sens.",
     "share of positives that are called, at the run's stored threshold (p >= threshold is a call)",
-    (_tp, _fn),
-    lambda tp, fn: tp / (tp + fn),
-    "no positive, or no threshold",
+    (_tp, _fn), lambda tp, fn: tp / (tp + fn), "no positive, or no threshold",
 )
 SPECIFICITY = _called(
-    "specificity",
-    "spec.",
-    "share of negatives that are not called",
-    (_tn, _fp),
-    lambda tn, fp: tn / (tn + fp),
-    "no negative, or no threshold",
+    "specificity", "spec.", "share of negatives that are not called",
+    (_tn, _fp), lambda tn, fp: tn / (tn + fp), "no negative, or no threshold",
 )
 PPV = _called(
-    "ppv",
-    "PPV",
-    "share of calls that are positive (precision)",
-    (_tp, _fp),
-    lambda tp, fp: tp / (tp + fp),
-    "nothing is called, or no threshold",
+    "ppv", "PPV", "share of calls that are positive (precision)",
+    (_tp, _fp), lambda tp, fp: tp / (tp + fp), "nothing is called, or no threshold",
 )
 NPV = _called(
-    "npv",
-    "NPV",
-    "share of what is not called that is negative",
-    (_tn, _fn),
-    lambda tn, fn: tn / (tn + fn),
-    "everything is called, or no threshold",
+    "npv", "NPV", "share of what is not called that is negative",
+    (_tn, _fn), lambda tn, fn: tn / (tn + fn), "everything is called, or no threshold",
 )
 F1 = _called("f1", "F1", "harmonic mean of PPV and sensitivity", (_tp, _fp, _fn), _f1, "no positive, or no threshold")
 ACCURACY = _called(
-    "accuracy",
-    "",
-    "share of correct calls",
-    (_tp, _tn, _fp, _fn),
-    lambda tp, tn, fp, fn: (tp + tn) / (tp + tn + fp + fn),
-    "no threshold",
+    "accuracy", "", "share of correct calls",
+    (_tp, _tn, _fp, _fn), lambda tp, tn, fp, fn: (tp + tn) / (tp + tn + fp + fn), "no threshold",
 )
 ACCURACY_AT_HALF = _plain(
-    "accuracy_at_half",
-    "",
+    "accuracy_at_half", "",
     "the same at 0.5. The micro value is equation 1 of the reference paper (correct labels over 14 n)",
-    (_right_at_half, _images),
-    lambda right, images: right / images,
+    (_right_at_half, _images), lambda right, images: right / images,
 )
 ALL_NEGATIVE_ACCURACY = _plain(
-    "all_negative_accuracy",
-    "",
-    "the same of the always-negative baseline: 0.948 on the full table of ChestX-ray14",
-    (_negatives, _images),
-    lambda negatives, images: negatives / images,
-    higher_is_better=None,
+    "all_negative_accuracy", "", "the same of the always-negative baseline: 0.948 on the full table of ChestX-ray14",
+    (_negatives, _images), lambda negatives, images: negatives / images, higher_is_better=None,
 )
 BRIER = _plain(
-    "brier",
-    "Brier",
-    "mean squared difference of probability and truth",
-    (_squared_error, _images),
-    lambda squared, images: squared / images,
-    higher_is_better=False,
+    "brier", "Brier", "mean squared difference of probability and truth",
+    (_squared_error, _images), lambda squared, images: squared / images, higher_is_better=False,
 )
 ECE = _plain(
-    "ece",
-    "ECE",
+    "ece", "ECE",
     "expected calibration error, 15 equal-width bins (Guo et al. 2017). On few images it is above 0 by chance alone",
-    (_errors_by_bin, _images),
-    lambda errors, images: np.abs(errors).sum(axis=-1) / images,
-    higher_is_better=False,
-    recentre=True,
+    (_errors_by_bin, _images), lambda errors, images: np.abs(errors).sum(axis=-1) / images,
+    higher_is_better=False, recentre=True,
 )
 
-_OURS = (
-    AUROC, AVERAGE_PRECISION, SENSITIVITY, SPECIFICITY, PPV, NPV, F1, ACCURACY, ACCURACY_AT_HALF,
-    ALL_NEGATIVE_ACCURACY, BRIER, ECE,
-)  # fmt: skip
+OURS = (AUROC, AVERAGE_PRECISION, SENSITIVITY, SPECIFICITY, PPV, NPV, F1, ACCURACY, ACCURACY_AT_HALF,
+        ALL_NEGATIVE_ACCURACY, BRIER, ECE)
+# fmt: on
 METRICS: Registry[Metric] = Registry(
-    "metric", "cxrfeat.metrics", {m.name: f"{__name__}:{m.name.upper()}" for m in _OURS}, EvaluationError
+    "metric", "cxrfeat.metrics", {m.name: f"{__name__}:{m.name.upper()}" for m in OURS}, EvaluationError
 )
 """In the order of tables."""
-
-
-def documentation() -> str:
-    """Return the table of metrics in docs/evaluation.md."""
-    lines = ["| key | column | what | undefined (NaN, a dash, `null`) |", "|---|---|---|---|"]
-    return "\n".join([*lines, *(f"| `{m.name}` | {m.heading} | {m.about} | {m.undefined} |" for m in _OURS)])

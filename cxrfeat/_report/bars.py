@@ -1,4 +1,4 @@
-"""Numbers per label: metrics with intervals, differences between runs, confusion counts, class frequencies."""
+"""Figures of numbers per label, and of pictures side by side."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def forest(comparison: Comparison, title: str = "") -> style.Drawing:
     caption = f"{comparison.caption()}. Bars: 95 % intervals over patients."
     if "p_patients_holm" in rows[0]:
         caption += " p: paired DeLong test with patients as clusters, after Holm's correction; filled: p < "
-        caption += f"{comparison.alpha:g}. Diamond: macro, without a test, by bootstrap."
+        caption += f"{comparison.ALPHA:g}. Diamond: macro, without a test, by bootstrap."
     what = title or f"{' and '.join(others)} against {comparison.baseline.name}"
     style.annotate(figure, what, caption, comparison.random)
     return figure.having(comparison.to_frame())
@@ -87,7 +87,7 @@ def _difference(axes: Axes, y: float, row: Row, comparison: Comparison, colour: 
     p = row.get("p_patients_holm", math.nan)
     macro = row["label"] == "macro"
     axes.hlines(y, low, high, color=colour, linewidth=1.1)
-    face = colour if macro or p < comparison.alpha else "white"
+    face = colour if macro or p < comparison.ALPHA else "white"
     shape, size = ("D", 4.4) if macro else ("o", 3.8)
     axes.plot(row["difference"], y, shape, color=colour, markersize=size, markerfacecolor=face, markeredgewidth=0.9)
     said = "not defined"
@@ -151,6 +151,22 @@ def class_frequencies(study: Study) -> style.Drawing:
     caption += f"{unlabelled:.1%} of the images have none of these labels. An image can have several."
     style.annotate(figure, "Class frequencies", caption, random=False)
     return figure.having(pd.concat(data, ignore_index=True))
+
+
+def side_by_side(
+    pictures: Sequence[npt.NDArray[np.uint8]], names: Sequence[str], title: str, caption: str
+) -> style.Drawing:
+    """Draw pictures, uint8 (h, w), with a name above each."""
+    width = min(style.PAGE, 2.4 * len(pictures))
+    figure, panels = style.new_figure(width, width / len(pictures) + 0.25, columns=len(pictures))
+    for picture, name, axes in zip(pictures, names, panels, strict=True):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=7.5)
+    # A rendering is the same whatever weights come after it, so that there is nothing to stamp.
+    style.annotate(figure, title, caption, random=False)
+    means = pd.DataFrame({"rendering": list(names), "mean_grey": [float(picture.mean()) for picture in pictures]})
+    return figure.having(means)
 
 
 def _label_axis(axes: Axes, names: Sequence[str]) -> npt.NDArray[np.float64]:

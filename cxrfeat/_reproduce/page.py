@@ -15,7 +15,7 @@ from cxrfeat import _files as files
 from cxrfeat._images import choices, prepare
 from cxrfeat._images.decode import read_grey
 from cxrfeat._recipe import Recipe
-from cxrfeat._report import bars, curves, figures, html
+from cxrfeat._report import bars, curves, html
 from cxrfeat._report.html import Table
 from cxrfeat._reproduce import paper
 from cxrfeat._reproduce.reproduction import Reproduction
@@ -76,9 +76,9 @@ def _films(done: Reproduction) -> tuple[Figure, Figure]:
     names = ["before", *(f"pass {k}" for k in range(1, len(pictures)))]
     caption = f"Image {image_id} of study {done.study.name}, {recipe.size} px."
     one, two = _figure_path(done, "figure-1"), _figure_path(done, "figure-2")
-    figures.side_by_side(pictures[:1], ["as the network sees it"], "The first image", caption).save(one)
+    bars.side_by_side(pictures[:1], ["as the network sees it"], "The first image", caption).save(one)
     what = f"{caption} Policy: {(recipe.augmentation or {}).get('name', 'none')}, seed {recipe.seed}."
-    figures.side_by_side(pictures, names, "Before and after augmentation", what).save(two)
+    bars.side_by_side(pictures, names, "Before and after augmentation", what).save(two)
     return (
         _figure(done, "Figure 1: the first image", f"Chest X-ray {image_id}", one),
         _figure(done, "Figure 2: with augmentation", f"The same film, and {len(names) - 1} augmented", two),

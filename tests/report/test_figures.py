@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from cxrfeat._evaluate import evaluate, roc, scored_run
 from cxrfeat._evaluate.curves import confusion_rows
 from cxrfeat._evaluate.metrics import AUROC
-from cxrfeat._report import bars, curves, figures, html, html_charts, style
+from cxrfeat._report import bars, curves, html, html_charts, style
 from cxrfeat._run import Run
 from cxrfeat.errors import EvaluationError
 
@@ -136,6 +136,6 @@ def draw(name, run, path):
 
 def test_an_unknown_figure_is_refused_with_the_ones_there_are(run):
     found = evaluate(run, replicates=0, by=[])
-    assert tuple(figures.kinds(found)) == KINDS
+    assert tuple(found.figures()) == KINDS
     with pytest.raises(EvaluationError, match="unknown figure 'pie'; choose one of labels, roc"):
         found.plot("pie")
