@@ -35,11 +35,6 @@ class Weights:
     path: Path | None = None
     seed: int = 0
 
-    @property
-    def random(self) -> bool:
-        """Whether they were drawn at random."""
-        return self.path is None
-
 
 def keras_folder() -> Path:
     """Keras's own download folder for weights."""
@@ -102,15 +97,6 @@ def weights_for(
     return weights
 
 
-def ways_on(backbone: Backbone) -> str:
-    """The sentence that helps a user without ImageNet weights."""
-    return (
-        f"Three ways on: (1) on a machine with internet run `cxrfeat weights fetch {backbone.name}` and copy "
-        f"{backbone.weights_file} into {keras_folder()}; (2) give the path of a weights file as `weights`; (3) take "
-        "`weights=random:0`, a baseline and never a result."
-    )
-
-
 def check(backbone: Backbone, path: Path) -> Path:
     """Return `path` if it holds Keras's official file, byte for byte; else raise a WeightsError."""
     kind, _, expected = backbone.weights_hash.partition(":")
@@ -145,7 +131,10 @@ def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
         wrong = isinstance(error, ValueError) and not isinstance(error, requests.RequestException)
         reason = "the file is not the official one" if wrong else f"the download failed ({type(error).__name__})"
         raise WeightsError(
-            f"ImageNet weights of {backbone.name} are not available: {reason}. {ways_on(backbone)}"
+            f"ImageNet weights of {backbone.name} are not available: {reason}. Three ways on: (1) on a machine with "
+            f"internet run `cxrfeat weights fetch {backbone.name}` and copy {backbone.weights_file} into "
+            f"{keras_folder()}; (2) give the path of a weights file as `weights`; (3) take `weights=random:0`, a "
+            "baseline and never a result."
         ) from error
     return Path(found)
 
