@@ -114,9 +114,8 @@ class Evaluation(tables.Result):
 
     def notes(self) -> list[str]:
         """The accuracy beside its baseline."""
-        draws = f"; those of macro, micro and groups by {self.replicates:,} bootstrap replicates" * bool(
-            self.replicates
-        )
+        draws = f"; those of macro, micro and groups by {self.replicates:,} bootstrap replicates"
+        draws = draws if self.replicates else ""
         return [self.accuracy_line(), f"Intervals are 95 %, over patients{draws}."]
 
     def problems(self) -> list[str]:

@@ -80,22 +80,10 @@ class Scored:
         return np.nansum(self.y, axis=0).astype(np.int64)
 
     @property
-    def positive_patients(self) -> npt.NDArray[np.int64]:
-        """Number of patients of each label with a positive image."""
-        return self._patients_with(1)
-
-    @property
-    def negative_patients(self) -> npt.NDArray[np.int64]:
-        """Number of patients of each label with a negative image."""
-        return self._patients_with(0)
-
-    @property
     def fewest_patients(self) -> npt.NDArray[np.int64]:
         """Number of patients of each label's smaller class: what an interval rests on."""
-        return np.minimum(self.positive_patients, self.negative_patients)
-
-    def _patients_with(self, value: int) -> npt.NDArray[np.int64]:
-        return np.array([len(np.unique(self.patients[column == value])) for column in self.y.T])
+        counts = [[len(np.unique(self.patients[y == side])) for y in self.y.T] for side in (0, 1)]
+        return np.min(counts, axis=0)
 
     @property
     def defined(self) -> npt.NDArray[np.bool_]:

@@ -184,16 +184,16 @@ def page(sections: Sequence[Section], compared: Comparison | None = None) -> str
 
 def _warnings(run: Run, evaluation: Evaluation, pictures: Pictures) -> list[str]:
     """What must be read before the numbers: of the run, of the scores, of the pictures."""
-    told = []
+    found = []
     if run.unfitted:
-        told.append(f"not learnt, since train holds one class only: {', '.join(run.unfitted)}.")
+        found.append(f"not learnt, since train holds one class only: {', '.join(run.unfitted)}.")
     if not run.converged:
-        told.append("the fit did not converge: its numbers may be better with more steps.")
-    told += [warning.message for warning in evaluation.warnings]
+        found.append("the fit did not converge: its numbers may be better with more steps.")
+    found += [warning.message for warning in evaluation.warnings]
     if pictures.problems:
         more = f" ({len(pictures.problems)} in all)" if len(pictures.problems) > 1 else ""
-        told.append(f"the gallery is not complete{more}: {pictures.problems[0]}")
-    return told
+        found.append(f"the gallery is not complete{more}: {pictures.problems[0]}")
+    return found
 
 
 def _grouped(sections: Sequence[Section]) -> dict[str, list[Section]]:

@@ -45,7 +45,8 @@ def labels(evaluation: Evaluation) -> style.Drawing:
         data[metric], data[f"{metric}_low"], data[f"{metric}_high"] = values, low, high
         data[f"{metric}_chance"] = chance
     style.legend_below(figure, right.get_lines()[-1:], ["mean of a random order of these images"], columns=1)
-    caption = f"{scored.caption()}. Positives in brackets; 95 % intervals over patients."
+    caption = f"{scored.caption()}. Positives in brackets; 95 % intervals over patients, for average "
+    caption += "precision from 10 positive patients on."
     style.annotate(figure, "AUROC and average precision", caption, scored.random)
     return figure.having(data)
 
