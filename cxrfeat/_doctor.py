@@ -103,7 +103,7 @@ def _python() -> Check:
 
 
 def requirements() -> Iterator[tuple[Requirement, str | None]]:
-    """Each package that cxrfeat requires here, and the version that is installed; None where there is none."""
+    """Each package that cxrfeat requires here, and the version that is installed; None if it is not installed."""
     for text in metadata.requires("cxrfeat") or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):

@@ -86,7 +86,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.passes < 0 or self.size < 1:
             raise RecipeError(f"a recipe needs size >= 1 and passes >= 0, not {self.size} and {self.passes}.")
-        if self.passes == 0:  # what is never drawn must not tell two equal files apart
+        if self.passes == 0:  # what is never drawn must not make two equal files differ
             object.__setattr__(self, "augmentation", None)
             object.__setattr__(self, "seed", 0)
         elif self.augmentation is None:

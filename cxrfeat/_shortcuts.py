@@ -1,4 +1,4 @@
-"""What labels can be told from without looking at the image: its size, file format, depth, brightness, border, view."""
+"""What predicts labels without looking at the image: its size, file format, depth, brightness, border, view."""
 
 from __future__ import annotations
 

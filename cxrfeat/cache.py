@@ -350,7 +350,7 @@ def prune(
 ) -> Pruned:
     """Find embedding files that no study or run here needs, and move them aside.
 
-    A file is needed if a study has any of its images, or a run was made from it. A study that lies elsewhere is not
+    A file is needed if a study has any of its images, or a run was made from it. A study in another folder is not
     seen: so files are moved to `.pruned/` in the folder, and only a later call deletes them. A file that cannot be
     opened, or that is being written, stays.
 

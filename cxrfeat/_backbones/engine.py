@@ -77,7 +77,7 @@ def open_engine(
 
 
 def resolve(engine: str = "auto") -> str:
-    """Return the engine that a name stands for here: `openvino` or `tensorflow`."""
+    """Return the engine that a name means here: `openvino` or `tensorflow`."""
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}.")
     if engine != "auto":

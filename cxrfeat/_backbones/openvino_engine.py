@@ -108,7 +108,7 @@ def package() -> Any:
     except ImportError as error:
         raise EngineError("OpenVINO is not installed: pip install openvino, or take `engine=tensorflow`.") from error
     # OpenVINO's tables of types are filled when they are first asked, and give up the interpreter's lock midway: two
-    # workers that ask first and at once wait for each other for ever. So they are filled here, by one thread.
+    # workers that ask first and at once wait for each other forever. So they are filled here, by one thread.
     openvino.Type.u8.to_dtype()
     openvino.Type.f32.to_dtype()
     _ = openvino.Tensor(np.zeros(1, np.float32)).data

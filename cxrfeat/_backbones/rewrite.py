@@ -1,4 +1,4 @@
-"""The same function with fewer multiplications and copies: what no engine does to a network by itself.
+"""The same function with fewer multiplications and copies: rewrites that no engine does.
 
 Each rewrite is an identity of the real numbers, so that outputs move by no more than rounding. Together they spare a
 twelfth of DenseNet121's multiplications and half of what it copies; `docs/extraction.md` says what each is worth.
@@ -33,7 +33,7 @@ def rewrite(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @dataclass
 class _Part:
-    """A tensor that stands for some channels of a concatenation."""
+    """A tensor in place of some channels of a concatenation."""
 
     tensor: str
     channels: int
@@ -147,7 +147,7 @@ def _activate_parts(net: _Network) -> Iterator[onnx.NodeProto]:
 
     DenseNet concatenates, then normalises all of it anew for the next layer: each channel is copied twice a layer. The
     rectified parts are needed by one reader only, so each layer's concatenation holds them from the start, and the bare
-    one is needed by nobody and drops out.
+    one is not used any more and drops out.
     """
     uses = net.uses()
     readers = {node.input[0]: node for node in net.nodes if node.op_type == "Relu"}

@@ -37,7 +37,7 @@ class Dataset:
     metadata : sequence of str
         Columns of that table that the study keeps beside `view`, `sex`, `age` and `follow_up`.
     boxes : callable, optional
-        Path of a box list, or of the folder it lies in -> a box table (see `read_boxes`), or None if it is none of
+        Path of a box list, or of its folder -> a box table (see `read_boxes`), or None if it is none of
         this dataset's.
     generic : bool
         Recognises a shape, such as any table, and not one dataset; asked after all others.

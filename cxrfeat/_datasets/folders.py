@@ -56,7 +56,7 @@ def read_dicom(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read the headers of DICOM files: patient, sex, age and view, and the attributes of `keep`; there are no labels.
 
-    `patient` is the attribute that tells patients apart, by default `PatientID`.
+    `patient` is the attribute that identifies patients, by default `PatientID`.
     """
     _no_images(images)
     try:

@@ -93,7 +93,7 @@ class Comparison(tables.Result):
         return f"{images}{left}{', ' + where if where else ''}. {runs}"
 
     def title(self) -> str:
-        """The table's title: what it stands on, and loudly if that is random weights."""
+        """The table's title: what it was computed from, and a warning of random weights."""
         name = self.metric.heading or self.metric.name
         what = f"{name} {'by run' if self.by_run else f'against {self.baseline.name}'}; {self.caption()}"
         return tables.stamped(what, *self.scored)

@@ -83,7 +83,7 @@ class Curves(tables.Result):
     folder: Path | None = None
 
     def caption(self) -> str:
-        """Return what the figure stands on, how it was made, and which labels have no curve."""
+        """Return what the figure was computed from, how it was made, and which labels have no curve."""
         drawn = {curve.label for curve in self.curves}
         missing = [label for label in self.scored.labels if label not in drawn]
         why = f"No curve for {', '.join(missing)}: a class is absent, or there is no prediction." if missing else ""
@@ -104,7 +104,7 @@ class Curves(tables.Result):
         return [tables.ends(row) for row in self.rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rows and what they stand on."""
+        """Return the rows and what they were computed from."""
         return {**self.scored.stands_on(), "labels": self.rows}
 
     def plot(self, layout: str = "auto", width: float | None = None, title: str = "") -> Drawing:

@@ -102,7 +102,7 @@ class Evaluation(tables.Result):
         return f"Macro AUROC {tables.cell(macro['auroc'])}{between} over {len(macro['over'])} labels"
 
     def title(self) -> str:
-        """What the numbers stand on."""
+        """What the numbers were computed from."""
         return tables.stamped("Metrics per label", self.scored)
 
     def tables(self) -> dict[str, list[Row]]:

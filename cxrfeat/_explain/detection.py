@@ -38,7 +38,7 @@ def score(
 ) -> Floats:
     """Score a map (h, w) against the boxes of its label in pixels of the same frame, float64 (boxes, len(NAMES)).
 
-    `pointing`: 1 where `point`, by default the middle of where the map is highest, lies in the box, or misses it by at
+    `pointing`: 1 where `point`, by default the middle of where the map is highest, is in the box, or misses it by at
     most `tolerance` pixels (Zhang et al., ECCV 2016). `energy`: share of the positive map inside the box (Wang et al.,
     Score-CAM, 2020). `iobb@T`, `iou@T`: 1 where the bounding box of one connected part, of what exceeds the fraction
     `cut` of the maximum, overlaps the box by at least T, of the part's own area (IoBB) or of the union (IoU), as in
@@ -98,6 +98,6 @@ def overlaps(found: Floats, boxes: Floats) -> tuple[Floats, Floats]:
 
 
 def _covered(start: float, length: float, pixels: int) -> slice:
-    """The pixels whose centre lies in [start, start + length), at least one."""
+    """The pixels whose centre is in [start, start + length), at least one."""
     first = int(np.clip(np.ceil(start - 0.5), 0, pixels - 1))
     return slice(first, max(int(np.clip(np.ceil(start + length - 0.5), 0, pixels)), first + 1))

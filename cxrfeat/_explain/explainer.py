@@ -64,7 +64,7 @@ class Explainer:
         self.of = what(self.head, self.method.name)
 
     def explain(self, targets: Iterable[Target]) -> Iterator[Explanation | Failure]:
-        """Explain images in order; one that cannot be explained comes back as a Failure, and the others go on."""
+        """Explain images in order; one that cannot be explained is returned as a Failure."""
         with ThreadPoolExecutor(2) as readers:
             waiting = iter(targets)
             ahead = [(t, readers.submit(read_grey, t.path)) for t in islice(waiting, self.batch)]

@@ -1,6 +1,6 @@
 """Where a cell of the map's grid lies on the original image; maps of augmented renderings, warped back.
 
-Coordinates are (x, y) of pixel centres, the first pixel at 0. A cell stands for the centre of its receptive field,
+Coordinates are (x, y) of pixel centres, the first pixel at 0. A cell represents the centre of its receptive field,
 which the strides and paddings of the backbone decide: not for an even share of the image. (In keras.applications'
 ResNet50 the centres lie at 0, 32, 64, ...; to stretch its grid over the image would move every map by half a cell.)
 """
@@ -32,7 +32,7 @@ def grid_to_input(backbone: str, size: int = DEFAULT_SIZE) -> Affine:
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
-    """Refuse an image (h, w) that the recipe's square cannot stand for.
+    """Refuse an image (h, w) that the recipe's square cannot represent.
 
     Every image is stretched to the square, so that any size and shape can be drawn on; but of an image smaller than one
     stride, or stretched more than `STRETCH`-fold, the network saw no film.
@@ -40,7 +40,7 @@ def check_shape(shape: tuple[int, ...]) -> None:
     short, long = min(shape[:2]), max(shape[:2])
     if short < STRIDE or long > STRETCH * short:
         raise ExplainError(
-            f"it is {shape[1]}x{shape[0]} pixels, which the recipe's square cannot stand for: sides of at least "
+            f"it is {shape[1]}x{shape[0]} pixels, which the recipe's square cannot represent: sides of at least "
             f"{STRIDE} pixels are explained, the longer at most {STRETCH} times the shorter."
         )
 

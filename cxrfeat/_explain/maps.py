@@ -261,7 +261,7 @@ def _explained(
 ) -> Iterator[tuple[Target, Path | None, Explanation | Failure, bool]]:
     """Each target and its files, with its result and whether that was found in the folder, in order.
 
-    For those that are not there a network is opened, and it goes on while panels are drawn.
+    For those that are not there a network is opened, and it works while panels are drawn.
     """
     found = [_found(stem, target) if stem else None for stem, target in zip(stems, targets, strict=True)]
     missing = [target for target, earlier in zip(targets, found, strict=True) if earlier is None]

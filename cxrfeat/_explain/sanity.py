@@ -102,7 +102,7 @@ class Sanity:
         if whole > UNCHANGED:
             return f"The maps hardly depend on what was learnt ({said}); do not read them as evidence."
         if head > UNCHANGED:
-            return f"The maps depend on the backbone more than on the head ({said}); labels are poorly told apart."
+            return f"The maps depend on the backbone more than on the head ({said}); they hardly differ between labels."
         return f"The maps depend on what was learnt ({said})."
 
 

@@ -159,7 +159,7 @@ def centre_prior(shape: tuple[int, int]) -> Floats:
 
 
 def mean_box(boxes: npt.NDArray[np.float64], shape: tuple[int, int]) -> Floats:
-    """How often a pixel lies in one of the boxes (boxes, 4), fractions of the sides, float64 (h, w)."""
+    """How often a pixel is in one of the boxes (boxes, 4), fractions of the sides, float64 (h, w)."""
     y, x = ((np.arange(side) + 0.5) / side for side in shape)
     rows = (y >= boxes[:, 1:2]) & (y < boxes[:, 1:2] + boxes[:, 3:4])
     columns = (x >= boxes[:, 0:1]) & (x < boxes[:, 0:1] + boxes[:, 2:3])

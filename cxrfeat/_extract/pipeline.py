@@ -143,7 +143,7 @@ def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, stream
             failures.append((item, str(error)))
             continue
         except Exception as error:  # a decoder's own: one image must not end the others' extraction
-            # Only the kind of error is told: the message may quote the file, and with it a patient's name.
+            # Only the kind of error is reported: the message may quote the file, and with it a patient's name.
             failures.append((item, f"cannot be decoded ({type(error).__name__})."))
             continue
         decoded = time.perf_counter()

@@ -1,7 +1,7 @@
 """Calibration: from raw logits to probabilities that mean what they say, learnt on validation and never on test.
 
 Platt scaling, sigmoid(a z + b), is the default. A class-weighted head is off by a shift of its logits, which a
-temperature cannot mend, and a validation split of a few dozen positives is too little for isotonic regression. A
+temperature cannot correct, and a validation split of a few dozen positives is too little for isotonic regression. A
 label with fewer than `FEWEST` validation rows of a class is not fitted: its logits are shifted by
 -log(w_positive / w_negative), which undoes the class weights exactly where the model is right (Saerens et al., Neural
 Computation 2002, 14(1):21-41), and that is said in `head.json`.

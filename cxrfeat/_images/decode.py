@@ -79,7 +79,7 @@ def decode_grey(data: bytes) -> Grey:
     except (ImageError, MissingExtraError):
         raise
     except Exception as error:
-        # Only the kind of error is told: a decoder's message may quote the file, and with it a patient's name.
+        # Only the kind of error is reported: a decoder's message may quote the file, and with it a patient's name.
         raise ImageError(f"cannot be decoded ({type(error).__name__}).") from error
 
 
@@ -118,7 +118,7 @@ def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
     pixels, since scanners write 12 bits into 16-bit files. Colour is in the order blue, green, red.
     """
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"has pixels of type {pixels.dtype}; 8 or 16 bits a pixel are understood.")
+        raise ImageError(f"has pixels of type {pixels.dtype}; 8 or 16 bits a pixel can be read.")
     if pixels.ndim == 3:
         pixels = pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3].copy(), cv2.COLOR_BGR2GRAY)
     if pixels.ndim != 2 or min(pixels.shape) < 8:

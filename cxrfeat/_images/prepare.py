@@ -117,6 +117,6 @@ def _spread(u: float, reach: float) -> float:
 
 
 def _uniform(seed: int, image_id: str, number: int) -> list[float]:
-    # A hash rather than a generator: the same on every platform and in every version of numpy, for ever.
+    # A hash rather than a generator: the same on every platform and in every version of numpy.
     digest = hashlib.sha256(f"{seed}\x1f{number}\x1f{image_id}".encode()).digest()
     return [int.from_bytes(digest[i : i + 4], "big") / 2**32 for i in range(0, 32, 4)]

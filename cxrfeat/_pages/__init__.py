@@ -206,7 +206,7 @@ def _grouped(sections: Sequence[Section]) -> dict[str, list[Section]]:
 
 
 def _studies(sections: Sequence[Section]) -> list[StudySection]:
-    """The studies, each once, with the runs that stand on it."""
+    """The studies, each once, with its runs."""
     by_hash: dict[str, list[Section]] = {}
     for s in sections:
         by_hash.setdefault(s.run.study().sha256, []).append(s)

@@ -74,7 +74,7 @@ def explain(
 ) -> Pictures:
     """Explain some images of a run for its gallery.
 
-    A head without maps, weights that cannot be had or images that are gone leave the gallery empty or short and are
+    A head without maps, weights that are not available or images that are gone leave the gallery empty or short and are
     said in `problems`: a report is worth having without pictures.
     """
     if not images:

@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: title, what it stands on, column names, rows of cells."""
+    """A table: title, what it was computed from, column names, rows of cells."""
 
     title: str
     caption: str

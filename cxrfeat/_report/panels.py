@@ -207,7 +207,7 @@ def _name(canvas: Canvas, x: float, y: float, name: str, below: str) -> None:
 
 
 def truth(explanation: Explanation) -> str:
-    """What the image is labelled with, in a few words."""
+    """What the image is labelled with."""
     if not explanation.truth:
         return "in no study"
     present = [pretty(label) for label, value in explanation.truth.items() if value == 1]

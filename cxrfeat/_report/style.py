@@ -99,7 +99,7 @@ def panels(count: int, page: float = PAGE, across: int = 5) -> tuple[Drawing, li
     with mpl.rc_context(RC):
         figure = Drawing(figsize=(width, height), dpi=200)
         FigureCanvasAgg(figure)
-        # All panels are alike, so that the layout is known beforehand; finding it would take longer than drawing.
+        # All panels are alike, so that the layout is known; finding it would take longer than drawing.
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
     figure.subplots_adjust(
         left=room[0] / width, bottom=room[1] / height, right=1, top=1 - 0.3 / height, wspace=0.14, hspace=0.36
@@ -143,7 +143,7 @@ def legend_below(figure: Figure, handles: Sequence, names: Sequence[str], title:
 
 
 def annotate(figure: Figure, title: str, caption: str, random: bool) -> None:
-    """Write the title above, what the figure stands on below, and the stamp where weights were random.
+    """Write the title above, what the figure was computed from below, and the stamp where weights were random.
 
     Both stand outside of all that is drawn, which is measured first, and `save` widens the picture to hold them:
     whatever the layout does inside, nothing can run into them. Call it last.

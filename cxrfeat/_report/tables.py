@@ -1,4 +1,4 @@
-"""Tables of results as text, CSV, JSON, LaTeX and Markdown, each with a title that says what it stands on."""
+"""Tables of results as text, CSV, JSON, LaTeX and Markdown, each with a title that says what it was computed from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Result(ABC):
 
     @abstractmethod
     def title(self) -> str:
-        """Return what the numbers are and stand on."""
+        """Return what the numbers are and what they were computed from."""
 
     @abstractmethod
     def tables(self) -> dict[str, list[Row]]:
@@ -96,7 +96,7 @@ class Result(ABC):
 
 
 def stamped(what: str, *all_scored: Scored) -> str:
-    """Return a title: what it is, what it stands on, and loudly if that is random weights or no fair test."""
+    """Return a title: what it is, what it was computed from, and a warning of random weights or an unfair test."""
     stamp = f"{RANDOM} " if any(scored.random for scored in all_scored) else ""
     unfair = " ".join(u for scored in all_scored for u in scored.provenance.get("not_fair", []))
     caption = f"; {all_scored[0].caption()}" if len(all_scored) == 1 else ""

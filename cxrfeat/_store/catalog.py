@@ -86,7 +86,7 @@ def unneeded(folder: Path, needs: Sequence[Need]) -> list[Unneeded]:
 def set_aside(rows: Iterable[Unneeded]) -> list[Path]:
     """Move what `unneeded` found to a folder beside it, each under its file's lock, and return the new places.
 
-    Nothing says whether a study that lies elsewhere needs these files, so they are not removed at once.
+    Nothing says whether a study in another folder needs these files, so they are not removed at once.
     """
     moved = []
     for row in rows:

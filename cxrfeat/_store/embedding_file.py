@@ -364,7 +364,7 @@ def _wait(check: Future[None] | None) -> None:
 
 
 def _by_block(wanted: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
-    """Number of each block that sorted rows touch, and which of them lie in it."""
+    """Number of each block that sorted rows touch, and which of them are in it."""
     blocks = wanted // BLOCK
     edges = [*np.flatnonzero(np.diff(blocks, prepend=-1)).tolist(), len(wanted)]
     for begin, end in pairwise(edges):

@@ -1,4 +1,4 @@
-"""The journal of an extraction: segments, which lie beside the embedding file until their rows are published.
+"""The journal of an extraction: segments beside the embedding file until their rows are published.
 
 A segment is a NumPy archive (`.npz`, nothing compressed, nothing pickled) named `<number>-<SHA-256 of its bytes>.npz`:
 one whose name and bytes disagree was cut or damaged, and is not used.

@@ -1,4 +1,4 @@
-"""Names of embedding files and of what lies beside them: nothing else spells them."""
+"""Names of embedding files and of the files beside them: nothing else spells them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a store holds, whatever its format: rows, the header beside them, and the hashes by which both are checked.
 
 Rows are hashed in blocks of 256: a SHA-256 over each block's ids and image hashes, and one over each pass of its
-embeddings. One more over the table of these, the recipe and the failures stands for the whole content
+embeddings. One more over the table of these, the recipe and the failures identifies the whole content
 (docs/embedding-file.md).
 """
 

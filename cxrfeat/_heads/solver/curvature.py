@@ -81,7 +81,7 @@ class Factors:
         return answer.ravel().astype(np.float64) / self.stretch[label]
 
     def _draw(self, label: int, z: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Rows drawn for a label, and the root of what each stands for."""
+        """Rows drawn for a label, and the root of what each represents."""
         p = sigmoid(z.astype(np.float64))
         h = self.weight[:, label] * p * (1 - p)
         wanted = ROWS_PER_FEATURE * len(self.scale)

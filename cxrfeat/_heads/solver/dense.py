@@ -1,6 +1,6 @@
 """Newton's method with whole Hessians, for small problems: few rows or few features.
 
-With fewer rows than features the solution lies in the span of the rows, whatever the penalty; a QR factorisation then
+With fewer rows than features the solution is in the span of the rows, whatever the penalty; a QR factorisation then
 leaves as many unknowns as rows, and nothing is lost.
 """
 
@@ -41,7 +41,7 @@ class Span:
         return v if self.basis is None else np.append(self.basis @ v[:-1], v[-1])
 
     def down(self, w: Floats) -> Floats:
-        """The way back; exact for what lies in the span."""
+        """The way back; exact within the span."""
         return w if self.basis is None else np.append(self.basis.T @ w[:-1], w[-1])
 
 
@@ -72,7 +72,7 @@ def newton(
         gap = float(-gradient @ step) / 2 / max(value, 1e-300)
         # The step is there; taking it squares what is left.
         w, z, value, moved = _walk(design, z, y, weight, w, ridge, step, value)
-        if gap <= tol or not moved:  # not moved: rounding has the last word
+        if gap <= tol or not moved:  # not moved: limited by floating-point precision
             return w, value, gap, gap <= max(tol, 1e-12)
     return w, value, gap, False
 

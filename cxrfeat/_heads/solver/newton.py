@@ -25,7 +25,7 @@ MEMORY = 20
 SLOW = 0.3  # a decrement above this share of the last one calls for a new Hessian,
 PATIENCE = 2  # if the old one is at least so many iterations old
 WORTH = 3  # and if tol is more than so many iterations away at the old pace
-GIVE_UP = 12  # iterations without a better decrement: rounding has the last word
+GIVE_UP = 12  # iterations without a better decrement: limited by floating-point precision
 
 
 @dataclass
@@ -151,9 +151,9 @@ def _advance(sweeper: Sweeper, point: Point, step: Floats, active: npt.NDArray[n
         t = _length(sweeper, point, new.z[:, i], step[:, i], int(active[i]), i, float(before[i]), float(after[i]))
         w[:, i] = point.w[:, i] + t * step[:, i]
         z[:, i] = point.z[:, i] + t * (new.z[:, i] - point.z[:, i])
-    mended = sweeper.at(w[:, off], np.ascontiguousarray(z[:, off]), active[off])
+    corrected = sweeper.at(w[:, off], np.ascontiguousarray(z[:, off]), active[off])
     value, gradient = new.value.copy(), new.gradient.copy()
-    value[off], gradient[:, off] = mended.value, mended.gradient
+    value[off], gradient[:, off] = corrected.value, corrected.gradient
     return Point(w, z, value, gradient)
 
 

@@ -5,7 +5,7 @@ narrow to be worth sharing, and the losses between the products would otherwise 
 summed in their order, so the answer does not depend on which was done first.
 
 Features are never standardised in memory. With mean m and scale s, x standardised times v is x (v / s) - m (v / s),
-and the gradient is mended in the same way after its sum. Products are made in the rows' own precision; what is summed
+and the gradient is corrected likewise after its sum. Products are made in the rows' own precision; what is summed
 over blocks is float64.
 """
 

@@ -106,7 +106,7 @@ def layout(passes: int, n: int, dim: int) -> dict[str, tuple[str, tuple[int, ...
 
 
 def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]:
-    """Return the datasets of a file of `limit` bytes: none lies elsewhere, or has another type, filter or size."""
+    """Return the datasets of a file of `limit` bytes: none is in another file, or has another type, filter or size."""
     found = {name: _dataset(file, name, path) for name in NAMES}
     extent = found["embeddings"].shape
     if len(extent) != 3 or not (1 <= extent[0] <= 1 << 16 and 1 <= extent[2] <= 1 << 20):
@@ -157,7 +157,7 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise EmbeddingFileError(f"{path}: /{name} is not a dataset.")
     if dataset.is_virtual or dataset.id.get_create_plist().get_external_count():
-        raise EmbeddingFileError(f"{path}: /{name} lies in another file, which is never followed.")
+        raise EmbeddingFileError(f"{path}: /{name} is in another file, which is never followed.")
     return dataset
 
 

@@ -1,7 +1,7 @@
-"""Writing an HDF5 file: first all that lies beside the embeddings, then these from the first row to the last.
+"""Writing an HDF5 file: first all but the embeddings, then these from the first row to the last.
 
 What a file says of itself lies before its embeddings, so that one which was cut short can still be repaired. HDF5's own
-checksums (Fletcher-32 on data, its metadata's own in this file version) stand beside the blocks' SHA-256.
+checksums (Fletcher-32 on data, its metadata's own in this file version) are beside the blocks' SHA-256.
 """
 
 from __future__ import annotations
