@@ -8,19 +8,6 @@ from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
-COLUMNS = {
-    "energy": "energy",
-    "iobb@0.1": "IoBB .1",
-    "iobb@0.25": ".25",
-    "iobb@0.5": ".5",
-    "iobb@0.75": ".75",
-    "iou@0.1": "IoU .1",
-    "iou@0.25": " .25",
-    "iou@0.5": " .5",
-    "false boxes": "false",
-}
-"""Measure -> its title in the printed table; the JSON and CSV have all of them."""
-
 
 @click.command("localize", cls=Command, short_help="Score maps against the radiologists' boxes.")
 @run_option
@@ -68,13 +55,7 @@ def command(run, boxes, out, as_json, **options) -> None:
 
 
 def _print(found, written) -> None:
-    rows = []
-    for row in found.rows:
-        p = row["pointing"]
-        cells = {"label": row["label"], "by": row["kind"], "boxes": row["boxes"]}
-        cells |= {"pointing": p["value"], "95 %": _interval(p)}
-        rows.append(cells | {title: row[name]["value"] for name, title in COLUMNS.items()})
-    print_table(rows, title=f"{found.about}, {found.method}, split {found.split}", digits=2)
+    print_table(found.to_read(), title=f"{found.about}, {found.method}, split {found.split}", digits=2)
     say(
         f"{found.boxes} boxes in {found.images} images of {found.patients} patients; cut at {found.cut:g} of the "
         f"maximum, {found.cut_how}; {found.empty_maps} maps are empty."
@@ -87,9 +68,3 @@ def _print(found, written) -> None:
     if found.random:
         say("The backbone's weights are random: this is a check of the method, not a result.")
     ended(written, then="cxrfeat report")
-
-
-def _interval(measure) -> str:
-    if measure["low"] != measure["low"]:
-        return "-"
-    return f"{measure['low']:.2f}-{measure['high']:.2f}"

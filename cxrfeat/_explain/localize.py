@@ -39,6 +39,12 @@ CUTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 ALL = "all boxes"
 
+TITLES = {
+    "energy": "energy", "iobb@0.1": "IoBB .1", "iobb@0.25": ".25", "iobb@0.5": ".5", "iobb@0.75": ".75",
+    "iou@0.1": "IoU .1", "iou@0.25": " .25", "iou@0.5": " .5", "false boxes": "false",
+}  # fmt: skip
+"""Measures in tables to read; JSON and CSV have all of them."""
+
 
 @dataclass(frozen=True)
 class Localization:
@@ -82,8 +88,15 @@ class Localization:
             "head": self.about, "method": self.method, "split": self.split, "boxes": self.boxes, "images": self.images,
             "patients": self.patients, "note": self.note,
         }  # fmt: skip
-        columns = ["label", "kind", "boxes", "pointing", "pointing low", "pointing high", "energy", "iobb@0.25"]
-        return html.page("Maps against radiologists' boxes", facts, self.to_frame()[columns].to_dict("records"))
+        return html.page("Maps against radiologists' boxes", facts, self.to_read())
+
+    def to_read(self) -> list[dict[str, Any]]:
+        """The rows as people read them: the pointing game with its interval, and what `TITLES` names."""
+        return [
+            {"label": row["label"], "by": row["kind"], "boxes": row["boxes"], "pointing": row["pointing"]["value"],
+             "95 %": _span(row["pointing"]), **{title: row[name]["value"] for name, title in TITLES.items()}}
+            for row in self.rows
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the folder, as JSON holds it."""
@@ -269,6 +282,10 @@ def interval(values: Floats, patients: npt.NDArray[Any]) -> tuple[float, float, 
     middle, scale = mean + z**2 / (2 * size), 1 + z**2 / size
     half = z * math.sqrt(mean * (1 - mean) / size + z**2 / (4 * size**2))
     return mean, max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
+
+
+def _span(measure: dict[str, float]) -> str:
+    return "-" if math.isnan(measure["low"]) else f"{measure['low']:.2f}-{measure['high']:.2f}"
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

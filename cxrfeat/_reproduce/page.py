@@ -18,7 +18,7 @@ from cxrfeat._recipe import Recipe
 from cxrfeat._report import bars, curves, html
 from cxrfeat._report.html import Table
 from cxrfeat._reproduce import paper
-from cxrfeat._reproduce.reproduction import Reproduction
+from cxrfeat._reproduce.reproduction import Reproduction, Result
 from cxrfeat._summary import summarise
 
 Row = dict[str, Any]
@@ -47,7 +47,6 @@ TITLES = {
 
 def write(done: Reproduction) -> Path:
     """Draw everything, write the tables as CSV, and the page."""
-    first, second = _films(done)
     context = {
         "title": f"The reference paper on study {done.study.name}",
         "random": done.random,
@@ -57,32 +56,40 @@ def write(done: Reproduction) -> Path:
         "paper": paper,
         "summary": summarise(done.study),
         "sentences": done.account,
-        "films": [first, second],
-        "losses": [_losses(done, result) for result in done.results],
+        "films": _films(done),
+        "losses": [_loss(done, result) for result in done.results],
         "rocs": [_roc(done, result) for result in done.results],
-        "maps": _maps(done),
+        "maps": [
+            Figure(f"Figures 7 and 8: {_title(result)}", f"Image {path.stem} and its evidence", _place(done, path))
+            for result in done.results
+            for path in sorted(done.maps_folder(result).glob("*.png"))
+        ],
         "tables": {name: _table(done, name, rows) for name, rows in done.tables.items()},
         "tests": _tests(done),
-        "frequencies": _frequencies(done),
-    }
+        "frequencies": _figure(
+            done, "class-frequencies", "Class frequencies", "Positive images of each label and split",
+            bars.class_frequencies(done.study),
+        ),
+    }  # fmt: skip
     return files.write_atomically(done.page, html.render("paper.html.j2", **context))
 
 
-def _films(done: Reproduction) -> tuple[Figure, Figure]:
+def _films(done: Reproduction) -> list[Figure]:
     """Figures 1 and 2: the first image, before and after augmentation, as the paper's way renders it."""
     recipe = done.of(paper.WAYS[0])[-1].run.recipes[0]
     image_id, path = str(done.study.ids[0]), done.study.paths()[0]
     pictures = _renderings(recipe, image_id, path)
     names = ["before", *(f"pass {k}" for k in range(1, len(pictures)))]
     caption = f"Image {image_id} of study {done.study.name}, {recipe.size} px."
-    one, two = _figure_path(done, "figure-1"), _figure_path(done, "figure-2")
-    bars.side_by_side(pictures[:1], ["as the network sees it"], "The first image", caption).save(one)
     what = f"{caption} Policy: {(recipe.augmentation or {}).get('name', 'none')}, seed {recipe.seed}."
-    bars.side_by_side(pictures, names, "Before and after augmentation", what).save(two)
-    return (
-        _figure(done, "Figure 1: the first image", f"Chest X-ray {image_id}", one),
-        _figure(done, "Figure 2: with augmentation", f"The same film, and {len(names) - 1} augmented", two),
-    )
+    first = bars.side_by_side(pictures[:1], ["as the network sees it"], "The first image", caption)
+    second = bars.side_by_side(pictures, names, "Before and after augmentation", what)
+    return [
+        _figure(done, "figure-1", "Figure 1: the first image", f"Chest X-ray {image_id}", first),
+        _figure(
+            done, "figure-2", "Figure 2: with augmentation", f"The same film, and {len(names) - 1} augmented", second
+        ),
+    ]
 
 
 def _renderings(recipe: Recipe, image_id: str, path: str | Path) -> list[npt.NDArray[np.uint8]]:
@@ -93,38 +100,17 @@ def _renderings(recipe: Recipe, image_id: str, path: str | Path) -> list[npt.NDA
     return list(prepare.passes(grey, recipe.size, matrices, policy, recipe.interpolation))
 
 
-def _losses(done: Reproduction, result: Any) -> Figure:
-    path = _figure_path(done, f"figure-3-{result.key}")
-    heading = f"Figure 3: {result.arm.title}, {result.way.title.lower()}"
-    curves.loss(result.run, heading).save(path)
-    epochs = result.run.notes.get("epochs_run", "?")
-    return _figure(done, heading, f"Training and validation loss over {epochs} epochs", path)
+def _loss(done: Reproduction, result: Result) -> Figure:
+    heading = f"Figure 3: {_title(result)}"
+    alt = f"Training and validation loss over {result.run.notes.get('epochs_run', '?')} epochs"
+    return _figure(done, f"figure-3-{result.key}", heading, alt, curves.loss(result.run, heading))
 
 
-def _roc(done: Reproduction, result: Any) -> Figure:
-    path = _figure_path(done, f"figure-{result.arm.figure}-{result.key}")
-    heading = f"Figure {result.arm.figure}: {result.arm.title}, {result.way.title.lower()}"
-    result.test.curves("roc").plot(title=heading).save(path)
-    macro = result.test.macro
-    return _figure(
-        done, heading, f"ROC curves, macro AUROC {macro['auroc']:.3f} over {len(macro['over'])} labels", path
-    )
-
-
-def _maps(done: Reproduction) -> list[Figure]:
-    """Figures 7 and 8: the panels of DenseNet121 with augmentation, in every way."""
-    found = []
-    for result in done.results:
-        for path in sorted(done.maps_folder(result).glob("*.png")):
-            heading = f"Figures 7 and 8: {result.arm.title}, {result.way.title.lower()}"
-            found.append(_figure(done, heading, f"Image {path.stem} and the evidence for its foremost labels", path))
-    return found
-
-
-def _frequencies(done: Reproduction) -> Figure:
-    path = _figure_path(done, "class-frequencies")
-    bars.class_frequencies(done.study).save(path)
-    return _figure(done, "Class frequencies", "Positive images of each label and split", path)
+def _roc(done: Reproduction, result: Result) -> Figure:
+    heading, macro = f"Figure {result.arm.figure}: {_title(result)}", result.test.macro
+    alt = f"ROC curves, macro AUROC {macro['auroc']:.3f} over {len(macro['over'])} labels"
+    drawing = result.test.curves("roc").plot(title=heading)
+    return _figure(done, f"figure-{result.arm.figure}-{result.key}", heading, alt, drawing)
 
 
 def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
@@ -133,13 +119,10 @@ def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
     titles = {way.key: f"The arms, {way.title.lower()}" for way in paper.WAYS}
     titles |= {arm.key: f"The ways, {arm.title}" for arm in paper.ARMS}
     for key, comparison in {**done.between_arms, **done.between_ways}.items():
-        path = _figure_path(done, f"tests-{key}")
         heading = f"{titles[key]}: differences to {comparison.baseline.name}"
-        comparison.save(path)
+        figure = _figure(done, f"tests-{key}", heading, "Differences in AUROC with intervals over patients", comparison)
         (rows,) = comparison.tables().values()
-        table = html.table(heading, rows, comparison.caption())
-        figure = _figure(done, heading, "Differences in AUROC with intervals over patients", path)
-        found.append((table, comparison.conclusions, figure))
+        found.append((html.table(heading, rows, comparison.caption()), comparison.conclusions, figure))
     return found
 
 
@@ -150,9 +133,16 @@ def _table(done: Reproduction, name: str, rows: Sequence[Row]) -> Table:
     return html.table(TITLES[name], rows, f"study {done.study.name}; tables/{name}.csv")
 
 
-def _figure_path(done: Reproduction, name: str) -> Path:
-    return done.folder / "figures" / f"{name}.png"
+def _figure(done: Reproduction, name: str, heading: str, alt: str, drawing: Any) -> Figure:
+    """Save what has a `save` as a figure of the page."""
+    path = done.folder / "figures" / f"{name}.png"
+    drawing.save(path)
+    return Figure(heading, alt, _place(done, path))
 
 
-def _figure(done: Reproduction, heading: str, alt: str, path: Path) -> Figure:
-    return Figure(heading, alt, path.relative_to(done.folder).as_posix())
+def _place(done: Reproduction, path: Path) -> str:
+    return path.relative_to(done.folder).as_posix()
+
+
+def _title(result: Result) -> str:
+    return f"{result.arm.title}, {result.way.title.lower()}"

@@ -138,13 +138,13 @@ DEVIATIONS = (
     ("epochs", "80, batches of 16", "", "the same", ""),
     (
         "early stopping", "after 10 epochs without better accuracy; of which images is not said",
-        "about 80 epochs, while the validation loss rises from 1 to almost 5 (Figure 3): training accuracy",
+        "about 80 epochs, as the validation loss rises from 1 to almost 5 (Figure 3): training accuracy",
         "by training accuracy; the right way by validation loss", "",
     ),
     (
-        "accuracy", "of tables 1 and 2: right labels over all images and labels, at 0.5",
-        "the one that Keras shows for 14 outputs counts images whose largest output is their (first) label",
-        "the first, with the second beside it", "table 1 may be either",
+        "accuracy", "of tables 1 and 2: right labels over all images and labels, at 0.5", "",
+        "that, and the one that Keras shows: for 14 outputs, images whose largest output is their first label",
+        "table 1 may be either",
     ),
     (
         "intervals", "none, and the number of test images is not said", "",
