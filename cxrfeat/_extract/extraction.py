@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -24,6 +24,7 @@ from cxrfeat._backbones import registry
 from cxrfeat._backbones.engine import Engine
 from cxrfeat._datasets import read_study
 from cxrfeat._extract import pipeline, plan
+from cxrfeat._extract.earlier import Earlier
 from cxrfeat._extract.pipeline import Item, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
 from cxrfeat._manifest import Manifest
@@ -254,7 +255,10 @@ def _embed(
     begun, done = time.perf_counter(), 0
     flushed = begun
     progress(0, len(todo))
-    with closing(pipeline.run(todo, writer.recipe, engine, workers)) as blocks:
+    with ExitStack() as open_files:
+        if (earlier := Earlier.find(writer.path, writer.recipe)) is not None:
+            open_files.enter_context(closing(earlier))
+        blocks = open_files.enter_context(closing(pipeline.run(todo, writer.recipe, engine, workers, earlier)))
         for block in blocks:
             start = time.perf_counter()
             if block.image_ids:

@@ -24,12 +24,16 @@ import numpy.typing as npt
 
 from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats
+from cxrfeat._extract.earlier import Earlier, Known
 from cxrfeat._images import choices, decode, prepare
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import CxrfeatError
 
 CHUNK = 2
 """Images in a worker's batch, where the engine's is not larger: few, so that none has the last ones alone."""
+
+AHEAD = 128
+"""Batches whose known embeddings are read together: a single row costs as much as the block it is in."""
 
 
 @dataclass
@@ -74,8 +78,10 @@ class Block:
         return len(self.image_ids) + len(self.failures)
 
 
-def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | None = None) -> Generator[Block]:
-    """Embed images, in order, a block at a time.
+def run(
+    items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | None = None, earlier: Earlier | None = None
+) -> Generator[Block]:
+    """Embed images, in order, a block at a time; renderings that `earlier` has are taken from there.
 
     Closing the generator (as Ctrl-C does) stops the workers after the batches they are processing. The default of
     `workers` is one more than the engine has streams, and enough to keep a GPU fed.
@@ -87,14 +93,17 @@ def run(items: Sequence[Item], recipe: Recipe, engine: Engine, workers: int | No
     streams = threading.Semaphore(engine.streams)
     stop = threading.Event()
 
-    def process(batch: Sequence[Item]) -> Block | None:
-        return None if stop.is_set() else _process_batch(batch, recipe, engine, streams)
+    def process(batch: Sequence[Item], known: Known) -> Block | None:
+        return None if stop.is_set() else _process_batch(batch, recipe, engine, streams, known)
 
     pending: deque[Future[Block | None]] = deque()
     with _single_threaded_opencv(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
         try:
-            for start in range(0, len(items), chunk):
-                pending.append(pool.submit(process, items[start : start + chunk]))
+            known: Known = {}
+            for number, start in enumerate(range(0, len(items), chunk)):
+                if earlier is not None and number % AHEAD == 0:
+                    known = earlier.read([item.image_id for item in items[start : start + AHEAD * chunk]])
+                pending.append(pool.submit(process, items[start : start + chunk], known))
                 if len(pending) > 2 * workers:
                     yield _result(pending.popleft())
             while pending:
@@ -131,10 +140,12 @@ def _wait(futures: Sequence[Future[Block | None]]) -> None:
             continue
 
 
-def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, streams: threading.Semaphore) -> Block:
+def _process_batch(
+    batch: Sequence[Item], recipe: Recipe, engine: Engine, streams: threading.Semaphore, known: Known
+) -> Block:
     seconds = Seconds()
     policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
-    rendered, ids, hashes, failures = [], [], [], []
+    rendered, there, ids, hashes, failures = [], [], [], [], []
     for item in batch:
         begun = time.perf_counter()
         try:
@@ -147,8 +158,14 @@ def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, stream
             failures.append((item, f"cannot be decoded ({type(error).__name__})."))
             continue
         decoded = time.perf_counter()
-        matrices = [prepare.matrix(policy, recipe.seed, item.image_id, k + 1) for k in range(recipe.passes) if policy]
-        rendered.append(prepare.passes(grey, recipe.size, matrices, policy, recipe.interpolation))
+        digest_before, embeddings = known.get(item.image_id, (b"", None))
+        there.append(embeddings if embeddings is not None and digest_before == digest else None)
+        first = 0 if there[-1] is None else len(there[-1])
+        matrices = [
+            prepare.matrix(policy, recipe.seed, item.image_id, k) if policy and k else None
+            for k in range(first, recipe.passes + 1)
+        ]
+        rendered += [prepare.render(grey, recipe.size, m, recipe.interpolation, _border(policy)) for m in matrices]
         ids.append(item.image_id)
         hashes.append(np.frombuffer(digest, np.uint8))
         seconds.decode += decoded - begun
@@ -156,15 +173,30 @@ def _process_batch(batch: Sequence[Item], recipe: Recipe, engine: Engine, stream
     if not ids:
         empty = np.zeros((recipe.passes + 1, 0, 0), np.float32)
         return Block([], np.zeros((0, 32), np.uint8), empty, failures, seconds)
-    images = np.stack(rendered, axis=1)  # (passes, n, size, size): an image's neighbours are those of its own pass
-    begun = time.perf_counter()
-    with streams:
-        admitted = time.perf_counter()
-        flat = engine.run(images.reshape(-1, recipe.size, recipe.size))[0]
-        embeddings = flat.reshape(*images.shape[:2], -1)
+    begun = admitted = time.perf_counter()
+    flat: Floats | None = None
+    if rendered:
+        with streams:
+            admitted = time.perf_counter()
+            flat = engine.run(np.stack(rendered))[0]
     seconds.wait += admitted - begun
     seconds.network += time.perf_counter() - admitted
-    return Block(ids, np.stack(hashes), embeddings, failures, seconds)
+    return Block(ids, np.stack(hashes), _put_together(there, flat, recipe.passes + 1), failures, seconds)
+
+
+def _put_together(there: Sequence[Floats | None], flat: Floats | None, passes: int) -> Floats:
+    """Embeddings (passes, n, dim): of each image the first passes that are `there`, then its own rows of `flat`."""
+    start, parts = 0, []
+    for known in there:
+        missing = passes - (0 if known is None else len(known))
+        new = [] if flat is None else [flat[start : start + missing]]
+        parts.append(np.concatenate([*([] if known is None else [known]), *new]))
+        start += missing
+    return np.stack(parts, axis=1)
+
+
+def _border(policy: choices.Policy | None) -> str:
+    return policy.border if policy else "constant"
 
 
 def _load(item: Item) -> tuple[decode.Grey, bytes]:

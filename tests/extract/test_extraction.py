@@ -58,6 +58,50 @@ def test_passes_do_not_depend_on_order_or_on_what_else_is_in_the_study(make_stud
         np.testing.assert_array_equal(values, forward[image_id])
 
 
+def test_more_passes_compute_only_the_new_ones(make_study, run, monkeypatch, tmp_path):
+    study = make_study(6)
+    run(study, passes=1)
+    fresh = rows(run(study, passes=2, cache=tmp_path / "elsewhere").path)
+    cv2.imwrite(str(study.paths()[0]), np.random.default_rng(1).integers(0, 256, (50, 50), dtype=np.uint8))
+    changed = rows(run(study, passes=2, cache=tmp_path / "changed").path)
+    computed = []
+    engine = engine_of(monkeypatch, computed)
+    done = run(study, passes=2)
+    assert engine and done.extracted == 6
+    assert sum(computed) == 5 + 3  # pass 2 of the unchanged images, all three of the one whose file changed
+    found = rows(done.path)
+    for number, image_id in enumerate(study.ids):
+        np.testing.assert_array_equal(found[image_id], (fresh if number else changed)[image_id])
+
+
+def test_fewer_passes_compute_nothing(make_study, run, monkeypatch):
+    study = make_study(4)
+    before = rows(run(study, passes=2).path)
+    computed = []
+    engine_of(monkeypatch, computed)
+    for passes in (0, 1):
+        for image_id, values in rows(run(study, passes=passes).path).items():
+            np.testing.assert_array_equal(values, before[image_id][: passes + 1])
+    assert not computed
+    other = run(study, passes=1, seed=7)  # another draw: pass 0 alone is the same
+    assert sum(computed) == 4
+    assert not np.array_equal(rows(other.path)[study.ids[0]][1], before[study.ids[0]][1])
+
+
+def engine_of(monkeypatch, computed):
+    """Count the images that go through the network."""
+    open_engine = module.engines.open_engine
+
+    def counting(*args, **options):
+        engine = open_engine(*args, **options)
+        run = engine.run
+        engine.run = lambda images: computed.append(len(images)) or run(images)
+        return engine
+
+    monkeypatch.setattr(module.engines, "open_engine", counting)
+    return counting
+
+
 def test_pass_0_is_the_same_with_and_without_augmented_passes(make_study, run):
     study = make_study(5)
     alone, with_two = rows(run(study).path), rows(run(study, passes=2).path)

@@ -1,0 +1,72 @@
+"""Renderings that another embedding file has already: an extraction with more passes computes only the new ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import EmbeddingFile, names
+from cxrfeat.errors import CxrfeatError
+
+_log = logging.getLogger(__name__)
+
+Known: TypeAlias = dict[str, tuple[bytes, npt.NDArray[np.float32]]]
+"""By image id: SHA-256 of the image file, and its first renderings' embeddings, float32 (passes, dim)."""
+
+
+class Earlier:
+    """The embedding file of another number of passes, with the most renderings that a recipe also has."""
+
+    def __init__(self, file: EmbeddingFile, passes: int) -> None:
+        self.file, self.passes = file, passes
+
+    @classmethod
+    def find(cls, own: Path, recipe: Recipe) -> Earlier | None:
+        """Look beside the file `own`; None if no other file there has a rendering of the recipe."""
+        best: Earlier | None = None
+        for path in names.embedding_files(own.parent):
+            try:
+                file = EmbeddingFile(path)
+            except CxrfeatError:  # damaged, or of another version: it is of no use here
+                continue
+            passes = min(_shared(file.recipe, recipe), file.passes)
+            if path == own or passes <= (best.passes if best else 0):
+                file.close()
+                continue
+            if best:
+                best.close()
+            best = cls(file, passes)
+        if best:
+            _log.info("images whose files are the same take %d renderings from %s.", best.passes, best.file.path)
+        return best
+
+    def read(self, image_ids: Sequence[str]) -> Known:
+        """What is known of some images."""
+        there = [image_id for image_id in image_ids if image_id in self.file]
+        if not there:
+            return {}
+        try:
+            embeddings = self.file.read(there, range(self.passes))
+        except CxrfeatError as error:  # a damaged block of another file must not end this extraction
+            _log.warning("%s They are computed again.", error)
+            return {}
+        hashes = self.file.image_sha256(there)
+        return {i: (bytes(hashes[k]), embeddings[:, k]) for k, i in enumerate(there)}
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def _shared(other: Recipe, recipe: Recipe) -> int:
+    """How many renderings two recipes have in common, from pass 0 on."""
+    if other.pass0 != recipe.pass0:
+        return 0
+    drawn = (other.augmentation, other.seed) == (recipe.augmentation, recipe.seed)
+    return 1 + min(other.passes, recipe.passes) if drawn else 1
