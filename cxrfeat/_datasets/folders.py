@@ -108,15 +108,15 @@ def _no_images(images: Path | None) -> None:
 
 
 def _class_folders(source: Path, split: str = "") -> list[tuple[str, Path]]:
-    """(split, folder) of every class: of folders that hold images, or `images/` with images, but for masks and such."""
+    """(split, folder) of every class: folders of images, or with `images/`, but for masks and folders with a table."""
     if not source.is_dir():
         return []
     found = []
     for folder in sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != "."):
         if not split and split_name(folder.name) in SPLITS:
             found += _class_folders(folder, split_name(folder.name))
-        elif folder.name.lower() not in _NO_CLASSES and next(_images_in(folder), None) is not None:
-            found.append((split, folder))
+        elif folder.name.lower() not in _NO_CLASSES and not any(folder.glob("*.csv")):
+            found += [(split, folder) for _ in islice(_images_in(folder), 1)]
     return found
 
 

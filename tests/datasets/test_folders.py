@@ -62,6 +62,12 @@ def test_names_that_occur_in_two_classes(classes):
     assert len(set(study.ids)) == 10
 
 
+def test_datasets_side_by_side_are_no_classes(classes):
+    folder = classes(*[f"{name}/images/{i}.png" for name in ("nih", "own") for i in range(3)], "nih/t.csv", "own/t.csv")
+    with pytest.raises(StudyError, match="is not recognised"):
+        read_study(folder)
+
+
 def test_a_folder_of_dicom_files(tmp_path):
     pydicom = pytest.importorskip("pydicom")
     from pydicom.dataset import FileDataset, FileMetaDataset
