@@ -2,7 +2,7 @@
 
     python benchmarks/paper.py
 
-What `make paper` does, in a folder and a cache of its own: 400 px, two augmented passes, three arms in two ways, up to
+What `make paper` does, in a folder and a cache of its own: 400 px, two augmented passes, three arms in four ways, up to
 80 epochs each, tests, maps and the page. There is no peer: the paper's code is not public. The rate of what is most of
 it, the network at 400 px, is that of `network.py`.
 """
