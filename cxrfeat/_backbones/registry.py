@@ -76,6 +76,7 @@ class Backbone:
         Parameters
         ----------
         preprocessing : str
+            Name of a normalisation.
         """
         return (preprocessing == "raw") == (self.preprocessing == "raw")
 
