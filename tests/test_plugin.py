@@ -22,7 +22,7 @@ from cxrfeat._sample import study as sample_study
 COMMANDS = {
     "built": "study build ward --val 0.3 --test 0.3 --json",
     "extracted": "extract ward --backbone tiny --weights random:0 --passes 1",
-    "fitted": "fit-head --study ward --head nearest-mean",
+    "fitted": "fit-head --study ward --head nearest-mean --threshold fixed:0.5",
     "evaluated": "evaluate --json",
     "table": "evaluate",
     "maps": "gradcam --limit 2",
