@@ -6,7 +6,7 @@ import click
 
 from .base import Command
 from .options import contaminated_option, format_option, replicates_option, run_option, seed_option, split_option
-from .output import ended, json_option, print_result, progress_bar
+from .output import ended, json_option, print_result, progress_bar, say
 
 
 @click.command(cls=Command)
@@ -28,7 +28,7 @@ from .output import ended, json_option, print_result, progress_bar
 def command(kind, figures, by, as_json, **options) -> None:
     """Evaluate a run: AUROC, average precision, thresholded metrics and calibration, with 95 % intervals.
 
-    Intervals are DeLong's and those of a bootstrap over patients. Writes RUN/metrics.json and figures with their data.
+    Intervals are over patients. Writes RUN/metrics.json and figures with their data.
 
     \b
     Example:
@@ -42,4 +42,6 @@ def command(kind, figures, by, as_json, **options) -> None:
     written = found.save(figures=figures)
     kind = "json" if as_json else kind
     print_result(found, kind)
+    if not options["shortcuts"]:
+        say("What size, format, brightness and view alone would score was not computed; see --shortcuts.")
     ended(written, found.headline() + ".", "cxrfeat roc", kind)

@@ -105,6 +105,8 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
         print_table(scored.rows, title=scored.title)
         for sentence in scored.warnings():
             say(f"warning: {sentence}")
+    elif not shortcuts:
+        say("What size, format, brightness and view alone would score was not computed; see --shortcuts.")
     if figure:
         from cxrfeat._report import bars
 

@@ -113,20 +113,13 @@ class Replicates:
     def __len__(self) -> int:
         return len(next(iter(self.draws.values())))
 
-    def interval(
-        self, metric: Metric, values: Array | None = None, level: float | npt.NDArray[np.float64] = LEVEL
-    ) -> Array:
+    def interval(self, metric: Metric, level: float | npt.NDArray[np.float64] = LEVEL) -> Array:
         """Percentile interval, float64 (labels + 2, 2), over the replicates where the metric is defined.
 
-        With `values`, the estimates, a metric with `recentre` is corrected for the bias of the draws. `level` is the
-        share of the draws that is kept; `widened` gives the share for 95 % coverage, and NaN leaves the interval out.
+        `level` is the share of the draws that is kept; `widened` gives the share for 95 % coverage, and NaN leaves the
+        interval out.
         """
-        draws = self.draws[metric.name]
-        ends = percentiles(draws, level)
-        if metric.recentre and values is not None:
-            mean = ratio(np.nansum(draws, axis=0), (~np.isnan(draws)).sum(axis=0))
-            ends -= (mean - values)[:, None]
-        return np.clip(ends, *metric.bounds)
+        return percentiles(self.draws[metric.name], level)
 
     def undefined(self, metric: Metric) -> npt.NDArray[np.int64]:
         """Number of replicates (labels + 2,) without a value, since a draw held one class only."""

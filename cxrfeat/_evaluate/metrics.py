@@ -69,9 +69,9 @@ class Metric:
         Whether it is undefined for a label without a decision threshold.
     show_interval : bool
         Whether tables that people read have its interval in a column of its own; JSON and CSV always have it.
-    recentre : bool
-        Whether the interval is shifted by the bootstrap's estimate of bias: for metrics that grow when images are
-        repeated.
+    interval : bool
+        Whether it has intervals. A metric whose mean depends on the number of images, as the calibration error's does,
+        should have none: resampling does not give one that holds the truth as often as it says.
     chance : callable, optional
         Takes the numbers of images and of positives, and returns the mean value of a random score.
 
@@ -107,7 +107,7 @@ class Metric:
     digits: int = 3
     needs_threshold: bool = False
     show_interval: bool = True
-    recentre: bool = False
+    interval: bool = True
     chance: Callable[[int, int], float] | None = None
 
     RANKS = RANKS
@@ -255,7 +255,7 @@ ECE = _plain(
     "ece", "ECE",
     "expected calibration error, 15 equal-width bins (Guo et al. 2017). On few images it is above 0 by chance alone",
     (_errors_by_bin, _images), lambda errors, images: np.abs(errors).sum(axis=-1) / images,
-    higher_is_better=False, recentre=True,
+    higher_is_better=False, interval=False,
 )
 
 OURS = (AUROC, AVERAGE_PRECISION, SENSITIVITY, SPECIFICITY, PPV, NPV, F1, ACCURACY, ACCURACY_AT_HALF,

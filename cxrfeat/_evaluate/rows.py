@@ -31,7 +31,7 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     """One row per label, then macro and micro, as `Evaluation.rows` has them."""
     labels = len(scored.labels)
     values = point(scored.y, scored.p, scored.thresholds)
-    spans = _spans(scored, values, draws) if draws is not None else {}
+    spans = {m.name: draws.interval(m, levels(scored, m)) for m in METRICS} if draws is not None else {}
     plain, over_patients = (delong.intervals(scored.y, scored.p, who) for who in (None, scored.patients))
     known, positive, negative = ~np.isnan(scored.y), scored.y == 1, scored.y == 0
     rows: list[Row] = []
@@ -75,8 +75,10 @@ def levels(scored: Scored, metric: Metric) -> Array:
 
     With fewer than `FEW` positive or negative patients only AUROC has an interval, by other means than draws. A macro
     average of another metric has one only where all its labels have: with few positives an average precision is above
-    what more images would give.
+    what more images would give. `Metric.interval` says which metrics have none at all.
     """
+    if not metric.interval:
+        return np.full(len(scored.labels) + 2, np.nan)
     fewest = scored.fewest_patients
     found = widened(np.where(scored.defined, fewest, 0))
     few = fewest < FEW
@@ -85,10 +87,6 @@ def levels(scored: Scored, metric: Metric) -> Array:
         found[-1] = np.nan
     pooled = min(len(np.unique(scored.patients[(scored.y == side).any(axis=1)])) for side in (1, 0))
     return np.append(found, widened(np.array([pooled]))[0] if pooled >= FEW else np.nan)
-
-
-def _spans(scored: Scored, values: dict[str, Array], draws: Replicates) -> dict[str, Array]:
-    return {m.name: draws.interval(m, values[m.name], levels(scored, m)) for m in METRICS}
 
 
 def _mean(values: list[float]) -> float:
