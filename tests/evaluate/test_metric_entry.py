@@ -58,16 +58,17 @@ def call(site, *words):
 def test_it_has_a_column_with_its_interval_and_is_compared(site, make_run):
     a, b = make_run("a"), make_run("b", strength=1.5)
     shown = call(site, "evaluate", "--run", a, "--bootstrap", 64, "--no-figures", "--format", "markdown")
-    heading, _, first = [line.split("|") for line in shown.splitlines() if line.startswith("|")][:3]
+    heading, _, few, enough = [line.split("|") for line in shown.splitlines() if line.startswith("|")][:4]
     column = [name.strip() for name in heading].index("J")
-    assert heading[column + 1].strip() == "J 95 %" and " to " in first[column + 1]
+    assert heading[column + 1].strip() == "J 95 %"
+    assert few[column + 1].strip() == "-" and " to " in enough[column + 1]  # 5 and 10 positive patients
     read = json.loads((a / "metrics.json").read_text())
     scored = scored_run(Run.open(a))
     for j, row in enumerate(read["labels"][:13]):
         wanted = balanced_accuracy_score(scored.y[:, j], scored.p[:, j] >= scored.thresholds[j], adjusted=True)
         assert row["youden"] == pytest.approx(wanted)
         low, high = row["youden_bootstrap"]
-        assert low <= row["youden"] <= high
+        assert low <= row["youden"] <= high if scored.fewest_patients[j] >= 10 else low is None
     assert "youden" in read["groups"][0]["macro"]
     rows = list(csv.DictReader(io.StringIO(call(site, "compare", a, b, "--metric", "youden", "--format", "csv"))))
     after, before = float(rows[3]["youden"]), float(rows[3]["youden_baseline"])
