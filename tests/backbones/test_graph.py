@@ -84,10 +84,10 @@ def test_random_weights_are_the_same_for_a_seed_and_hashed():
 
 
 def test_random_weights_are_frozen_for_ever():
-    # By hand, from the definition in `weights.draw`; a change here would silently change every random recipe.
+    # By hand, from the definition in `graph.draw`; a change here would silently change every random recipe.
     import hashlib
 
-    drawn = weights.draw({"conv1_conv/kernel": (7, 7, 3, 64), "bn/gamma": (2,), "bn/beta": (2,)}, 0)
+    drawn = graph.draw({"conv1_conv/kernel": (7, 7, 3, 64), "bn/gamma": (2,), "bn/beta": (2,)}, 0)
     entropy = int.from_bytes(hashlib.sha256(b"0\x1fconv1_conv/kernel").digest(), "big")
     first = np.random.PCG64(entropy).random_raw() >> 11
     limit = (6 / (49 * 67)) ** 0.5
