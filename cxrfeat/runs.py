@@ -53,7 +53,8 @@ def _row(path: Path) -> dict[str, Any]:
         found = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
         low, high = found["macro"].get("auroc_bootstrap") or (None, None)
         measured = {"macro_auroc": found["macro"]["auroc"], "low": low, "high": high}
-        return row | measured | {"split": found["stands_on"].get("split")}
+        about = found["provenance" if found.get("format_version", 1) > 1 else "stands_on"]
+        return row | measured | {"split": about.get("split")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not evaluated yet, or not by this version
         return row
 

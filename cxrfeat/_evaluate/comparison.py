@@ -145,10 +145,10 @@ class Comparison(tables.Result):
         """Everything, as JSON has it; NaN stays NaN."""
         return {
             "format": "cxrfeat-comparison",
-            "format_version": 1,
+            "format_version": 2,
             "metric": self.metric.name,
             "baseline": self.baseline.name,
-            "runs": {scored.name: scored.stands_on() for scored in self.scored},
+            "runs": {scored.name: scored.facts() for scored in self.scored},
             "random_weights": self.random,
             "images_left_out": self.left_out,
             "intervals": {"level": delong.LEVEL, "bootstrap_replicates": self.replicates, "seed": self.seed},

@@ -105,7 +105,7 @@ class Curves(tables.Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rows and what they were computed from."""
-        return {**self.scored.stands_on(), "labels": self.rows}
+        return {**self.scored.facts(), "labels": self.rows}
 
     def plot(self, layout: str = "auto", width: float | None = None, title: str = "") -> Drawing:
         """Draw the curves; the figure shows itself in a notebook, and `.save(path)` writes it.

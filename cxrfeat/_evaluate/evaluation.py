@@ -170,16 +170,16 @@ class Evaluation(tables.Result):
         rows = [{"group": "", **row} for row in self.rows]
         for group in self.groups:
             rows += [{"group": f"{group.column}={group.name}", **row} for row in group.rows]
-        stands = self.scored.stands_on()
-        about = {key: stands.get(key) for key in ("run", "split", "study", "head", "random_weights")}
+        facts = self.scored.facts()
+        about = {key: facts.get(key) for key in ("run", "split", "study", "head", "random_weights")}
         return [{**tables.ends(row), **about} for row in rows]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it; NaN stays NaN."""
         return {
             "format": "cxrfeat-metrics",
-            "format_version": 1,
-            "stands_on": self.scored.stands_on(),
+            "format_version": 2,
+            "provenance": self.scored.facts(),
             "intervals": {"level": delong.LEVEL, "bootstrap_replicates": self.replicates, "seed": self.seed},
             "accuracy": self.accuracy,
             "labels": self.rows[:-2],

@@ -91,7 +91,7 @@ class Scored:
         present, absent = (self.y == 1).any(axis=0), (self.y == 0).any(axis=0)
         return present & absent & ~np.isnan(self.p).all(axis=0)
 
-    def stands_on(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return what every table and figure says about its data."""
         return {
             "n": len(self),

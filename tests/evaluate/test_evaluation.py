@@ -61,7 +61,7 @@ def test_without_a_bootstrap_there_are_no_bootstrap_columns(make_run):
 def test_the_training_split_carries_its_warning_into_every_output(make_run):
     found = evaluate(Run.open(make_run("a")), "train", replicates=0, by=[], allow_contaminated=True)
     assert found.warnings[0].kind == "not_fair"
-    assert "seen in training" in found.to_dict()["stands_on"]["not_fair"][0]
+    assert "seen in training" in found.to_dict()["provenance"]["not_fair"][0]
 
 
 def test_a_label_that_the_size_of_files_gives_away_is_shown_beside_the_model_and_warned_of(make_run):

@@ -25,9 +25,9 @@ def test_rows_and_columns_are_joined_by_name(make_run):
     np.testing.assert_array_equal(before.y, after.y)
 
 
-def test_it_says_what_it_stands_on(make_run):
+def test_it_says_where_its_numbers_come_from(make_run):
     scored = scored_run(Run.open(make_run("a", weights="random:7")))
-    stands = scored.stands_on()
+    stands = scored.facts()
     assert stands["random_weights"] is True and stands["weights"] == ["random:7"]
     assert stands["n"] == len(scored) and stands["positives"]["Hernia"] == 0
     for part in ("split test", "made-up", f"n = {len(scored)}", "RANDOM"):
@@ -55,7 +55,7 @@ def test_images_without_a_prediction_are_left_out_and_counted(make_run):
     n = len(scored_run(Run.open(run)))
     edit(run, lambda t: t.drop(index=t.index[t["split"] == "test"][3:5]))
     scored = scored_run(Run.open(run))
-    assert len(scored) == n - 2 and scored.stands_on()["without_prediction"] == 2
+    assert len(scored) == n - 2 and scored.facts()["without_prediction"] == 2
     (found,) = [w for w in warnings.of_scores(scored) if w.kind == "missing"]
     assert found.message.startswith("2 images of the split have no prediction")
 

@@ -95,17 +95,21 @@ def test_predicting_again_keeps_the_run_whole(run, embeddings):
     assert Run.open(run.path).predictions().equals(run.predictions())
 
 
-def test_runs_are_listed_with_their_macro_auroc(run, monkeypatch):
+@pytest.mark.parametrize(
+    "about", [{"stands_on": {"split": "test"}}, {"format_version": 2, "provenance": {"split": "test"}}]
+)
+def test_runs_are_listed_with_their_macro_auroc(run, monkeypatch, about):
     monkeypatch.chdir(run.path.parents[1])
     assert load_run("a") == load_run() == replace(run, path=load_run().path)
     (run.path.parent / "broken").mkdir()
     (run.path.parent / "broken" / "head.json").write_text("{")
     (run.path.parent / ".a.draft").mkdir()
     (run.path.parent / ".a.draft" / "head.json").write_text("{")
-    metrics = {"macro": {"auroc": 0.7, "auroc_bootstrap": [0.6, 0.8]}, "stands_on": {"split": "test"}}
+    metrics = {"macro": {"auroc": 0.7, "auroc_bootstrap": [0.6, 0.8]}, **about}
     (run.path / "metrics.json").write_text(json.dumps(metrics))
     found = runs.ls()
     assert found["run"].tolist() == ["a", "broken"]
-    assert found.loc[0, ["study", "head", "macro_auroc", "low", "high"]].tolist() == ["small", "svm", 0.7, 0.6, 0.8]
+    row = ["small", "svm", 0.7, 0.6, 0.8, "test"]
+    assert found.loc[0, ["study", "head", "macro_auroc", "low", "high", "split"]].tolist() == row
     printed = CliRunner().invoke(cli, ["runs", "ls"])
     assert "0.600 to 0.800" in printed.stdout and "damaged" in printed.stdout

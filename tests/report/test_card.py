@@ -30,7 +30,7 @@ def test_the_front_matter_carries_the_macro_auroc(make_run):
     assert front["library_name"] == "cxrfeat" and "densenet121" in front["tags"]
 
 
-def test_it_says_what_it_is_for_what_it_stands_on_and_where_it_ends(make_run):
+def test_it_says_what_it_is_on_which_data_and_where_it_ends(make_run):
     _, body = parts(Run.open(make_run("a")))
     for heading in ("## Intended use", "## Data", "## How it was made", "## Metrics", "## Limits"):
         assert heading in body

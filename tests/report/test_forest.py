@@ -31,7 +31,7 @@ def test_p_values_are_printed_as_papers_do():
     assert [tables.p_text(p) for p in (0.0004, 0.0312, 1.0, float("nan"))] == ["< 0.001", "0.031", "1.000", "-"]
 
 
-def test_the_forest_plot_says_what_it_stands_on(found, tmp_path):
+def test_the_forest_plot_says_on_which_data(found, tmp_path):
     written = found.save(tmp_path / "forest.png")
     assert [file.suffix for file in written] == [".png", ".svg", ".csv"]
     drawn = written[1].read_text()

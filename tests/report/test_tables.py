@@ -20,7 +20,7 @@ def found(make_run):
 
 def test_json_holds_everything_with_null_for_undefined(found):
     read = json.loads(found.render("json"))
-    assert read["format"] == "cxrfeat-metrics" and read["stands_on"]["random_weights"] is True
+    assert read["format"] == "cxrfeat-metrics" and read["provenance"]["random_weights"] is True
     assert read["labels"][13]["auroc"] is None and read["macro"]["over"] == found.macro["over"]
     assert read["labels"][2]["auroc"] == found.rows[2]["auroc"]
     assert read["accuracy"] == found.accuracy
