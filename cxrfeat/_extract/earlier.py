@@ -1,4 +1,4 @@
-"""Renderings that another embedding file has already: an extraction with more passes computes only the new ones."""
+"""Renderings that a file with another number of passes has: with more passes, only the new ones are computed."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Earlier:
 
 
 def _shared(other: Recipe, recipe: Recipe) -> int:
-    """How many renderings two recipes have in common, from pass 0 on."""
-    if other.pass0 != recipe.pass0:
+    """How many renderings two recipes with different numbers of passes have in common, from pass 0 on."""
+    if other.pass0 != recipe.pass0 or other.passes == recipe.passes:
         return 0
     drawn = (other.augmentation, other.seed) == (recipe.augmentation, recipe.seed)
     return 1 + min(other.passes, recipe.passes) if drawn else 1

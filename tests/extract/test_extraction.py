@@ -102,9 +102,9 @@ def engine_of(monkeypatch, computed):
     return counting
 
 
-def test_pass_0_is_the_same_with_and_without_augmented_passes(make_study, run):
+def test_pass_0_is_the_same_with_and_without_augmented_passes(make_study, run, tmp_path):
     study = make_study(5)
-    alone, with_two = rows(run(study).path), rows(run(study, passes=2).path)
+    alone, with_two = rows(run(study).path), rows(run(study, passes=2, cache=tmp_path / "computed").path)
     for image_id, values in alone.items():
         np.testing.assert_array_equal(values[0], with_two[image_id][0])
 
