@@ -161,7 +161,6 @@ def fit_head(
         folder = Path(out) if out else default_folder(study.name, features.recipes, options)
         splits = resolve_splits(features.usable(study), seed)
         identical_images(splits.study, features.files[0].image_sha256(splits.study.ids))
-        identical_images(splits.study, features.files[0].image_sha256(splits.study.ids))
         with _draft(folder, overwrite, resume) as draft:
             fitted, weighting_used = _fit(features, splits, options, memory, draft, resume, progress)
             _write(draft, features, splits, options, weighting_used, fitted, study, memory)
