@@ -13,7 +13,9 @@ import pytest
 from cxrfeat._heads import estimators, fit_head, load_head, predict
 from cxrfeat._heads.features import Features
 from cxrfeat._heads.solver import path as solver
+from cxrfeat._recipe import Recipe
 from cxrfeat._run import Run
+from cxrfeat._store import Writer
 from cxrfeat._study import Study
 from cxrfeat.errors import EmbeddingFileError, HeadError, NotFoundError, RecipeError
 
@@ -241,3 +243,15 @@ def test_embeddings_are_chosen_by_backbone(study, write_file, tmp_path, monkeypa
         fit_head(study, backbone="vgg")
     with pytest.raises(HeadError, match="give one of them"):
         fit_head(study, tmp_path / "cache/small-resnet50-1.h5", backbone="resnet50")
+
+
+def test_a_file_of_two_patients_in_two_splits_is_named_once(study, tmp_path, caplog):
+    path, sha256 = tmp_path / "e.h5", np.zeros((len(study), 32), np.uint8)
+    first, other = (int(np.flatnonzero(study.table["split"] == split)[0]) for split in ("train", "test"))
+    sha256[[first, other]] = 7
+    with Writer.open(path, Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224), 4, {}) as writer:
+        writer.append(study.ids.tolist(), sha256, np.random.default_rng(0).random((1, len(study), 4), np.float32))
+        writer.publish(study.ids)
+    fit_head(study, path, out=tmp_path / "run")
+    found = [record.getMessage() for record in caplog.records if "byte-identical" in record.getMessage()]
+    assert len(found) == 1 and study.ids[first] in found[0] and study.ids[other] in found[0]
