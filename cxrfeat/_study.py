@@ -270,11 +270,10 @@ def _provenance(path: Path) -> dict[str, Any]:
     """What is beside a study file on how it was made; nothing if the CSV was edited since, or comes from elsewhere."""
     try:
         about = json.loads(_beside(path).read_text(encoding="utf-8"))
-        if about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path):
-            return {key: value for key, value in about.items() if key != "format_version"}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        pass
-    return {}
+        current = about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # missing, damaged, or another tool's
+        return {}
+    return {key: value for key, value in about.items() if key != "format_version"} if current else {}
 
 
 def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:

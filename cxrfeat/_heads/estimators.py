@@ -11,6 +11,7 @@ import importlib
 import inspect
 import logging
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -87,11 +88,11 @@ class Estimator(Head):
         return Fitted(cls._of(task.labels, models, there, mean, scale), not late, None, notes)
 
     @classmethod
+    @abstractmethod
     def _of(
         cls, labels: tuple[str, ...], models: list[Any], there: npt.NDArray[np.int64], mean: Floats, scale: Floats
     ) -> Head:
         """Make the head of fitted estimators."""
-        raise NotImplementedError
 
     @classmethod
     def _estimator(cls) -> Any:

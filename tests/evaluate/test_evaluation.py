@@ -65,7 +65,7 @@ def test_the_training_split_carries_its_warning_into_every_output(make_run):
 
 
 def test_a_label_that_the_size_of_files_gives_away_is_shown_beside_the_model_and_warned_of(make_run):
-    """Fibrosis is told by the width of the file alone, which no interval and no group shows."""
+    """The width of the file alone predicts Fibrosis, which no interval and no group shows."""
     run = Run.open(make_run("a"))
     test = run.study().split("test")
     fibrosis, rng = test.labels.index("Fibrosis"), np.random.default_rng(0)

@@ -14,7 +14,7 @@ from cxrfeat.errors import ExplainError
 
 
 class Pointer:
-    """An explainer whose maps are hot where it is told, for the images of the trained run."""
+    """An explainer whose maps are hot at a given place, for the images of the trained run."""
 
     method = type("M", (), {"name": "pointer"})()
 
