@@ -264,6 +264,7 @@ def sweep_of(scored: Scored) -> Curves:
             found.append(_curve(scored, j, {"threshold": SWEEP, **values}, f"n+ {row['positives']:,}"))
     marks = {label: float(at) for label, at in zip(scored.labels, scored.thresholds, strict=True) if not np.isnan(at)}
     method = f"Line: the stored threshold; thresholds: {scored.provenance.get('thresholds', 'as given')}."
+    method = method if marks else "No label has a stored threshold."
     return Curves("thresholds", "Threshold sweep", ("threshold", ""), found, [], scored, "", method, marks)
 
 

@@ -206,7 +206,8 @@ class Evaluation(tables.Result):
     def figures(self) -> list[str]:
         """Return the kinds of figures that it and its run have the numbers for."""
         trained = self.run is not None and (self.run.path / "history.csv").is_file()
-        return ["labels", *self.CURVES, "confusion", *["loss"] * trained]
+        called = not np.isnan(self.scored.thresholds).all()
+        return ["labels", *self.CURVES, *["confusion"] * called, *["loss"] * trained]
 
     def plot(self, kind: str = "labels") -> Drawing:
         """Draw a figure; it shows itself in a notebook, and `.save(path)` writes it.
@@ -218,7 +219,9 @@ class Evaluation(tables.Result):
         from cxrfeat._report import curves as drawing
 
         if kind not in self.figures():
-            raise EvaluationError(f"unknown figure {kind!r}; choose one of {', '.join(self.figures())}.")
+            raise EvaluationError(
+                f"there is no figure {kind!r} of this run; choose one of {', '.join(self.figures())}."
+            )
         if kind in self.CURVES:
             return self.curves(kind).plot()
         if kind == "confusion":

@@ -59,8 +59,8 @@ class Verification:
         lines = [f"checked: {', '.join(self.looked_at)}", *self.notes]
         for found in self.findings:
             lines += [f"{found.kind}: {found.text}", *rows.listing(found.image_ids)]
-        verdict = "sound" if self.ok else f"{len(self.findings)} findings; `cxrfeat cache repair` keeps the sound rows"
-        return "\n".join([*lines, f"{self.path}: {self.sound:,} of {self.rows:,} rows are sound; {verdict}."])
+        verdict = "" if self.ok else f"; {len(self.findings)} findings; `cxrfeat cache repair` keeps the sound rows"
+        return "\n".join([*lines, f"{self.path}: {self.sound:,} of {self.rows:,} rows are sound{verdict}."])
 
 
 def verify(

@@ -1,5 +1,6 @@
 """Figures: drawn without text over text, stamped where weights were random, with their data beside them."""
 
+import dataclasses
 import re
 from itertools import combinations
 from pathlib import Path
@@ -137,5 +138,15 @@ def draw(name, run, path):
 def test_an_unknown_figure_is_refused_with_the_ones_there_are(run):
     found = evaluate(run, replicates=0, by=[])
     assert tuple(found.figures()) == KINDS
-    with pytest.raises(EvaluationError, match="unknown figure 'pie'; choose one of labels, roc"):
+    with pytest.raises(EvaluationError, match="no figure 'pie' of this run; choose one of labels, roc"):
         found.plot("pie")
+
+
+def test_without_a_threshold_there_is_no_confusion_to_draw(run, tmp_path):
+    found = evaluate(dataclasses.replace(scored_run(run), thresholds=np.full(len(run.labels), np.nan)), replicates=0)
+    assert tuple(found.figures()) == tuple(kind for kind in KINDS if kind not in ("confusion", "loss"))
+    found.save(tmp_path)
+    assert not (tmp_path / "figures" / "confusion.png").exists()
+    assert "No label has a stored threshold" in found.curves("thresholds").method
+    with pytest.raises(EvaluationError, match="no figure 'confusion' of this run"):
+        found.plot("confusion")
