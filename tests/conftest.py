@@ -21,16 +21,16 @@ from cxrfeat._study import Study
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep exported networks in a folder of this test run's, shared by its workers, and never in the user's."""
+    """Keep exported networks in a folder of this test run's, shared by its workers, and never in the user's.
+
+    Imported weights go into another, which each test may set for itself (`CXRFEAT_WEIGHTS`).
+    """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cxrfeat-cache"
-    before = os.environ.get("CXRFEAT_CACHE")
-    os.environ["CXRFEAT_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["CXRFEAT_CACHE"]
-    else:
-        os.environ["CXRFEAT_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXRFEAT_CACHE", str(folder))
+        patch.setenv("CXRFEAT_WEIGHTS", str(folder.with_name("cxrfeat-weights")))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._backbones import library
 from cxrfeat._backbones.registry import Backbone
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._images.choices import NORMALISATION
@@ -165,13 +166,8 @@ def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDAr
 
 
 def weights_sha256(network: Any) -> str:
-    """Hash of the arrays that a graph holds: names, shapes and little-endian float32 values, by name."""
-    digest = hashlib.sha256()
-    for name, variable in sorted(by_path(network).items()):
-        values = np.ascontiguousarray(variable, dtype="<f4")
-        digest.update(f"{name}{values.shape}".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
+    """Hash of the arrays that a graph holds; see `library.values_sha256`."""
+    return library.values_sha256(by_path(network))
 
 
 @dataclass(frozen=True)
