@@ -1,8 +1,7 @@
 """Where a backbone's weights come from: Keras's ImageNet files, a file of the user's, or a random draw.
 
 ImageNet files live in Keras's own download folder and are checked by Keras's own hash, so that what keras.applications
-has fetched is reused, and the other way round. A download goes to a temporary file that takes its place only once its
-hash is right, and stops within seconds if the network is silent.
+has fetched is reused, and the other way round.
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ from pathlib import Path
 
 from cxrfeat import _files as files
 from cxrfeat._backbones import kept, registry
+from cxrfeat._backbones.download import DownloadError, download
 from cxrfeat._backbones.registry import BACKBONES, Backbone
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError, WeightsError
 
 _log = logging.getLogger(__name__)
-
-CONNECT_TIMEOUT, READ_TIMEOUT = 5, 60
-"""Seconds without a connection, and without a byte, after which a download gives up."""
 
 
 @dataclass(frozen=True)
@@ -111,32 +108,19 @@ def check(backbone: Backbone, path: Path) -> Path:
 
 
 def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
-    """Download Keras's official ImageNet weights unless they are there, and check them; a failure leaves no file."""
-    import pooch
-    import requests
-
-    pooch.get_logger().setLevel(logging.WARNING)  # ours says the same
-    if not (keras_folder() / backbone.weights_file).is_file():
+    """Download Keras's official ImageNet weights unless they are there, and check them; see `download`."""
+    target = keras_folder() / backbone.weights_file
+    if not target.is_file():
         _log.info("downloading the ImageNet weights of %s into %s.", backbone.name, keras_folder())
     try:
-        downloader = pooch.HTTPDownloader(progressbar=_Bar(progress), timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
-        found = pooch.retrieve(
-            url=backbone.weights_url,
-            known_hash=backbone.weights_hash,
-            fname=backbone.weights_file,
-            path=keras_folder(),
-            downloader=downloader,
-        )
-    except (requests.RequestException, OSError, ValueError) as error:
-        wrong = isinstance(error, ValueError) and not isinstance(error, requests.RequestException)
-        reason = "the file is not the official one" if wrong else f"the download failed ({type(error).__name__})"
+        return check(backbone, download(backbone.weights_url, target, backbone.weights_hash, progress))
+    except DownloadError as error:
         raise WeightsError(
-            f"ImageNet weights of {backbone.name} are not available: {reason}. Three ways on: (1) on a machine with "
+            f"ImageNet weights of {backbone.name} are not available: {error}. Three ways on: (1) on a machine with "
             f"internet run `cxrfeat weights fetch {backbone.name}` and copy {backbone.weights_file} into "
             f"{keras_folder()}; (2) give the path of a weights file as `weights`; (3) take `weights=random:0`, a "
             "baseline and never a result."
         ) from error
-    return Path(found)
 
 
 def listing() -> Iterator[dict[str, str]]:
@@ -158,20 +142,3 @@ def listing() -> Iterator[dict[str, str]]:
             "folder": str(path.parent),
             "hash": backbone.weights_hash,
         }
-
-
-class _Bar:
-    """What pooch asks of a progress bar, handed on to a callback; `total` is set by pooch."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.total, self.done = progress, 0, 0
-
-    def update(self, size: int) -> None:
-        self.done += size
-        self.progress(self.done, self.total, "bytes")
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        return
