@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,16 +14,13 @@ from cxrfeat import _project as project
 from cxrfeat._backbones import weights_for
 from cxrfeat._datasets import read_study
 from cxrfeat._extract.images import Image, as_items, embed_items
-from cxrfeat._heads.prediction import load_head, write_predictions
+from cxrfeat._heads.prediction import load_head
 from cxrfeat._heads.prediction import predict as predict_embeddings
 from cxrfeat._images import SUFFIXES
 from cxrfeat._progress import Progress, silent
-from cxrfeat._run import Run, load_run, record
+from cxrfeat._run import Run, load_run, record, write_predictions
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError, NotFoundError, WeightsError
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +103,7 @@ def predict(
     else:
         paths = [embeddings] if isinstance(embeddings, str | Path) else list(embeddings or ())
         paths = paths or [project.embedding_path(None, study, recipe) for recipe in run.recipes]
-        table = predict_embeddings(run, paths, study, tta=tta, memory=memory)
+        table = predict_embeddings(run, paths, study, tta=tta, memory=memory, progress=progress)
         table.attrs["failed"] = {}
         if save and not out:
             own = study.name == run.study_name

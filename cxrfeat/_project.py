@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cxrfeat._store import names
-from cxrfeat.errors import CxrfeatError, NotFoundError
+from cxrfeat.errors import CxrfeatError, HeadError, NotFoundError
 
 if TYPE_CHECKING:
     from cxrfeat._recipe import Recipe
@@ -76,6 +76,20 @@ def embedding_path(
     pattern = f"{name}-{recipe.backbone if recipe else backbone or '*'}-*" if name else "*"
     where = CACHE / (pattern + names.SUFFIX)
     return _first(best[min(best)] if best else [], "embedding file", where, "cxrfeat extract")
+
+
+def embedding_paths(embeddings: Any, study: Study, backbones: str | Sequence[str] | None = None) -> list[Path]:
+    """Paths of embedding files given as paths or as objects with a `path`, one or several.
+
+    By default the study's newest, or the newest of each backbone named.
+    """
+    if embeddings is None or (isinstance(embeddings, list | tuple) and not embeddings):
+        names: Sequence[str | None] = [backbones] if isinstance(backbones, str) else backbones or [None]
+        return [embedding_path(None, study, backbone=name) for name in names]
+    if backbones:
+        raise HeadError("`backbone` chooses embedding files and `embeddings` names them; give one of them.")
+    given = list(embeddings) if isinstance(embeddings, list | tuple) else [embeddings]
+    return [Path(getattr(one, "path", one)) for one in given]
 
 
 def _rank(path: Path, study: Study | str | None, recipe: Recipe | None, backbone: str | None) -> int | None:

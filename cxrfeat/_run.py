@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat._files import read_csv, sha256, sync_folder, write_atomically
@@ -26,11 +29,15 @@ from cxrfeat._html import page
 from cxrfeat._project import run_path
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
-from cxrfeat._study import Study, read_study_file
+from cxrfeat._study import RESERVED, Study, read_study_file
 from cxrfeat.errors import HeadError, NotFoundError
 
 FILE, FORMAT, VERSION = "head.json", "cxrfeat-run", 2
 _TABLES = ("study.csv", "study.provenance.json", "predictions.csv", "history.csv")
+_GROUPS = 50
+"""A column with more different values than this is not there to group by."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -313,6 +320,31 @@ class Run:
             return table.set_index("image_id")[list(self.labels)].astype(float)
         except ValueError as error:
             raise HeadError(f"{file} contains values that are not probabilities: {error}. Predict again.") from error
+
+
+def write_tables(folder: Path, study: Study, labels: Sequence[str], p: npt.NDArray[np.float64]) -> None:
+    """Write the study and the predictions of a run; columns such as reports, which no run needs, are left out."""
+    own = [c for c in study.table.columns if c not in RESERVED and c not in study.labels]
+    if texts := [c for c in own if study.table[c].nunique() > _GROUPS]:
+        _log.info("not copied into the run: %s (more than %d different values).", ", ".join(texts), _GROUPS)
+    replace(study, table=study.table.drop(columns=texts)).save(folder / "study.csv")
+    predictions = prediction_table(study.ids, study.table["split"], labels, p)
+    write_predictions(folder / "predictions.csv", predictions)
+
+
+def prediction_table(
+    ids: Iterable[str], splits: str | Iterable[str], labels: Sequence[str], p: npt.NDArray[np.float64]
+) -> pd.DataFrame:
+    """One row an image: `image_id`, `split`, a probability for each label."""
+    table = pd.DataFrame(p, columns=list(labels))
+    table.insert(0, "split", splits if isinstance(splits, str) else list(splits))
+    table.insert(0, "image_id", list(ids))
+    return table
+
+
+def write_predictions(path: Path, predictions: pd.DataFrame) -> Path:
+    """Write probabilities with 9 significant digits, atomically; empty where a label has none."""
+    return write_atomically(path, predictions.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
 
 
 def record(run: Run, file: Path) -> None:

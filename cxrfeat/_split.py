@@ -10,11 +10,15 @@ the largest share gets them all: train had 4.5 images a patient on ChestX-ray14,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat.errors import StudyError
+from cxrfeat.errors import HeadError, StudyError
+
+if TYPE_CHECKING:
+    from cxrfeat._study import Study
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,6 +28,7 @@ VERSION = 2
 """Of the method, recorded wherever a split is made; splits that exist are never made again."""
 
 _MOVES = 300
+_VALIDATION, _FEWEST_PATIENTS = 0.15, 8
 
 
 def stratified(y: Floats, patients: Texts, shares: Mapping[str, float], seed: int = 0) -> Texts:
@@ -68,6 +73,27 @@ def assign(
         share = min(val * len(y) / train.sum(), 0.5)
         split[train] = stratified(y[train], patients[train], {"train": 1 - share, "val": share}, seed)
     return split.astype(str)
+
+
+def resolve_splits(study: Study, seed: int) -> tuple[Study, str]:
+    """Return a study with a validation split, carved from train by patient if it has none, and where it comes from."""
+    if not study.labels:
+        raise HeadError(f"study {study.name!r} has no labels to learn; it can be predicted only.")
+    if "train" not in study.splits:
+        raise HeadError(
+            f"study {study.name!r} has no split 'train' to learn from; `cxrfeat study build --resplit` makes splits."
+        )
+    if "val" in study.splits:
+        return study, f"the study's own val split, {len(study.split('val'))} images"
+    splits, patients = study.table["split"].to_numpy(dtype=str), study.patients
+    train = splits == "train"
+    if len(np.unique(patients[train])) < _FEWEST_PATIENTS:
+        return study, f"none: train has fewer than {_FEWEST_PATIENTS} patients to carve one from"
+    splits[train] = stratified(study.y[train], patients[train], {"train": 1 - _VALIDATION, "val": _VALIDATION}, seed)
+    held = splits == "val"
+    who = len(np.unique(patients[held]))
+    carved = study.with_splits(splits, origin="val carved from train by patient", version=VERSION, seed=seed)
+    return carved, f"carved from train by patient with seed {seed}: {held.sum()} images of {who} patients"
 
 
 def _deal(counts: Floats, images: Ints, shares: Floats, rng: np.random.Generator) -> Ints:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
@@ -12,16 +10,13 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat import _machine as machine
 from cxrfeat import _manifest as manifest
 from cxrfeat._extract.pipeline import Item
-from cxrfeat._images import decode
 from cxrfeat._manifest import Manifest
 from cxrfeat._progress import Progress
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile, Writer
 from cxrfeat._study import Study
-from cxrfeat.errors import ImageError
 
 
 class Items(Sequence[Item]):
@@ -90,7 +85,11 @@ def make(writer: Writer, study: Study, now: Manifest, retry: bool, progress: Pro
     known = np.fromiter((i in failed for i in ids), bool, len(ids)) if failed else np.zeros(len(ids), bool)
     known &= now.same_as(then, failed=True)
     doubtful = Items(study, np.flatnonzero(there & ~missing & ~now.same_as(then)))
-    changed = _changed(doubtful, writer.done, progress)
+    hashes = manifest.hashes([item.path for item in doubtful], progress)
+    # An unreadable file has no hash and counts as changed.
+    changed = np.array(
+        [found != writer.done[i] for found, i in zip(hashes, ids[doubtful.rows].tolist(), strict=True)], bool
+    )
     wanted = ~there & ~known
     wanted[doubtful.rows[changed]] = True
     return Plan(
@@ -99,20 +98,3 @@ def make(writer: Writer, study: Study, now: Manifest, retry: bool, progress: Pro
         changed=ids[doubtful.rows[changed]].tolist(),
         gone=int((there & missing).sum()),
     )
-
-
-def _changed(items: Items, hashes: Mapping[str, bytes], progress: Progress) -> npt.NDArray[np.bool_]:
-    """Which of `items` are files with another hash than their row's; an unreadable file counts as changed."""
-
-    def differs(item: Item) -> bool:
-        try:
-            return hashlib.sha256(decode.read_bytes(item.path)).digest() != hashes[item.image_id]
-        except ImageError:
-            return True
-
-    found = np.zeros(len(items), bool)
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        for row, other in enumerate(pool.map(differs, items)):
-            found[row] = other
-            progress(row + 1, len(items), "checking files whose date changed")
-    return found

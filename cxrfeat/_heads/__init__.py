@@ -12,18 +12,15 @@ import lazy_loader as _lazy
 if TYPE_CHECKING:
     from cxrfeat._heads.base import Head
     from cxrfeat._heads.fit import fit_head, resumable
-    from cxrfeat._heads.prediction import load_head, predict, prediction_table, write_predictions
+    from cxrfeat._heads.prediction import load_head, predict
     from cxrfeat._heads.solver.estimator import MultiLabelLogistic
 
 _HOME = {
     "base": ["Head"],
     "fit": ["fit_head", "resumable"],
-    "prediction": ["load_head", "predict", "prediction_table", "write_predictions"],
+    "prediction": ["load_head", "predict"],
     "solver.estimator": ["MultiLabelLogistic"],
 }
 
-__all__ = [
-    "Head", "MultiLabelLogistic", "fit_head", "load_head", "predict", "prediction_table", "resumable",
-    "write_predictions",
-]  # fmt: skip
+__all__ = ["Head", "MultiLabelLogistic", "fit_head", "load_head", "predict", "resumable"]
 __getattr__, __dir__, _ = _lazy.attach(__name__, submod_attrs=_HOME)

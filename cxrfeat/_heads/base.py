@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.calibration import Calibration
+from cxrfeat._heads.decision import Calibration
 from cxrfeat._heads.settings import read_settings
 from cxrfeat._heads.solver.rows import MatrixRows, Rows
 from cxrfeat._heads.weighting import Weighting, weigh

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.base import Fitted, Floats, Head
-from cxrfeat._heads.registry import ENSEMBLES, head_class
+from cxrfeat._heads.registry import head_class
 from cxrfeat._heads.solver.path import solve
 from cxrfeat._heads.solver.rows import MatrixRows
 from cxrfeat.errors import HeadError
@@ -104,24 +104,21 @@ class EnsembleHead(Head):
         return cls(members, places, weights, offset)
 
 
-def join(
+def combine(
     members: Sequence[Head],
     places: Sequence[tuple[int, int]],
-    method: str,
-    held_out: npt.NDArray[np.float64] | None = None,
-    y: Floats | None = None,
-    weight: Floats | None = None,
+    held_out: npt.NDArray[np.float64] | None,
+    y: Floats,
+    weight: Floats,
 ) -> EnsembleHead:
-    """Join heads by `method`.
+    """Join heads: by weights learnt from out-of-fold logits (images, members, labels), or without these by their mean.
 
-    `stacked` needs out-of-fold logits (images, members, labels), and labels and class weights (images, labels).
+    `y` and the class weights are (images, labels).
     """
     count, labels = len(members), len(members[0].labels)
     weights, offset = np.full((count, labels), 1 / count), np.zeros(labels)
-    if method == "mean":
+    if held_out is None:
         return EnsembleHead(members, places, weights, offset)
-    if method != "stacked" or held_out is None or y is None or weight is None:
-        raise HeadError(f"unknown ensemble {method!r}; choose one of {', '.join(ENSEMBLES)}.")
     for k in range(labels):
         known = ~np.isnan(y[:, k]) & ~np.isnan(held_out[:, :, k]).any(axis=1)
         if not (members[0].fitted[k] and 0 < y[known, k].sum() < known.sum()):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cxrfeat._files import atomic_path
 from cxrfeat._heads.base import Floats, Head
-from cxrfeat._heads.calibration import logit
+from cxrfeat._heads.decision import logit
 from cxrfeat._heads.linear import check_archive, read_arrays
 from cxrfeat.errors import HeadError, NotFoundError
 

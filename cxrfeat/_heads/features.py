@@ -1,11 +1,11 @@
-"""Embedding files of one study, opened together and joined to it by image id."""
+"""A study joined to its embeddings by image id: which rows a head learns from, and which it is tuned on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,66 +13,30 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _manifest as manifest
-from cxrfeat._files import sha256
+from cxrfeat._heads.base import Floats, Head, Task
+from cxrfeat._heads.registry import head_class
 from cxrfeat._heads.solver import rows as solver_rows
 from cxrfeat._heads.solver.rows import MatrixRows, Rows
-from cxrfeat._project import embedding_path
+from cxrfeat._heads.weighting import Weighting
+from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
+from cxrfeat._run import Options
+from cxrfeat._split import resolve_splits
 from cxrfeat._store import EmbeddingFile
-from cxrfeat._study import Study
+from cxrfeat._study import Study, identical_images
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
-
-READ = 1000
-"""Images that are read at most, to compare them with those of an embedding file."""
-
-
-def paths_of(embeddings: Any, study: Study, backbones: str | Sequence[str] | None = None) -> list[Path]:
-    """Paths of embedding files given as paths or as objects with a `path`, one or several.
-
-    By default the study's newest, or the newest of each backbone named.
-    """
-    if embeddings is None or (isinstance(embeddings, list | tuple) and not embeddings):
-        names: Sequence[str | None] = [backbones] if isinstance(backbones, str) else backbones or [None]
-        return [embedding_path(None, study, backbone=name) for name in names]
-    if backbones:
-        raise HeadError("`backbone` chooses embedding files and `embeddings` names them; give one of them.")
-    given = list(embeddings) if isinstance(embeddings, list | tuple) else [embeddings]
-    return [Path(getattr(one, "path", one)) for one in given]
-
-
-def check_images(study: Study, file: EmbeddingFile) -> None:
-    """Raise an EmbeddingFileError if images of the study are not those that the rows of the file were made from.
-
-    Ids say nothing of that: two hospitals have an image `1.png`. Files whose size, time and place are those of the
-    extraction are unchanged; of the others, up to `READ` are compared byte by byte. Images that are not here, or whose
-    hash the file does not have, cannot be compared.
-    """
-    hashes = file.image_sha256(study.ids)
-    now, then = manifest.look(study), manifest.read(file.path)
-    doubtful = (hashes.any(axis=1) & ~now.missing & ~now.same_as(then)).nonzero()[0]
-    if not len(doubtful) or (not len(then.image_ids) and study.sha256 in file.study_sha256):
-        return
-    paths = study.paths()
-    read = doubtful[np.unique(np.linspace(0, len(doubtful) - 1, min(len(doubtful), READ)).astype(int))]
-    different = []
-    for row in read:
-        with suppress(OSError):  # one that cannot be read cannot be compared
-            if bytes.fromhex(sha256(paths[row])) != hashes[row].tobytes():
-                different.append(str(study.ids[row]))
-    if different:
-        raise EmbeddingFileError(
-            f"{len(different)} of {len(read)} images compared of study {study.name!r} are not those that {file.path} "
-            f"was made from, the first is {different[0]!r}: it is another study's, or the images have changed. Run "
-            "`cxrfeat extract`, or name the study's own file in `embeddings`."
-        )
 
 
 class Features:
-    """One or more embedding files as one: their embeddings are joined side by side. A context manager."""
+    """One or more embedding files as one: their embeddings are joined side by side. A context manager.
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    If rows to sweep over exceed `memory` bytes, they are read from the files every time.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], memory: int | None = None) -> None:
         if not paths:
             raise HeadError("a head needs at least one embedding file; `cxrfeat extract` makes one.")
+        self.memory = memory
         with ExitStack() as stack:
             self.files = [stack.enter_context(EmbeddingFile.open(Path(path))) for path in paths]
             self._stack = stack.pop_all()
@@ -80,7 +44,7 @@ class Features:
     def __enter__(self) -> Features:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     @property
@@ -94,20 +58,20 @@ class Features:
         return tuple(file.dim for file in self.files)
 
     @property
-    def dim(self) -> int:
-        """Length of the joined embeddings."""
-        return sum(self.dims)
-
-    @property
     def passes(self) -> tuple[int, ...]:
         """The passes that every file has: 0, and 1.. if augmented."""
         return tuple(range(min(file.passes for file in self.files)))
 
-    def only(self, number: int) -> Features:
-        """One of the files by itself; it stays open as long as these features are."""
-        alone = object.__new__(Features)
-        alone.files, alone._stack = [self.files[number]], ExitStack()
-        return alone
+    def passes_of(self, options: Options) -> tuple[int, ...]:
+        """The passes that a fit was asked to train on."""
+        return self.passes if options.passes == "all" else (0,)
+
+    def each(self) -> Iterator[Features]:
+        """Each of the files by itself; it stays open as long as these features are."""
+        for file in self.files:
+            alone = object.__new__(Features)
+            alone.files, alone.memory, alone._stack = [file], self.memory, ExitStack()
+            yield alone
 
     def require(self, recipes: Sequence[Recipe]) -> None:
         """Raise a RecipeError unless pass 0 was made by the same recipes, in the same order."""
@@ -124,53 +88,105 @@ class Features:
                     "Use the file it was trained on, or extract this study by the same recipe."
                 )
 
-    def usable(self, study: Study) -> Study:
-        """The images of a study that every file has, in the study's order.
+    def usable(self, study: Study, progress: Progress = silent) -> Study:
+        """The images of a study that every file has, in the study's order; they are those that were embedded.
 
-        An EmbeddingFileError names a file that lacks images which it does not list as unusable, or has none of them.
+        An EmbeddingFileError names a file that lacks images which it does not list as unusable, or has none of them, or
+        was made from other images.
         """
-        keep = np.ones(len(study), dtype=bool)
+        ids, keep = pd.Index(study.ids), np.ones(len(study), dtype=bool)
         for file in self.files:
-            there = pd.Index(study.ids).isin(pd.Index(file.image_ids))
+            there = ids.isin(file.image_ids)
             if not there.any():
                 raise EmbeddingFileError(
                     f"{file.path} has none of the {len(study)} images of study {study.name!r}; it was made from "
                     "another study. Name the right file, or run `cxrfeat extract`."
                 )
-            failed = pd.Index(study.ids).isin(pd.Index(file.failures()["image_id"]))
-            lacking = study.ids[~there & ~failed]
+            lacking = ids[~there & ~ids.isin([image_id for image_id, _, _ in file.failed])]
             if len(lacking):
                 raise EmbeddingFileError(
                     f"{file.path} lacks {len(lacking)} of the {len(study)} images of study {study.name!r}, the first "
                     f"is {lacking[0]!r}; `cxrfeat extract` adds them."
                 )
             keep &= there
-        usable = study if keep.all() else study.take(keep)
+        usable = study.take(keep)
         for file in self.files:
-            check_images(usable, file)
+            manifest.check(usable, file, progress)
         return usable
 
-    def in_file_order(self, study: Study) -> Study:
-        """The study's rows in the order of the first file, so that reading moves forward only."""
-        place = pd.Index(self.files[0].image_ids).get_indexer(pd.Index(study.ids))
-        return study.take(np.argsort(place, kind="stable"))
+    def join_study(self, study: Study, seed: int, progress: Progress = silent) -> Joined:
+        """Join a study: its usable images, with a validation split carved from train by `seed` if it has none."""
+        usable = self.usable(study, progress)
+        usable, note = resolve_splits(usable, seed)
+        identical_images(usable, self.files[0].image_sha256(usable.ids))
+        split = usable.table["split"].to_numpy(dtype=str)
+        place = pd.Index(self.files[0].image_ids).get_indexer(pd.Index(usable.ids))
+        order = np.argsort(place, kind="stable")
+        return Joined(usable, usable.take(order[split[order] == "train"]), split == "val", note, study.sha256)
 
     def matrix(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:
         """Joined embeddings, float32 (passes * n, dim): all images of one pass, then of the next."""
+        dim = sum(self.dims)
         if len(self.files) == 1:
-            return self.files[0].read(image_ids, tuple(passes)).reshape(-1, self.dim)
-        out, start = np.empty((len(passes), len(image_ids), self.dim), dtype=np.float32), 0
+            return self.files[0].read(image_ids, passes).reshape(-1, dim)
+        out, start = np.empty((len(passes), len(image_ids), dim), dtype=np.float32), 0
         for file in self.files:
-            out[:, :, start : start + file.dim] = file.read(image_ids, tuple(passes))
+            out[:, :, start : start + file.dim] = file.read(image_ids, passes)
             start += file.dim
-        return out.reshape(-1, self.dim)
+        return out.reshape(-1, dim)
 
-    def rows(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int], memory: int | None = None) -> Rows:
-        """The same embeddings to sweep over, read from the files every time if they exceed `memory` bytes."""
-        if memory is not None and len(passes) * len(image_ids) * self.dim * 4 > memory:
+    def sweep(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int]) -> Rows:
+        """The same embeddings to sweep over, in memory or from the files."""
+        if self.memory is not None and len(passes) * len(image_ids) * sum(self.dims) * 4 > self.memory:
             # A quarter for what is being read, the rest for what the head keeps of it.
-            return FileRows(self.files, image_ids, passes, memory // 4)
-        return MatrixRows(self.matrix(image_ids, passes), len(image_ids))
+            return FileRows(self.files, image_ids, passes, self.memory // 4)
+        x = self.matrix(image_ids, passes)
+        return MatrixRows(x, len(image_ids))
+
+    def logits(self, head: Head, image_ids: npt.NDArray[np.str_], mean: bool) -> Floats:
+        """Raw logits of a head, float64 (n, labels): of pass 0, or the mean over all passes."""
+        passes = self.passes if mean else (0,)
+        total = np.zeros((len(image_ids), len(head.labels)))
+        for one in passes:
+            for place, x in self.sweep(image_ids, (one,)).blocks():
+                total[place] += head.logits(x)
+        return total / len(passes)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A study as it is joined to embeddings: usable images in the study's order, with the splits used.
+
+    `train` has the images to learn from in the order of the first file, so that reading moves forward only. `held` are
+    those for early stopping, calibration and thresholds, bool (n,); `note` says in words where they come from. `sha256`
+    is the hash of the study as it was given.
+    """
+
+    study: Study
+    train: Study
+    held: npt.NDArray[np.bool_]
+    note: str
+    sha256: str
+
+
+def prepare(
+    features: Features, joined: Joined, weighting: Weighting, options: Options, kind: str, folder: Path | None = None
+) -> Task:
+    """Join training labels to training rows: all images of one pass, then of the next."""
+    train = joined.train
+    passes, held = features.passes_of(options), None
+    if joined.held.any() and head_class(kind).needs_validation:
+        held = (features.matrix(joined.study.ids[joined.held]), joined.study.y[joined.held])
+    return Task(
+        rows=features.sweep(train.ids, passes),
+        y=np.tile(train.y, (len(passes), 1)),
+        groups=np.tile(train.patients, len(passes)),
+        weighting=weighting,
+        images=len(train),
+        seed=options.seed,
+        validation=held,
+        folder=folder,
+    )
 
 
 class FileRows:

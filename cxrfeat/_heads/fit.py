@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import logging
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,18 @@ import numpy as np
 
 from cxrfeat._datasets import read_study
 from cxrfeat._files import sha256, write_atomically
-from cxrfeat._heads import thresholds
 from cxrfeat._heads.base import Fitted, Head, Task
-from cxrfeat._heads.calibration import calibrate
-from cxrfeat._heads.ensemble import join
-from cxrfeat._heads.features import Features, paths_of
-from cxrfeat._heads.prediction import prediction_table, raw_logits, write_predictions
+from cxrfeat._heads.decision import Rule, decide
+from cxrfeat._heads.ensemble import combine
+from cxrfeat._heads.features import Features, Joined, prepare
 from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRESETS, WEIGHTINGS, head_class
-from cxrfeat._heads.splits import Splits, resolve_splits
-from cxrfeat._heads.thresholds import Rule
-from cxrfeat._heads.weighting import Weighting, weigh
+from cxrfeat._heads.weighting import weigh
+from cxrfeat._machine import versions
 from cxrfeat._progress import Progress, silent
-from cxrfeat._project import RUNS, study_path
-from cxrfeat._recipe import Recipe
-from cxrfeat._run import Decision, FittedOn, Options, Run, draft_of, publish, settle
-from cxrfeat._study import RESERVED, Study, identical_images
+from cxrfeat._project import RUNS, embedding_paths, study_path
+from cxrfeat._run import FittedOn, Options, Run, draft_of, publish, settle, write_tables
+from cxrfeat._study import Study
 from cxrfeat.errors import HeadError
-
-_log = logging.getLogger(__name__)
-
-GROUPS = 50
-"""A column with more different values than this is not there to group by."""
 
 PACKAGES = ("cxrfeat", "numpy", "scikit-learn", "keras", "tensorflow", "skops")
 
@@ -157,13 +147,13 @@ def fit_head(
     )
     _check(options, resume)
     study = read_study(study or study_path(embedded=True), labels=labels)
-    with Features(paths_of(embeddings, study, backbone)) as features:
-        folder = Path(out) if out else default_folder(study.name, features.recipes, options)
-        splits = resolve_splits(features.usable(study), seed)
-        identical_images(splits.study, features.files[0].image_sha256(splits.study.ids))
+    paths = embedding_paths(embeddings, study, backbone)
+    with Features(paths, memory) as features:
+        joined = features.join_study(study, seed, progress)
+        folder = Path(out) if out else _default_folder(study.name, features.recipes, options)
         with _draft(folder, overwrite, resume) as draft:
-            fitted, weighting_used = _fit(features, splits, options, memory, draft, resume, progress)
-            _write(draft, features, splits, options, weighting_used, fitted, study, memory)
+            fitted, task = _fit(features, joined, options, draft, resume, progress)
+            _write(draft, features, joined, options, fitted, task)
     return Run.open(folder)
 
 
@@ -206,61 +196,32 @@ def _check(options: Options, resume: bool) -> None:
 
 
 def _fit(
-    features: Features,
-    splits: Splits,
-    options: Options,
-    memory: int | None,
-    out: Path,
-    resume: bool,
-    progress: Progress,
-) -> tuple[Fitted, Weighting]:
+    features: Features, joined: Joined, options: Options, folder: Path, resume: bool, progress: Progress
+) -> tuple[Fitted, Task]:
     """Fit one head on the files side by side; for an ensemble, one for each file and kind, and join them."""
-    if not options.ensemble:
-        kind = options.heads[0]
-        task = prepare(features, splits, options, memory, out, kind)
-        return _fit_one(kind, task, options, resume, progress), task.weighting
+    train = joined.train
+    weighting = weigh(train.y, train.labels, options.weighting)
+    if not weighting.fittable.any():
+        raise HeadError(f"no label of study {train.name!r} has both positives and negatives in train; nothing to fit.")
     members: list[Fitted] = []
     places: list[tuple[int, int]] = []
     held_out, start = [], 0
-    for number, dim in enumerate(features.dims):
+    for part in features.each() if options.ensemble else [features]:
         for kind in options.heads:
-            task = prepare(features.only(number), splits, options, memory, None, kind)
-            members.append(_fit_one(kind, task, options, False, progress))
-            places.append((start, start + dim))
+            task = prepare(part, joined, weighting, options, kind, None if options.ensemble else folder)
+            members.append(_fit_one(kind, task, options, resume, progress))
+            places.append((start, start + task.rows.shape[1]))
             if options.ensemble == "stacked":
                 from cxrfeat._heads.search import out_of_fold
 
                 held_out.append(out_of_fold(head_class(kind), task, settings_of(options.settings, kind)))
-        start += dim
+        start = places[-1][1]
+    if not options.ensemble:
+        return members[0], task
     y, weights = task.y[: task.images], task.weights[: task.images]
-    stacked = np.stack(held_out, axis=1) if held_out else None
-    head = join([m.head for m in members], places, options.ensemble, stacked, y, weights)
+    head = combine([m.head for m in members], places, np.stack(held_out, axis=1) if held_out else None, y, weights)
     notes = {"members": [dict(m.notes) for m in members]}
-    return Fitted(head, all(m.converged for m in members), None, notes), task.weighting
-
-
-def prepare(
-    features: Features, splits: Splits, options: Options, memory: int | None, out: Path | None, kind: str
-) -> Task:
-    """Join training labels to training rows: all images of one pass, then of the next."""
-    train = features.in_file_order(splits.train)
-    passes = _passes(features, options)
-    weighting = weigh(train.y, train.labels, options.weighting)
-    if not weighting.fittable.any():
-        raise HeadError(f"no label of study {train.name!r} has both positives and negatives in train; nothing to fit.")
-    held = None
-    if splits.validation is not None and head_class(kind).needs_validation:
-        held = (features.matrix(splits.validation.ids), splits.validation.y)
-    return Task(
-        rows=features.rows(train.ids, passes, memory),
-        y=np.tile(train.y, (len(passes), 1)),
-        groups=np.tile(train.patients, len(passes)),
-        weighting=weighting,
-        images=len(train),
-        seed=options.seed,
-        validation=held,
-        folder=out,
-    )
+    return Fitted(head, all(m.converged for m in members), None, notes), task
 
 
 def _fit_one(kind: str, task: Task, options: Options, resume: bool, progress: Progress) -> Fitted:
@@ -288,80 +249,39 @@ def settings_of(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**plain, **own}
 
 
-def _write(
-    draft: Path,
-    features: Features,
-    splits: Splits,
-    options: Options,
-    weighting: Weighting,
-    fitted: Fitted,
-    given: Study,
-    memory: int | None,
-) -> None:
+def _write(draft: Path, features: Features, joined: Joined, options: Options, fitted: Fitted, task: Task) -> None:
     """Predict every image, calibrate, choose thresholds, write the run; `head.json` last."""
-    study, head = splits.study, fitted.head
-    logits = raw_logits(head, features, study.ids, features.passes if options.tta else (0,), memory)
-    held = (study.table["split"] == "val").to_numpy()
-    method = "none" if head.softmax else options.calibration
-    head.calibration = calibrate(study.y[held], logits[held], method, "val" if held.any() else "", weighting.log_ratio)
-    p = head.from_logits(logits)
-    rule = Rule.parse(options.threshold)
-    chosen = dict(zip(head.labels, thresholds.choose(study.y[held], p[held], rule), strict=True))
-    reasons = {label: found for label, found in chosen.items() if isinstance(found, str)}
-    if reasons:
-        _log.warning("no threshold for %d of %d labels: %s.", len(reasons), len(chosen), _grouped(reasons))
-    _without_texts(study).save(draft / "study.csv")
-    write_predictions(draft / "predictions.csv", prediction_table(study.ids, study.table["split"], head.labels, p))
+    study, head = joined.study, fitted.head
+    logits = features.logits(head, study.ids, options.tta)
+    decision, p = decide(head, study.y, logits, joined.held, options, task.weighting.log_ratio)
+    write_tables(draft, study, head.labels, p)
     head.save(draft)
     if fitted.history is not None:
         csv = fitted.history.to_csv(index=False, float_format="%.9g", lineterminator="\n")
         write_atomically(draft / "history.csv", csv)
-    train, passes = splits.train, _passes(features, options)
-    run = Run(
+    passes = features.passes_of(options)
+    Run(
         path=draft,
         kind=head.kind,
         labels=head.labels,
         recipes=features.recipes,
-        study_name=given.name,
-        study_sha256=given.sha256,
+        study_name=study.name,
+        study_sha256=joined.sha256,
         dims=features.dims,
         state=head.describe(),
         unfitted=tuple(label for label, there in zip(head.labels, head.fitted, strict=True) if not there),
         calibration=head.calibration.to_dict(),
         options=options,
-        validation=splits.note,
-        class_weights=tuple(weighting.rows()),
-        decision=Decision(
-            str(rule),
-            "val" if held.any() else "",
-            {label: None if isinstance(found, str) else found for label, found in chosen.items()},
-            reasons,
-        ),
-        fitted_on=FittedOn(("train",), passes, len(train) * len(passes), len(train), len(np.unique(train.patients))),
+        validation=joined.note,
+        class_weights=tuple(task.weighting.rows()),
+        decision=decision,
+        fitted_on=FittedOn(("train",), passes, len(passes) * task.images, task.images, len(np.unique(task.groups))),
         notes=fitted.notes,
         converged=fitted.converged,
         files=_hashes(draft),
-        versions=_versions(),
+        versions={"python": platform.python_version(), **versions(PACKAGES)},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    run.save()
-
-
-def _grouped(reasons: Mapping[str, str]) -> str:
-    """Each reason once, with its labels."""
-    labels: dict[str, list[str]] = {}
-    for label, reason in reasons.items():
-        labels.setdefault(reason, []).append(label)
-    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in labels.items())
-
-
-def _without_texts(study: Study) -> Study:
-    """The study without columns that have too many values to group by, such as reports: no run needs them."""
-    own = [c for c in study.table.columns if c not in RESERVED and c not in study.labels]
-    texts = [c for c in own if study.table[c].nunique() > GROUPS]
-    if texts:
-        _log.info("not copied into the run: %s (more than %d different values).", ", ".join(texts), GROUPS)
-    return replace(study, table=study.table.drop(columns=texts)) if texts else study
+    ).save()
 
 
 def _hashes(draft: Path) -> dict[str, str]:
@@ -370,19 +290,13 @@ def _hashes(draft: Path) -> dict[str, str]:
     return {name.as_posix(): sha256(path) for path, name in names.items() if name.parts[0] != CHECKPOINT}
 
 
-def _passes(features: Features, options: Options) -> tuple[int, ...]:
-    return features.passes if options.passes == "all" else (0,)
-
-
-def default_folder(study: str, recipes: Sequence[Recipe], options: Options) -> Path:
+def _default_folder(study: str, recipes: Any, options: Options) -> Path:
     """A new folder `<study>-<backbone>-<head>[-weighted][-n]` under `runs/`."""
     backbones = "+".join(dict.fromkeys(recipe.backbone for recipe in recipes))
     kind = "+".join(head.rpartition(":")[2].lower() for head in options.heads)
     name = f"{study}-{backbones}-{kind}" + ("" if options.weighting == "none" else "-weighted")
-    number = 1
-    while (RUNS / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return RUNS / (name if number == 1 else f"{name}-{number}")
+    names = (RUNS / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(folder for folder in names if not folder.exists())
 
 
 @contextmanager
@@ -426,13 +340,3 @@ CHECKPOINT = "checkpoint"
 def resumable(out: str | Path) -> bool:
     """Whether a fit in this run folder was interrupted and can be resumed."""
     return (draft_of(Path(out)) / CHECKPOINT).is_dir()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an optional one that is not installed is left out
-            continue
-    return found

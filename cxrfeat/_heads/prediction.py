@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._files import write_atomically
-from cxrfeat._heads.base import Floats, Head
-from cxrfeat._heads.calibration import Calibration
+from cxrfeat._heads.base import Head
+from cxrfeat._heads.decision import Calibration
 from cxrfeat._heads.ensemble import EnsembleHead
-from cxrfeat._heads.features import Features, paths_of
+from cxrfeat._heads.features import Features
 from cxrfeat._heads.registry import head_class
-from cxrfeat._run import Run, check_files, load_run
+from cxrfeat._progress import Progress, silent
+from cxrfeat._project import embedding_paths
+from cxrfeat._run import Run, check_files, load_run, prediction_table
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError
 
@@ -45,6 +44,7 @@ def predict(
     *,
     tta: bool | None = None,
     memory: int | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """Predict the images of a study, or of an embedding file, with the head of a run.
 
@@ -60,6 +60,8 @@ def predict(
         Mean of the logits over all passes instead of pass 0; by default as the run did it.
     memory : int, optional
         Bytes of embeddings to hold at once.
+    progress : Progress
+        Called with the image files compared, if some may have changed.
 
     Returns
     -------
@@ -73,38 +75,12 @@ def predict(
     """
     run = load_run(run)
     head = load_head(run)
-    with Features(paths_of(embeddings, study or run.study())) as features:
+    with Features(embedding_paths(embeddings, study or run.study()), memory) as features:
         features.require(run.recipes)
-        if study is None:
-            ids = features.files[0].image_ids
-            splits = [""] * len(ids)
-        else:
-            usable = features.usable(study)
-            ids, splits = usable.ids, list(usable.table["split"])
-        mean = run.options.tta if tta is None else tta
-        logits = raw_logits(head, features, ids, features.passes if mean else (0,), memory)
-    return prediction_table(ids, splits, head.labels, head.from_logits(logits))
-
-
-def raw_logits(
-    head: Head, features: Features, ids: npt.NDArray[np.str_], passes: Sequence[int], memory: int | None = None
-) -> Floats:
-    """Mean of the raw logits over some passes, float64 (n, labels)."""
-    total = np.zeros((len(ids), len(head.labels)))
-    for one in passes:
-        for place, x in features.rows(ids, (one,), memory).blocks():
-            total[place] += head.logits(x)
-    return total / len(passes)
-
-
-def prediction_table(ids: Iterable[str], splits: Iterable[str], labels: Sequence[str], p: Floats) -> pd.DataFrame:
-    """One row an image: `image_id`, `split`, a probability for each label."""
-    table = pd.DataFrame(p, columns=list(labels))
-    table.insert(0, "split", list(splits))
-    table.insert(0, "image_id", list(ids))
-    return table
-
-
-def write_predictions(path: Path, predictions: pd.DataFrame) -> Path:
-    """Write probabilities with 9 significant digits, atomically; empty where a label has none."""
-    return write_atomically(path, predictions.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+        ids: Any = features.files[0].image_ids
+        splits: Any = ""
+        if study is not None:
+            usable = features.usable(study, progress)
+            ids, splits = usable.ids, usable.table["split"]
+        p = head.from_logits(features.logits(head, ids, run.options.tta if tta is None else tta))
+    return prediction_table(ids, splits, head.labels, p)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cxrfeat import read_study
-from cxrfeat._heads.splits import resolve_splits
+from cxrfeat._split import resolve_splits
 from cxrfeat.errors import HeadError, NotFoundError, StudyError
 
 ROWS = [

@@ -9,7 +9,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from cxrfeat._heads.calibration import Calibration, calibrate
+from cxrfeat._heads.decision import Calibration, calibrate
 from cxrfeat._heads.solver.rows import sigmoid
 from cxrfeat.errors import HeadError
 

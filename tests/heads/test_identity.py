@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from cxrfeat import _manifest as manifest
-from cxrfeat._heads import features, fit_head, predict
+from cxrfeat._heads import fit_head, predict
+from cxrfeat._images import decode
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import Writer
 from cxrfeat._study import Study, read_study_file
@@ -19,21 +20,21 @@ from cxrfeat.errors import EmbeddingFileError
 N = 40
 
 
-def hospital(folder, seed):
+def hospital(folder, seed, n=N):
     """A study `ward` of images `1.png`...; every hospital has one."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
-    ids = [f"{k}.png" for k in range(N)]
+    ids = [f"{k}.png" for k in range(n)]
     for image_id in ids:
         (folder / "images" / image_id).write_bytes(rng.bytes(100))
     table = pd.DataFrame({"image_id": ids, "path": [f"images/{i}" for i in ids], "patient_id": ids})
-    table["split"] = ["train"] * 25 + ["val"] * 8 + ["test"] * 7
-    table["Mass"] = [float(k % 2) for k in range(N)]
+    table["split"] = ["train"] * (n - 15) + ["val"] * 8 + ["test"] * 7
+    table["Mass"] = [float(k % 2) for k in range(n)]
     return Study(table, ("Mass",), "ward", folder)
 
 
 def embed(study, path, seen=True):
-    x = np.random.default_rng(0).random((1, N, 8)).astype(np.float32)
+    x = np.random.default_rng(0).random((1, len(study), 8)).astype(np.float32)
     hashes = [np.frombuffer(hashlib.sha256(p.read_bytes()).digest(), np.uint8) for p in study.paths()]
     with Writer.open(path, Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224), 8, {}) as writer:
         writer.append(study.ids.tolist(), np.array(hashes), x)
@@ -68,23 +69,53 @@ def test_images_that_moved_are_compared_by_their_bytes(a, tmp_path):
         path.with_suffix(".new").replace(path)
     assert fit_head(moved, file, out=tmp_path / "run").labels == ("Mass",)
     (moved.root / "images" / "7.png").write_bytes(b"another film")
-    with pytest.raises(EmbeddingFileError, match=r"1 of 40 images.*'7\.png'"):
+    with pytest.raises(EmbeddingFileError, match=r"1 of 1 images compared.*'7\.png'"):
         fit_head(moved, file, out=tmp_path / "again")
 
 
 def test_unchanged_files_are_not_read(a, tmp_path, monkeypatch):
     file = embed(a, tmp_path / "ward.h5")
-    monkeypatch.setattr(features, "sha256", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(decode, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
     fit_head(a, file, out=tmp_path / "run")
 
 
-def test_no_more_than_some_are_read_without_a_manifest(a, tmp_path, monkeypatch):
+def test_without_a_manifest_all_files_are_read_once_and_remembered(a, tmp_path, monkeypatch):
+    """Not some of them: one other film among 112,120 is one patient's wrong row."""
     file, read = embed(a, tmp_path / "ward.h5", seen=False), []
-    original = features.sha256
-    monkeypatch.setattr(features, "READ", 10)
-    monkeypatch.setattr(features, "sha256", lambda path: read.append(path) or original(path))
+    original = decode.read_bytes
+    monkeypatch.setattr(decode, "read_bytes", lambda path: read.append(path) or original(path))
     fit_head(a, file, out=tmp_path / "run")
-    assert len(read) == len(set(read)) == 10
+    assert sorted(read) == sorted(a.paths())
+    fit_head(a, file, out=tmp_path / "again")
+    assert len(read) == N
+    (a.root / "images" / "39.png").write_bytes(b"another film")
+    with pytest.raises(EmbeddingFileError, match=r"1 of 1 images compared.*'39\.png'"):
+        predict(tmp_path / "run", file, a)
+
+
+def test_one_other_film_among_many_is_found_wherever_it_is(tmp_path):
+    """As many images as were once compared at most, and one."""
+    many = hospital(tmp_path / "many", 1, 1001)
+    file = embed(many, tmp_path / "ward.h5", seen=False)
+    for changed in ("1.png", "999.png"):
+        path = many.root / "images" / changed
+        kept = path.read_bytes()
+        path.write_bytes(b"another film")
+        with pytest.raises(EmbeddingFileError, match=f"1 of .*'{changed}'"):
+            fit_head(many, file, out=tmp_path / "run")
+        path.write_bytes(kept)
+
+
+def test_what_was_compared_is_forgotten_of_no_other_image(a, tmp_path):
+    """A part of the study is joined: what the manifest knows of the rest stays."""
+    file = embed(a, tmp_path / "ward.h5")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    half = Study(a.table.iloc[:33].reset_index(drop=True), a.labels, a.name, tmp_path / "b")
+    fit_head(half, file, out=tmp_path / "run")
+    known = manifest.read(file)
+    assert sorted(known.image_ids) == sorted(a.ids)
+    assert manifest.look(half).same_as(known).all()
+    assert manifest.look(a).same_as(known)[33:].all()
 
 
 def test_a_study_without_its_images_is_joined_by_id(a, tmp_path):

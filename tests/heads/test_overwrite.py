@@ -92,7 +92,7 @@ def test_two_processes_do_not_fit_the_same_run(study, embeddings, tmp_path):
 
 def test_a_failed_fit_leaves_nothing_and_the_old_run(study, embeddings, tmp_path, monkeypatch):
     before = fit_head(study, embeddings, out=tmp_path / "run")
-    monkeypatch.setattr("cxrfeat._heads.fit._versions", lambda: 1 / 0)
+    monkeypatch.setattr("cxrfeat._heads.fit.versions", lambda names: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit_head(study, embeddings, out=tmp_path / "run", overwrite=True)
     assert Run.open(tmp_path / "run") == before

@@ -7,14 +7,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cxrfeat._heads import fit_head, load_head
-from cxrfeat._heads.ensemble import join
+from cxrfeat._heads.ensemble import combine
 from cxrfeat._heads.estimators import Svm
-from cxrfeat._heads.features import Features
-from cxrfeat._heads.fit import prepare
+from cxrfeat._heads.features import Features, prepare
 from cxrfeat._heads.linear import LogisticHead
 from cxrfeat._heads.registry import head_class
 from cxrfeat._heads.search import _folds, out_of_fold, search
-from cxrfeat._heads.splits import resolve_splits
+from cxrfeat._heads.weighting import weigh
 from cxrfeat._run import Options
 from cxrfeat.errors import HeadError
 
@@ -22,7 +21,9 @@ from cxrfeat.errors import HeadError
 @pytest.fixture
 def task(study, embeddings):
     with Features([embeddings]) as features:
-        yield prepare(features, resolve_splits(study, 0), Options(weighting="paper"), None, None, "logistic")
+        joined = features.join_study(study, 0)
+        weighting = weigh(joined.train.y, joined.train.labels, "paper")
+        yield prepare(features, joined, weighting, Options(), "logistic")
 
 
 def test_all_passes_of_a_patient_stand_in_one_fold(task):
@@ -107,7 +108,7 @@ def test_stacking_gives_a_member_that_knows_nothing_little_weight():
 
     y = (rng.random((2000, 1)) < 0.4).astype(float)
     logits = np.stack([2 * y - 1 + rng.standard_normal(y.shape), rng.standard_normal(y.shape)], axis=1)
-    head = join([Member(), Member()], [(0, 1), (1, 2)], "stacked", logits, y, np.ones_like(y))
+    head = combine([Member(), Member()], [(0, 1), (1, 2)], logits, y, np.ones_like(y))
     assert abs(head.weights[1, 0]) < 0.1 * head.weights[0, 0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrfeat._heads.thresholds import FEWEST, Rule, choose
+from cxrfeat._heads.decision import FEWEST, Rule, choose
 from cxrfeat.errors import HeadError
 
 

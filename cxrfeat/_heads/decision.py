@@ -1,4 +1,4 @@
-"""Calibration: from raw logits to probabilities that mean what they say, learnt on validation and never on test.
+"""From raw logits to decisions: calibrated probabilities and a threshold a label, learnt on validation, never on test.
 
 Platt scaling, sigmoid(a z + b), is the default. A class-weighted head is off by a shift of its logits, which a
 temperature cannot correct, and a validation split of a few dozen positives is too little for isotonic regression. A
@@ -9,18 +9,28 @@ Computation 2002, 14(1):21-41), and that is said in `head.json`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.registry import CALIBRATIONS
 from cxrfeat._heads.solver.rows import sigmoid
+from cxrfeat._run import Decision, Options
 from cxrfeat.errors import HeadError
 
+if TYPE_CHECKING:
+    from cxrfeat._heads.base import Head
+
+_log = logging.getLogger(__name__)
+
 FEWEST = 10
+"""Positives and negatives in validation from which a calibration is learnt, or a threshold chosen."""
+
 # A forest says 0 and 1; beyond these bounds a probability says no more than that, and its logit would be infinite.
 CLIP = 1e-7
 
@@ -89,6 +99,25 @@ class Calibration:
         if len(steps) != labels:
             raise HeadError(f"head.json calibrates {len(steps)} labels and the head has {labels}; fit the head again.")
         return calibration
+
+
+def decide(
+    head: Head, y: Floats, logits: Floats, held: npt.NDArray[np.bool_], options: Options, log_weight_ratio: Floats
+) -> tuple[Decision, Floats]:
+    """Calibrate a head on the rows `held`, and choose its thresholds there; of all rows, the probabilities."""
+    split, method = "val" if held.any() else "", "none" if head.softmax else options.calibration
+    head.calibration = calibrate(y[held], logits[held], method, split, log_weight_ratio)
+    p, rule = head.from_logits(logits), Rule.parse(options.threshold)
+    chosen = dict(zip(head.labels, choose(y[held], p[held], rule), strict=True))
+    reasons = {label: found for label, found in chosen.items() if isinstance(found, str)}
+    if reasons:
+        labels: dict[str, list[str]] = {}
+        for label, reason in reasons.items():
+            labels.setdefault(reason, []).append(label)
+        named = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in labels.items())
+        _log.warning("no threshold for %d of %d labels: %s.", len(reasons), len(chosen), named)
+    values = {label: None if isinstance(found, str) else found for label, found in chosen.items()}
+    return Decision(str(rule), split, values, reasons), p
 
 
 def logit(p: npt.NDArray[Any]) -> Floats:
@@ -172,3 +201,78 @@ def _newton(design: Floats, target: Floats) -> Floats:
         if gradient @ step < 1e-12 * (1 + before):
             break
     return w
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How thresholds are chosen.
+
+    `youden`: most sensitivity + specificity. `f1`: most F1. `sensitivity`: the highest threshold that reaches `value`.
+    `precision`: the most sensitive threshold that reaches `value`. `fixed`: `value` for every label.
+    """
+
+    method: str
+    value: float = float("nan")
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read `youden`, `f1`, `sensitivity=0.9`, `precision=0.5` or a plain probability."""
+        method, _, value = text.partition("=")
+        with suppress(ValueError):  # not a number: told below, with everything else that is not a rule
+            if method in ("youden", "f1") and not value:
+                return cls(method)
+            if method in ("sensitivity", "precision") and 0 < float(value) <= 1:
+                return cls(method, float(value))
+            if not value and 0 <= float(method) <= 1:
+                return cls("fixed", float(method))
+        raise HeadError(
+            f"{text!r} is not a threshold rule; give youden, f1, sensitivity=0.9, precision=0.5 or a probability."
+        )
+
+    def __str__(self) -> str:
+        if self.method in ("youden", "f1"):
+            return self.method
+        return f"{self.value:g}" if self.method == "fixed" else f"{self.method}={self.value:g}"
+
+
+def choose(y: Floats, p: Floats, rule: Rule, fewest: int = FEWEST) -> list[float | str]:
+    """Choose the threshold of every label; a text instead of a number is the reason why there is none.
+
+    A threshold lies halfway between two neighbouring probabilities, so that the last digit of a printed one never
+    decides. Of equally good thresholds the highest is taken: it calls the fewest findings. A label with fewer than
+    `fewest` positives or negatives has none.
+    """
+    return [_of_label(y[:, k], p[:, k], rule, fewest) for k in range(y.shape[1])]
+
+
+def _of_label(y: Floats, p: Floats, rule: Rule, fewest: int) -> float | str:
+    if rule.method == "fixed":
+        return rule.value
+    if len(p) and np.isnan(p).all():
+        return "not fitted: one class only in train"
+    known = ~np.isnan(y) & ~np.isnan(p)
+    y, p = y[known], p[known]
+    positives = int((y == 1).sum())
+    for name, count in (("positives", positives), ("negatives", len(y) - positives)):
+        if count < fewest:
+            return f"{count} {name} in validation, {fewest} are needed"
+    # Candidate i calls everything with p >= values[i]; values fall.
+    order = np.argsort(-p, kind="stable")
+    last = np.append(np.diff(p[order]) != 0, True).nonzero()[0]
+    values = p[order][last]
+    true = np.cumsum(y[order] == 1)[last]
+    called = last + 1.0
+    sensitivity, precision = true / positives, true / called
+    if rule.method == "youden":
+        best = int(np.argmax(sensitivity - (called - true) / (len(y) - positives)))
+    elif rule.method == "f1":
+        best = int(np.argmax(2 * true / (called + positives)))
+    elif rule.method == "sensitivity":
+        best = int(np.argmax(sensitivity >= rule.value))
+    else:
+        enough = (precision >= rule.value).nonzero()[0]
+        if not len(enough):
+            return f"no threshold reaches {rule}"
+        best = int(enough[-1])
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    return float((values[best] + below) / 2)
