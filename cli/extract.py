@@ -23,7 +23,10 @@ INTERPOLATION = OneOf("cxrfeat._images.choices:INTERPOLATIONS")
     "-o", "--out", type=click.Path(dir_okay=False),
     help="The embedding file.  [default: cache/<study>-<backbone>-<recipe>.h5]",
 )  # fmt: skip
-@click.option("-b", "--backbone", type=BACKBONE, default=DEFAULTS["backbone"], show_default=True, help="The network.")
+@click.option(
+    "-b", "--backbone", type=BACKBONE, default=DEFAULTS["backbone"], show_default=True,
+    help="The network; `cxrfeat weights ls` lists them.",
+)  # fmt: skip
 @click.option(
     "-w", "--weights", default=DEFAULTS["weights"], show_default=True,
     help="imagenet, random:SEED, a .h5 file, or auto: imagenet, else (on the sample alone) random:0.",

@@ -11,6 +11,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+SHOWN = 12
+"""Choices that a help text has room for."""
 STUDY = "A study file, a name under studies/, or `sample`"
 
 
@@ -23,10 +25,13 @@ class OneOf(click.ParamType):
         self.place = place
 
     @property
-    def choices(self) -> list[str]:
+    def found(self) -> Any:
         module, _, attribute = self.place.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-        return list(getattr(found, "names", found))
+        return getattr(importlib.import_module(module), attribute)
+
+    @property
+    def choices(self) -> list[str]:
+        return list(getattr(self.found, "names", self.found))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value not in (choices := self.choices):
@@ -35,7 +40,10 @@ class OneOf(click.ParamType):
         return value
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return f"[{'|'.join(self.choices)}]"
+        shown = self.choices
+        if len(shown) > SHOWN:
+            shown = [*shown[:3], "...", *getattr(self.found, "others", ())]
+        return f"[{'|'.join(shown)}]"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(name) for name in self.choices if name.startswith(incomplete)]

@@ -19,15 +19,16 @@ class Registry(Generic[T]):
     """Declarations by name, imported on first use.
 
     `kind` is what messages call them (`backbone`), `group` the entry point group in which other packages declare theirs
-    (`cxrfeat.backbones`; the entry point's name is what users type), `builtin` has ours as `module:attribute` by name,
-    in the order of help texts, and `error` is what an unknown name raises.
+    (`cxrfeat.backbones`; the entry point's name is what users type), `builtin` has ours by name, as declarations or as
+    `module:attribute`, in the order of help texts, and `error` is what an unknown name raises.
     """
 
     def __init__(
-        self, kind: str, group: str, builtin: Mapping[str, str], error: Callable[[str], CxrfeatError] = CxrfeatError
+        self, kind: str, group: str, builtin: Mapping[str, str | T], error: Callable[[str], CxrfeatError] = CxrfeatError
     ) -> None:
-        self.kind, self.group, self._builtin, self._error = kind, group, dict(builtin), error
-        self._loaded: dict[str, T] = {}
+        self.kind, self.group, self._error = kind, group, error
+        self._loaded: dict[str, T] = {name: entry for name, entry in builtin.items() if not isinstance(entry, str)}
+        self._builtin = {name: entry if isinstance(entry, str) else "" for name, entry in builtin.items()}
 
     @cached_property
     def _places(self) -> dict[str, str]:
@@ -45,6 +46,11 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """Every name, ours first; nothing is imported for it."""
         return tuple(self._places)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names that are not ours."""
+        return tuple(name for name in self.names if name not in self._builtin)
 
     def __contains__(self, name: str) -> bool:
         return name in self._places

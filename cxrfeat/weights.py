@@ -27,7 +27,7 @@ def ls() -> pd.DataFrame:
     --------
     >>> import cxrfeat as cxr
     >>> list(cxr.weights.ls()["backbone"])[:2]
-    ['densenet121', 'resnet50']
+    ['densenet121', 'densenet169']
     """
     return pd.DataFrame(_weights.listing())
 

@@ -152,7 +152,7 @@ def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDAr
     drawn = {}
     for name, shape in shapes.items():
         leaf = name.rpartition("/")[2]
-        if leaf == "kernel":
+        if leaf.endswith("kernel"):
             entropy = int.from_bytes(hashlib.sha256(f"{seed}\x1f{name}".encode()).digest(), "big")
             fan = int(np.prod(shape[:-2]))
             depthwise = fan > 1 and min(shape[-2:]) == 1  # each channel has a filter of its own
@@ -161,7 +161,7 @@ def draw(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, npt.NDAr
             bits = np.random.PCG64(entropy).random_raw(int(np.prod(shape)))
             drawn[name] = ((bits >> np.uint64(11)) * 2.0**-53 * 2 * limit - limit).astype(np.float32).reshape(shape)
         else:
-            drawn[name] = np.full(shape, 1.0 if leaf in ("gamma", "moving_variance") else 0.0, np.float32)
+            drawn[name] = np.full(shape, 1.0 if leaf in ("gamma", "moving_variance", "variance") else 0.0, np.float32)
     return drawn
 
 

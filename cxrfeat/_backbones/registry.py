@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cxrfeat._backbones.applications import ENTRIES
 from cxrfeat._registry import Registry
 
 DEFAULT_SIZE = 224
@@ -34,8 +35,8 @@ class Backbone:
         The layer whose global average is the embedding, and whose output (n, rows, columns, dim) maps are made of;
         `output` is the network's last.
     preprocessing : str
-        How grey values become the three input channels: `torch`, `caffe` or `unit`; `raw` leaves 0 to 255 to networks
-        that scale their input themselves.
+        How grey values become the three input channels: `torch`, `caffe`, `tf` or `unit`; `raw` leaves 0 to 255 to
+        networks that scale their input themselves.
     arguments : mapping, optional
         More arguments of `builder`.
     size, min_size : int
@@ -52,8 +53,9 @@ class Backbone:
     Examples
     --------
     >>> import cxrfeat as cxr
-    >>> vgg = cxr.Backbone("vgg16", "keras.applications:VGG16", dim=512, layer="block5_pool", preprocessing="caffe")
-    >>> vgg.size, vgg.stride
+    >>> half = {"alpha": 0.5}
+    >>> narrow = cxr.Backbone("mobilenet-half", "keras.applications:MobileNet", 512, preprocessing="tf", arguments=half)
+    >>> narrow.size, narrow.stride
     (224, 32)
     """
 
@@ -82,8 +84,9 @@ class Backbone:
 
     @property
     def weights_file(self) -> str:
-        """The official weights' file name, in Keras's own download folder."""
-        return self.weights_url.rpartition("/")[2]
+        """The official weights' file name, in Keras's own download folder: the URL's last part, or after a `#`."""
+        url, _, name = self.weights_url.partition("#")
+        return name or url.rpartition("/")[2]
 
     @property
     def sha256(self) -> str:
@@ -93,48 +96,10 @@ class Backbone:
         return hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()
 
 
-_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
-
-DENSENET121 = Backbone(
-    "densenet121",
-    "keras.applications:DenseNet121",
-    dim=1024,
-    layer="relu",
-    first_centre=14.0,
-    weights_url=f"{_KERAS}/densenet/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    weights_hash="md5:30ee3e1110167f948a6b9946edeeb738",
-)
-RESNET50 = Backbone(
-    "resnet50",
-    "keras.applications:ResNet50",
-    dim=2048,
-    layer="conv5_block3_out",
-    preprocessing="caffe",
-    first_centre=0.0,
-    weights_url=f"{_KERAS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    weights_hash="md5:4d473c1dd8becc155b73f8504c6f6626",
-)
-EFFICIENTNETV2B0 = Backbone(
-    "efficientnetv2b0",
-    "keras.applications:EfficientNetV2B0",
-    dim=1280,
-    preprocessing="raw",
-    weights_url=f"{_KERAS}/efficientnet_v2/efficientnetv2-b0_notop.h5",
-    weights_hash="md5:893217f2bb855e2983157299931e43ff",
-)
-CONVNEXTTINY = Backbone(
-    "convnexttiny",
-    "keras.applications:ConvNeXtTiny",
-    dim=768,
-    preprocessing="raw",
-    weights_url=f"{_KERAS}/convnext/convnext_tiny_notop.h5",
-    weights_hash="sha256:d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1",
-)
-
 BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     "cxrfeat.backbones",
-    {name: f"{__name__}:{name.upper()}" for name in ("densenet121", "resnet50", "efficientnetv2b0", "convnexttiny")},
+    {name: Backbone(name, **fields) for name, fields in ENTRIES.items()},
 )
 """Every backbone, by name; those of other installed packages too."""
 

@@ -6,7 +6,6 @@ has fetched is reused, and the other way round.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrfeat import _files as files
-from cxrfeat._backbones import kept, registry
-from cxrfeat._backbones.download import DownloadError, download
+from cxrfeat._backbones import kept, pins, registry
+from cxrfeat._backbones.download import DownloadError, digest, download
 from cxrfeat._backbones.registry import BACKBONES, Backbone
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
@@ -95,14 +94,18 @@ def weights_for(
 
 
 def check(backbone: Backbone, path: Path) -> Path:
-    """Return `path` if it holds Keras's official file, byte for byte; else raise a WeightsError."""
-    kind, _, expected = backbone.weights_hash.partition(":")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    if found != expected:
+    """Return `path` if it holds Keras's official file, byte for byte; else raise a WeightsError.
+
+    A file whose hash Keras does not state is pinned at its first use.
+    """
+    expected = backbone.weights_hash or pins.pinned(path.name)
+    if not expected:
+        pins.pin(path.name, path)
+    elif (found := digest(path, expected)) != expected:
+        what = "Keras's official file" if backbone.weights_hash else "the file that was used first"
         raise WeightsError(
-            f"{path} is not Keras's official file: its {kind} is {found}, not {expected}. It may be incomplete. Delete "
-            f"it and run `cxrfeat weights fetch {backbone.name}`, or give its path as `weights` to use it as it is."
+            f"{path} is not {what}: its hash is {found}, not {expected}. It may be incomplete. Delete it and run "
+            f"`cxrfeat weights fetch {backbone.name}`, or give its path as `weights` to use it as it is."
         )
     return path
 
@@ -113,7 +116,8 @@ def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
     if not target.is_file():
         _log.info("downloading the ImageNet weights of %s into %s.", backbone.name, keras_folder())
     try:
-        return check(backbone, download(backbone.weights_url, target, backbone.weights_hash, progress))
+        expected = backbone.weights_hash or pins.pinned(target.name)
+        return check(backbone, download(backbone.weights_url, target, expected, progress))
     except DownloadError as error:
         raise WeightsError(
             f"ImageNet weights of {backbone.name} are not available: {error}. Three ways on: (1) on a machine with "
@@ -129,11 +133,8 @@ def listing() -> Iterator[dict[str, str]]:
         path = keras_folder() / backbone.weights_file
         state = "missing" if backbone.weights_url else "none"
         if backbone.weights_url and path.is_file():
-            try:
-                check(backbone, path)
-                state = "ok"
-            except WeightsError:
-                state = "damaged"
+            expected = backbone.weights_hash or pins.pinned(path.name)
+            state = "ok" if digest(path, expected) == expected else "damaged"
         yield {
             "backbone": backbone.name,
             "weights": "imagenet",

@@ -29,6 +29,8 @@ NORMALISATION: dict[str, Normalisation] = {
         (1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225)), (-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225)
     ),
     "caffe": Normalisation(offset=(-103.939, -116.779, -123.68)),
+    # Mode "tf": [-1, 1].
+    "tf": Normalisation((1 / 127.5,) * 3, (-1.0,) * 3),
     # The reference paper's: [0, 1], whatever the backbone was trained with.
     "unit": Normalisation((1 / 255, 1 / 255, 1 / 255)),
     # As it is, for networks that scale their input themselves.

@@ -126,20 +126,17 @@ def test_a_backbone_without_official_weights_says_so(spec):
         weights.find(dataclasses.replace(spec, weights_url=""), "imagenet")
 
 
-def test_names_and_hashes_are_keras_own():
-    densenet, resnet, efficient, convnext = (
-        pytest.importorskip(f"keras.src.applications.{name}")
-        for name in ("densenet", "resnet", "efficientnet_v2", "convnext")
-    )
-    assert registry.get("densenet121").weights_url == densenet.DENSENET121_WEIGHT_PATH_NO_TOP
-    for name, expected in {
-        "resnet50": resnet.WEIGHTS_HASHES["resnet50"][1],
-        "efficientnetv2b0": efficient.WEIGHTS_HASHES["b0"][1],
-        "convnexttiny": convnext.WEIGHTS_HASHES["convnext_tiny"][1],
-    }.items():
-        assert registry.get(name).weights_hash.partition(":")[2] == expected
-    assert registry.get("efficientnetv2b0").weights_url == efficient.BASE_WEIGHTS_PATH + "efficientnetv2-b0_notop.h5"
-    assert registry.get("convnexttiny").weights_url == convnext.BASE_WEIGHTS_PATH + "convnext_tiny_notop.h5"
+def test_a_file_without_a_published_hash_is_pinned_at_first_use(spec, keras_home, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("CXRFEAT_WEIGHTS", str(tmp_path / "mine"))
+    spec = dataclasses.replace(spec, weights_hash="")
+    keras_home.mkdir(parents=True)
+    (keras_home / "tiny_notop.h5").write_bytes(CONTENT)
+    for _ in range(2):
+        weights.find(spec, "imagenet")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "nobody has published" in caplog.text
+    (keras_home / "tiny_notop.h5").write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match="used first"):
+        weights.find(spec, "imagenet")
 
 
 def test_kept_networks_are_listed_and_removed(monkeypatch, tmp_path):

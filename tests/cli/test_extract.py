@@ -70,10 +70,10 @@ def test_more_failures_than_allowed_exit_2_and_keep_the_rest(study):
     [
         (("extract",), "study"),
         (("extract", "none.csv"), "no study, folder or table none.csv"),
-        (("extract", "tiny.csv", "--backbone", "vgg16", "--weights", "random:0"), "unknown backbone 'vgg16'"),
+        (("extract", "tiny.csv", "--backbone", "vgg15", "--weights", "random:0"), "unknown backbone 'vgg15'"),
         (("extract", "tiny.csv", "--weights", "mine.h5"), "no weights file"),
         (("extract", "tiny.csv", "--weights", "random:0", "--policy", "wild", "--passes", 1), "policy 'wild'"),
-        (("weights", "fetch", "vgg16"), "unknown backbone"),
+        (("weights", "fetch", "vgg15"), "unknown backbone"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_2(study, words, sentence):

@@ -1,0 +1,40 @@
+"""Hashes of files whose publisher states none: what was fetched first is what every later file must be."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from cxrfeat import _files as files
+from cxrfeat._backbones import library
+
+_log = logging.getLogger(__name__)
+
+
+def place() -> Path:
+    """The file of all pins, in the folder of imported weights."""
+    return library.folder() / "pins.json"
+
+
+def pinned(name: str) -> str:
+    """The hash of a file's first version here, as `sha256:...`; empty if there has been none."""
+    try:
+        found = json.loads(place().read_text(encoding="utf-8")).get(name, "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return found if isinstance(found, str) and found.startswith("sha256:") else ""
+
+
+def pin(name: str, path: Path) -> None:
+    """Keep the hash of a file that was used for the first time, with a warning."""
+    sha256 = f"sha256:{files.sha256(path)}"
+    _log.warning(
+        "nobody has published a hash of %s: it is taken as it was found, and pinned. Compare %s with another source.",
+        name, sha256,
+    )  # fmt: skip
+    try:
+        known = dict(json.loads(place().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    files.write_atomically(place(), json.dumps(known | {name: sha256}, indent=1, sort_keys=True) + "\n")
