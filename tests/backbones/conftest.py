@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -23,3 +26,12 @@ def recipe_for():
 @pytest.fixture(scope="session")
 def pictures():
     return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx():
+    """The module that makes small ONNX networks."""
+    place = importlib.util.spec_from_file_location("tiny_onnx", Path(__file__).with_name("tiny_onnx.py"))
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
