@@ -6,7 +6,7 @@ import click
 
 from .base import Command
 from .options import contaminated_option, format_option, replicates_option, run_option, seed_option, split_option
-from .output import ended, json_option, print_result, progress_bar, say
+from .output import ended, json_option, print_result, progress_bar
 
 
 @click.command(cls=Command)
@@ -23,7 +23,10 @@ from .output import ended, json_option, print_result, progress_bar, say
 @format_option
 @click.option("--figures/--no-figures", default=True, show_default=True, help="Draw into RUN/figures.")
 @contaminated_option
-@click.option("--shortcuts", is_flag=True, help="Also score size, format, brightness and view alone, from the images.")
+@click.option(
+    "--shortcuts/--no-shortcuts", default=True, show_default=True,
+    help="Show what size, format, brightness and view alone score.",
+)  # fmt: skip
 @json_option
 def command(kind, figures, by, as_json, **options) -> None:
     """Evaluate a run: AUROC, average precision, thresholded metrics and calibration, with 95 % intervals.
@@ -42,6 +45,4 @@ def command(kind, figures, by, as_json, **options) -> None:
     written = found.save(figures=figures)
     kind = "json" if as_json else kind
     print_result(found, kind)
-    if not options["shortcuts"]:
-        say("What size, format, brightness and view alone would score was not computed; see --shortcuts.")
     ended(written, found.headline() + ".", "cxrfeat roc", kind)

@@ -81,7 +81,10 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
 @command.command()
 @study_argument
 @click.option("--figure", type=click.Path(dir_okay=False), help="Draw the class frequencies into this file.")
-@click.option("--shortcuts", is_flag=True, help="Also score labels by size, format, brightness and view alone.")
+@click.option(
+    "--shortcuts/--no-shortcuts", default=True, show_default=True,
+    help="Show what size, format, brightness and view alone score.",
+)  # fmt: skip
 @json_option
 def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bool) -> None:
     """Count images, patients and positives per label and split, and check that no patient is in two splits.
@@ -91,7 +94,7 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
     \b
     Example:
       cxrfeat study describe sample --figure frequencies.png
-      cxrfeat study describe studies/nih.csv --shortcuts
+      cxrfeat study describe studies/nih.csv --no-shortcuts
     """
     import cxrfeat as cxr
 
@@ -102,11 +105,10 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
         more = {"shortcuts": scored.rows, "warnings": scored.warnings()}
     _print(found.describe(), as_json, **more)
     if shortcuts and not as_json:
-        print_table(scored.rows, title=scored.title)
+        if scored.rows:
+            print_table(scored.rows, title=scored.title)
         for sentence in scored.warnings():
             say(f"warning: {sentence}")
-    elif not shortcuts:
-        say("What size, format, brightness and view alone would score was not computed; see --shortcuts.")
     if figure:
         from cxrfeat._report import bars
 

@@ -55,3 +55,9 @@ def test_patients_are_not_split_between_learning_and_scoring(films):
     table = films.table.assign(wide=[label[p] for p in films.patients], view=films.patients)
     row = shortcuts(Study(table, ("wide",), "films", films.root)).rows[0]
     assert row["view"] < 0.65
+
+
+def test_where_no_image_can_be_read_there_are_no_rows_and_a_sentence(films):
+    found = shortcuts(Study(films.table.assign(path="gone.png"), films.labels, "films", films.root))
+    assert found.rows == [] and found.images == 0
+    assert found.warnings() == ["no image of study films can be read: nothing is scored without looking."]
