@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("--number", type=int, default=2)
     given = options.parse_args()
     files, what = harness.image_files(given.images, given.number)
-    images = np.stack([prepare.render(read_grey(path), 224) for path in files])
+    images = np.stack([prepare.View(read_grey(path), 224).render() for path in files])
     rows = [row for name in ("densenet121", "resnet50") for row in _backbone(name, images)]
     claim = "maps equal pytorch-grad-cam's before the ReLU, and each other where they should, to 1e-5"
     notes = (

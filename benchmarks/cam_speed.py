@@ -42,7 +42,7 @@ def _one(name: str, files: list, repeats: int, naive: int) -> dict:
     backbone, rng = registry.get(name), np.random.default_rng(0)
     weights = find(backbone, "random:0")
     recipe = Recipe(name, weights.name, weights_sha256(backbone, weights), backbone.layer, backbone.preprocessing, 224)
-    images = np.stack([prepare.render(read_grey(path), 224) for path in files])
+    images = np.stack([prepare.View(read_grey(path), 224).render() for path in files])
     coef, intercept = rng.normal(size=(LABELS, backbone.dim)) / 10, rng.normal(size=LABELS)
     plain = open_engine(recipe, weights, "openvino")
     closed = ClosedForm([open_engine(recipe, weights, "openvino", ("embedding", "map"))], coef, intercept)

@@ -35,7 +35,7 @@ for i, l in enumerate(norm):
     arrays[f"bn{i}"] = np.stack([np.asarray(v) for v in (l.gamma, l.beta, l.moving_mean, l.moving_variance)])
 np.savez(f"{folder}/{backbone}.npz", **arrays)
 files = open(listing).read().split("\\n")[:16]
-np.save(f"{folder}/pixels.npy", np.stack([prepare.render(decode.read_grey(f), size) for f in files]))
+np.save(f"{folder}/pixels.npy", np.stack([prepare.View(decode.read_grey(f), size).render() for f in files]))
 """
 
 

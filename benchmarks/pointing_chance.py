@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _cells(shape: tuple[int, int]) -> np.ndarray:
-    return compose(prepare.geometry(shape, SIZE), grid_to_input("densenet121"))
+    return compose(prepare.View(np.zeros(shape, np.uint8), SIZE).geometry_of(), grid_to_input("densenet121"))
 
 
 def _inside(boxes: pd.DataFrame, x: np.ndarray, y: np.ndarray, tolerance: float = 0.0) -> np.ndarray:

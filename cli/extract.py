@@ -14,7 +14,8 @@ from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
 PREPROCESSING = OneOf("cxrfeat._images.choices:NORMALISATION")
-INTERPOLATION = OneOf("cxrfeat._images.choices:INTERPOLATIONS")
+GEOMETRY = OneOf("cxrfeat._images.choices:GEOMETRIES")
+INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
 
 
 @click.command("extract", cls=Command, interrupted="What was embedded is kept; the same command resumes.")
@@ -36,7 +37,12 @@ INTERPOLATION = OneOf("cxrfeat._images.choices:INTERPOLATIONS")
 @click.option("--policy", type=POLICY, help=f"Augmentation; mild has no mirror.  [default: {DEFAULTS['policy']}]")
 @click.option("--seed", type=int, help="Seed of the augmentation draws.  [default: 0]")
 @click.option("--preprocessing", type=PREPROCESSING, help="Normalisation.  [default: the backbone's own]")
-@click.option("--interpolation", type=INTERPOLATION, help=f"Of resizing.  [default: {DEFAULTS['interpolation']}]")
+@click.option("--geometry", type=GEOMETRY, help="How an oblong film becomes a square.  [default: the backbone's own]")
+@click.option(
+    "--resize", type=click.IntRange(0),
+    help="Resize the shorter side (crop) or the longer (pad) to this, then cut or pad.  [default: the backbone's own]",
+)  # fmt: skip
+@click.option("--interpolation", type=INTERPOLATION, help="Filter of resizing.  [default: the backbone's own]")
 @engine_option
 @click.option(
     "--precision", default="float32", show_default=True, type=click.Choice(["float32", "mixed"]),

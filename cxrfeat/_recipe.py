@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cxrfeat import _html
 from cxrfeat.errors import RecipeError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Newest version of the JSON form. A field that a later version adds declares `metadata={"since": 2}` and a default."""
 
 DEFAULTS: dict[str, Any] = {
     "backbone": "densenet121",
     "weights": "auto",
-    "interpolation": "area",
     "policy": "mild",
     "passes": 0,
     "seed": 0,
@@ -44,23 +43,29 @@ class Recipe:
     layer : str
         The layer whose global average is the embedding.
     preprocessing : str
-        Name of the normalisation: `torch`, `caffe` (modes of keras.applications), `unit` ([0, 1], the reference
-        paper's) or `raw` (the network scales its input itself).
+        Name of the normalisation: `torch`, `caffe`, `tf` (modes of keras.applications), `unit` ([0, 1], the reference
+        paper's), `xrv` ([-1024, 1024], one channel, TorchXRayVision's) or `raw` (the network scales its input itself).
     size : int
         Side of the square network input, pixels.
     interpolation : str
-        How an image is brought to `size`.
+        The filter that brings an image to `size`.
     augmentation : mapping or None
         The augmentation policy's name and ranges; None without augmented passes.
     seed : int
         Seed of the augmentation draws; 0 without augmented passes.
     passes : int
         Number of augmented passes beside pass 0.
+    geometry : str
+        How an oblong image becomes a square: `stretch`, `crop` (the largest square at its centre) or `pad` (with black,
+        to the smallest square around it).
+    resize : int
+        0: `crop` and `pad` come before the image is resized. Otherwise it is resized first, its shorter side (`crop`)
+        or longer side (`pad`) to so many pixels, and then cut or padded to `size`.
 
     Raises
     ------
     RecipeError
-        If size or passes are out of range, or augmented passes have no policy.
+        If size or passes are out of range, augmented passes have no policy, or `resize` does not fit `geometry`.
 
     Examples
     --------
@@ -82,6 +87,8 @@ class Recipe:
     augmentation: Mapping[str, Any] | None = None
     seed: int = 0
     passes: int = 0
+    geometry: str = field(default="stretch", metadata={"since": 2})
+    resize: int = field(default=0, metadata={"since": 2})
 
     def __post_init__(self) -> None:
         if self.passes < 0 or self.size < 1:
@@ -91,6 +98,12 @@ class Recipe:
             object.__setattr__(self, "seed", 0)
         elif self.augmentation is None:
             raise RecipeError("augmented passes need an augmentation policy.")
+        fits = {"crop": self.resize >= self.size, "pad": 0 < self.resize <= self.size}.get(self.geometry, False)
+        if self.resize and not fits:
+            raise RecipeError(
+                f"`resize` {self.resize} does not fit: with `geometry=crop` it is at least the size, {self.size}, with "
+                f"`geometry=pad` at most; `geometry={self.geometry}` needs 0."
+            )
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, the oldest version that can express it.
@@ -99,10 +112,10 @@ class Recipe:
         version is left out at its default.
         """
         content, version = asdict(self), 1
-        for field in fields(self):
-            if (since := field.metadata.get("since", 1)) > 1:
-                if content[field.name] == field.default:
-                    del content[field.name]
+        for known in fields(self):
+            if (since := known.metadata.get("since", 1)) > 1:
+                if content[known.name] == known.default:
+                    del content[known.name]
                 else:
                     version = max(version, since)
         if version > 1:
@@ -136,12 +149,12 @@ class Recipe:
             raise RecipeError(f"the recipe has version {version!r}; this cxrfeat reads 1 to {newest}. Upgrade cxrfeat.")
         if unknown := set(found) - set(known):
             raise RecipeError(f"the recipe has a field {sorted(unknown)[0]!r} that version {version} does not know.")
-        for name, field in known.items():
+        for name, declared in known.items():
             if name not in found:
-                if field.default is MISSING:
+                if declared.default is MISSING:
                     raise RecipeError(f"not a recipe: it has no field {name!r}.")
-            elif not _TYPES[str(field.type)](found[name]):
-                raise RecipeError(f"not a recipe: field {name!r} is {found[name]!r}, not of type {field.type}.")
+            elif not _TYPES[str(declared.type)](found[name]):
+                raise RecipeError(f"not a recipe: field {name!r} is {found[name]!r}, not of type {declared.type}.")
         return cls(**found)
 
     @property
@@ -164,7 +177,8 @@ class Recipe:
         weights = f"RANDOM weights ({self.weights})" if self.random else self.weights
         passes = f", pass 0 + {self.passes} augmented" if self.passes else ""
         unit = ", [0,1] input" if self.preprocessing == "unit" else ""
-        return f"{self.backbone}, {weights}, {self.size} px{unit}{passes}"
+        square = "" if self.geometry == "stretch" else f" {self.geometry}"
+        return f"{self.backbone}, {weights}, {self.size} px{square}{unit}{passes}"
 
     def difference(self, other: Recipe) -> str:
         """Name the fields in which two recipes differ, with both values.

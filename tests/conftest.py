@@ -156,7 +156,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
     backbone = registry.get("densenet121")
     weights = find(backbone, "random:0")
     recipe = Recipe("densenet121", weights.name, weights_sha256(backbone, weights), backbone.layer, "torch", 96)
-    pixels = np.stack([prepare.render(read_grey(path), 96) for path in study.paths()])
+    pixels = np.stack([prepare.View(read_grey(path), 96).render() for path in study.paths()])
     (embeddings,) = open_engine(recipe, weights, "openvino").run(pixels)
     file = folder / "films.h5"
     with Writer.open(file, recipe, backbone.dim, {}) as writer:

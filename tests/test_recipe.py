@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,13 @@ import pytest
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError
 
-FROZEN = json.loads((Path(__file__).parent / "data" / "recipes-v1.json").read_text())
+FROZEN, SECOND = (
+    json.loads((Path(__file__).parent / "data" / f"recipes-v{version}.json").read_text()) for version in (1, 2)
+)
 
 
-@pytest.mark.parametrize("frozen", FROZEN, ids=lambda f: f["sha256"][:8])
-def test_text_and_hash_of_version_1_are_for_ever(frozen):
+@pytest.mark.parametrize("frozen", FROZEN + SECOND, ids=lambda f: f["sha256"][:8])
+def test_text_and_hash_of_every_version_are_for_ever(frozen):
     recipe = Recipe.from_json(frozen["text"])
     assert recipe.to_json() == frozen["text"]
     assert recipe.sha256 == frozen["sha256"]
@@ -27,16 +29,16 @@ def test_text_and_hash_of_version_1_are_for_ever(frozen):
 class Later(Recipe):
     """What a release with a further field would declare."""
 
-    fit: str = field(default="stretch", metadata={"since": 2})
+    fit: str = field(default="stretch", metadata={"since": 3})
 
 
 def test_a_field_of_a_later_version_changes_no_identity_that_version_1_can_express():
     first = FROZEN[1]
     assert Later.from_json(first["text"]).sha256 == first["sha256"]
     other = Later(**{**json.loads(first["text"]), "fit": "crop"})
-    assert json.loads(other.to_json())["version"] == 2
+    assert json.loads(other.to_json())["version"] == 3
     assert Later.from_json(other.to_json()) == other
-    with pytest.raises(RecipeError, match="version 2; this cxrfeat reads 1 to 1"):
+    with pytest.raises(RecipeError, match="version 3; this cxrfeat reads 1 to 2"):
         Recipe.from_json(other.to_json())
 
 
@@ -57,6 +59,19 @@ def test_a_damaged_recipe_is_a_sentence(change, sentence):
     content = {k: v for k, v in {**json.loads(FROZEN[0]["text"]), **change}.items() if v is not ...}
     with pytest.raises(RecipeError, match=sentence):
         Recipe.from_json(json.dumps(content))
+
+
+def test_version_1_knows_no_geometry_and_means_that_a_film_is_stretched():
+    recipe = Recipe.from_json(FROZEN[0]["text"])
+    assert (recipe.geometry, recipe.resize) == ("stretch", 0)
+    with pytest.raises(RecipeError, match="'geometry' that version 1 does not know"):
+        Recipe.from_json(json.dumps({**json.loads(FROZEN[0]["text"]), "geometry": "crop"}))
+
+
+@pytest.mark.parametrize(("geometry", "resize"), [("stretch", 256), ("crop", 200), ("pad", 256)])
+def test_a_resize_that_does_not_fit_is_refused(geometry, resize):
+    with pytest.raises(RecipeError, match=f"`resize` {resize} does not fit"):
+        replace(Recipe.from_json(FROZEN[0]["text"]), geometry=geometry, resize=resize)
 
 
 def test_a_deeply_nested_recipe_is_a_sentence():

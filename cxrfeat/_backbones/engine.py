@@ -13,10 +13,12 @@ from cxrfeat import _machine as machine
 from cxrfeat._backbones import registry
 from cxrfeat._backbones.registry import ENGINES
 from cxrfeat._backbones.weights import Weights, weights_for
+from cxrfeat._images.choices import FILTERS
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
-Images = npt.NDArray[np.uint8]
+Images = npt.NDArray[Any]
+"""uint8 or float32 (n, size, size), 0 to 255, as the recipe's filter makes them (`images.choices.FILTERS`)."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -32,7 +34,7 @@ class Engine(Protocol):
     streams: int
 
     def run(self, images: Images) -> tuple[Floats, ...]:
-        """Run the network on uint8 (n, size, size) of `images.prepare`, any n, in batches of the engine's own size.
+        """Run the network on images of `images.prepare`, any n, in batches of the engine's own size.
 
         The outputs asked for are float32: embedding (n, dim), map (n, gh, gw, dim).
         """
@@ -65,7 +67,7 @@ def open_engine(
     def build() -> Any:
         from cxrfeat._backbones import graph
 
-        return graph.keras_graph(spec, found, recipe.preprocessing, recipe.size)
+        return graph.keras_graph(spec, found, recipe.preprocessing, recipe.size, FILTERS[recipe.interpolation].dtype)
 
     if name == "tensorflow":
         from cxrfeat._backbones import tensorflow_engine

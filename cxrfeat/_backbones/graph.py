@@ -1,4 +1,4 @@
-"""The frozen network as one Keras graph: grey uint8 in, embedding and last feature map out; and what its layers say.
+"""The frozen network as one Keras graph: grey in, embedding and last feature map out; and what its layers say.
 
 Normalisation, backbone and global average pooling are layers of one functional model, so that a head can be joined to
 it and differentiated through, and so that an engine can be exported from it.
@@ -57,11 +57,11 @@ _NOISE = re.compile(
 
 
 @quiet()
-def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, size: int) -> Any:
-    """Build the graph: uint8 (n, size, size, 1) -> [embedding float32 (n, dim), map float32 (n, gh, gw, dim)].
+def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, size: int, dtype: str = "uint8") -> Any:
+    """Build the graph: grey (n, size, size, 1) -> [embedding float32 (n, dim), map float32 (n, gh, gw, dim)].
 
-    It is not trainable, and its batch normalisation is in inference mode wherever it is called from. Without weights it
-    has Keras's own.
+    The grey values are 0 to 255, as `dtype`. It is not trainable, and its batch normalisation is in inference mode
+    wherever it is called from. Without weights it has Keras's own.
     """
     import keras
 
@@ -69,9 +69,9 @@ def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, siz
     if isinstance(builder, str):
         module, _, name = builder.partition(":")
         builder = getattr(importlib.import_module(module), name)
-    image = keras.Input((size, size, 1), dtype="uint8", name="image")
-    rgb = _normalised(image, preprocessing)
-    network = builder(input_tensor=rgb, include_top=False, weights=None, **spec.arguments)
+    image = keras.Input((size, size, 1), dtype=dtype, name="image")
+    channels = _normalised(image, preprocessing)
+    network = builder(input_tensor=channels, include_top=False, weights=None, **spec.arguments)
     # A frozen BatchNormalization runs in inference mode even under training=True (Keras's documented rule).
     network.trainable = False
     if weights:
@@ -238,6 +238,7 @@ def _normalised(image: Any, preprocessing: str) -> Any:
 
     constants = NORMALISATION[preprocessing]
     floats = keras.layers.Rescaling(1.0, name="grey")(image)
-    rgb = keras.layers.Concatenate(name="grey_to_rgb")([floats] * 3)
+    if (channels := len(constants.scale)) > 1:
+        floats = keras.layers.Concatenate(name="grey_to_rgb")([floats] * channels)
     # Rescaling takes one scale per channel; it has no weights, so a weights file's layers still line up.
-    return keras.layers.Rescaling(list(constants.scale), list(constants.offset), name="normalise")(rgb)
+    return keras.layers.Rescaling(list(constants.scale), list(constants.offset), name="normalise")(floats)

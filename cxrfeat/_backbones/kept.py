@@ -154,7 +154,7 @@ def _write(folder: Path, graph: Any, recipe: Recipe) -> None:
         _convert(folder, graph)
     row = np.arange(recipe.size)
     image = ((np.outer(row, row) // 7 + 3 * row[:, None]) % 256).astype(np.uint8)
-    embedding = np.asarray(graph(image[None, ..., None], training=False)[0])[0]
+    embedding = np.asarray(graph(image[None, ..., None].astype(graph.input.dtype), training=False)[0])[0]
     np.savez(folder / "canary.npz", image=image, embedding=embedding)
     hashes = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
     meta = {"backbone": recipe.backbone, "weights": recipe.weights, "size": recipe.size, "sha256": hashes}

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cxrfeat._backbones.applications import ENTRIES
+from cxrfeat._images.choices import NORMALISATION
 from cxrfeat._registry import Registry
 
 DEFAULT_SIZE = 224
@@ -35,8 +36,11 @@ class Backbone:
         The layer whose global average is the embedding, and whose output (n, rows, columns, dim) maps are made of;
         `output` is the network's last.
     preprocessing : str
-        How grey values become the three input channels: `torch`, `caffe`, `tf` or `unit`; `raw` leaves 0 to 255 to
-        networks that scale their input themselves.
+        How grey values become the input channels: `torch`, `caffe`, `tf` or `unit` (three), `xrv` (one); `raw` leaves 0
+        to 255 to networks that scale their input themselves.
+    geometry, resize, interpolation : str, int, str
+        Defaults of the recipe's fields of these names: how the network's authors bring an image to its input. `resize`
+        is for the default `size`; it is scaled with the size asked for.
     arguments : mapping, optional
         More arguments of `builder`.
     size, min_size : int
@@ -64,6 +68,9 @@ class Backbone:
     dim: int
     layer: str = "output"
     preprocessing: str = "torch"
+    geometry: str = "stretch"
+    resize: int = 0
+    interpolation: str = "area"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     size: int = DEFAULT_SIZE
     min_size: int = 32
@@ -73,14 +80,17 @@ class Backbone:
     weights_hash: str = ""
 
     def takes(self, preprocessing: str) -> bool:
-        """Whether the network runs with a preprocessing: one that scales its input itself takes only `raw`.
+        """Whether the network runs with a preprocessing.
+
+        One that scales its input itself takes only `raw`, and each only those with the channels of its own.
 
         Parameters
         ----------
         preprocessing : str
             Name of a normalisation.
         """
-        return (preprocessing == "raw") == (self.preprocessing == "raw")
+        channels = len(NORMALISATION[preprocessing].scale) == len(NORMALISATION[self.preprocessing].scale)
+        return channels and (preprocessing == "raw") == (self.preprocessing == "raw")
 
     @property
     def weights_file(self) -> str:
@@ -93,6 +103,8 @@ class Backbone:
         """Hash of what decides the network: what is kept for an entry is not used for another of the same name."""
         builder = self.builder if isinstance(self.builder, str) else f"{self.builder.__module__}:{self.builder!r}"
         kept = {**asdict(self), "builder": builder.partition(" at 0x")[0], "weights_url": "", "weights_hash": ""}
+        for name in ("geometry", "resize", "interpolation"):  # of pictures, not of the network
+            del kept[name]
         return hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()
 
 

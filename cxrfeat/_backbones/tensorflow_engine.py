@@ -66,7 +66,7 @@ def _run(network: Any, images: Images, batch: int) -> tuple[Floats, ...]:
 
     rows = len(images)
     if rows < batch:
-        images = np.concatenate([images, np.zeros((batch - rows, *images.shape[1:]), np.uint8)])
+        images = np.concatenate([images, np.zeros((batch - rows, *images.shape[1:]), images.dtype)])
     return tuple(values.numpy()[:rows] for values in network(tf.constant(images[..., None])))
 
 

@@ -104,7 +104,7 @@ def _grey_convolution(net: _Network, graph: Any, layer: Any, x: str) -> str:
     grey_kernel = (kernel * scale[:, None]).sum(axis=2, keepdims=True)
     # What the stem gives for a black image is everything but the grey value's own share: offsets, bias, border.
     stem = keras.Model(graph.input, layer.output)
-    black = np.asarray(stem(np.zeros((1, *graph.input_shape[1:]), np.uint8), training=False))
+    black = np.asarray(stem(np.zeros((1, *graph.input_shape[1:]), graph.input.dtype), training=False))
     weights = net.constant(f"{layer.name}/kernel", _oihw(grey_kernel))
     attributes = {"strides": list(layer.strides), "dilations": list(layer.dilation_rate), "pads": _pads(layer)}
     y = net.add("Conv", f"{layer.name}/grey", [x, weights], **attributes)

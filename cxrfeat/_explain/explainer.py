@@ -22,8 +22,9 @@ from cxrfeat._explain.explanation import CENTRED, LOGIT, PROBABILITY, Explanatio
 from cxrfeat._explain.geometry import average, check_shape, compose, grid_to_input, rendering
 from cxrfeat._explain.targets import Target, on_image
 from cxrfeat._heads import Head, load_head
-from cxrfeat._images import prepare
-from cxrfeat._images.decode import read_grey
+from cxrfeat._images.choices import FILTERS
+from cxrfeat._images.decode import Grey, read_grey
+from cxrfeat._images.prepare import View
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError
 
@@ -101,7 +102,7 @@ class Explainer:
         for row, (target, grey) in enumerate(zip(targets, greys, strict=True)):
             try:
                 self._check(target, probabilities[row])
-                grids = self._grids(target, grey.shape, [[part[row] for part in one] for one in parts])
+                grids = self._grids(target, grey, [[part[row] for part in one] for one in parts])
                 results.append(
                     Explanation(
                         target.image_id, self.run.labels, logits[row], probabilities[row], self.method.name, grids,
@@ -118,7 +119,10 @@ class Explainer:
         """One forward pass over all images, clean (0) or in their augmented rendering of that number."""
         images = [(target.image_id, grey) for target, grey in zip(targets, greys, strict=True)]
         return self.method(
-            [np.stack([rendering(recipe, *one, self.seed, number) for one in images]) for recipe in self.run.recipes]
+            [
+                np.stack([rendering(recipe, i, View.of(grey, recipe), self.seed, number) for i, grey in images])
+                for recipe in self.run.recipes
+            ]
         )
 
     def _known(self, clean: Any) -> npt.NDArray[np.float64]:
@@ -152,13 +156,13 @@ class Explainer:
                 )
 
     def _grids(
-        self, target: Target, shape: tuple[int, ...], passes: Sequence[Sequence[npt.NDArray[np.float64]]]
+        self, target: Target, grey: Grey, passes: Sequence[Sequence[npt.NDArray[np.float64]]]
     ) -> tuple[Grid, ...]:
         grids = []
-        size = (shape[0], shape[1])
         for k, recipe in enumerate(self.run.recipes):
-            maps = average(recipe, target.image_id, size, self.seed, [one[k] for one in passes])
-            to_image = compose(prepare.geometry(size, recipe.size), grid_to_input(recipe.backbone, recipe.size))
+            view = View.of(grey, recipe)
+            maps = average(recipe, target.image_id, view, self.seed, [one[k] for one in passes])
+            to_image = compose(view.geometry_of(), grid_to_input(recipe.backbone, recipe.size))
             grids.append(Grid(recipe.backbone, maps.astype(np.float32), to_image))
         return tuple(grids)
 
@@ -195,8 +199,8 @@ def open_method(
     from cxrfeat._explain.gradcam import Gradients, dense, flat, score_of
 
     graphs = [
-        keras_graph(registry.get(recipe.backbone), weights, recipe.preprocessing, recipe.size)
-        for recipe, weights in zip(run.recipes, found, strict=True)
+        keras_graph(registry.get(r.backbone), weights, r.preprocessing, r.size, FILTERS[r.interpolation].dtype)
+        for r, weights in zip(run.recipes, found, strict=True)
     ]
     name = "gradcam" if method == "auto" else method
     join = dense(*linear) if linear is not None else flat(network)

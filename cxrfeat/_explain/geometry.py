@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cxrfeat._backbones.kept import map_geometry
 from cxrfeat._backbones.registry import DEFAULT_SIZE
 from cxrfeat._images import choices, prepare
+from cxrfeat._images.prepare import View
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ExplainError
 
@@ -111,18 +112,17 @@ def _between(
 
 
 def rendering(
-    recipe: Recipe, image_id: str, grey: npt.NDArray[np.uint8], seed: int = 0, number: int = 0
-) -> npt.NDArray[np.uint8]:
-    """The network input of rendering `number` (0 is the clean one), uint8 (size, size)."""
+    recipe: Recipe, image_id: str, view: View, seed: int = 0, number: int = 0
+) -> npt.NDArray[np.uint8 | np.float32]:
+    """The network input of rendering `number` (0 is the clean one), (size, size)."""
     if number == 0:
-        return prepare.render(grey, recipe.size, None, recipe.interpolation)
+        return view.render()
     policy = _policy(recipe)
-    matrix = prepare.matrix(policy, seed, image_id, number)
-    return prepare.render(grey, recipe.size, matrix, recipe.interpolation, policy.border)
+    return view.render(prepare.matrix(policy, seed, image_id, number), policy.border)
 
 
 def average(
-    recipe: Recipe, image_id: str, shape: tuple[int, int], seed: int, passes: Sequence[npt.NDArray[np.float64]]
+    recipe: Recipe, image_id: str, view: View, seed: int, passes: Sequence[npt.NDArray[np.float64]]
 ) -> npt.NDArray[np.float64]:
     """Average the maps of all renderings, float64 (labels, gh, gw) each, on the grid of the clean one, the first.
 
@@ -132,10 +132,10 @@ def average(
     clean = passes[0]
     layers = [clean]
     cell = grid_to_input(recipe.backbone, recipe.size)
-    to_image = compose(prepare.geometry(shape, recipe.size), cell)
+    to_image = compose(view.geometry_of(), cell)
     for number, maps in enumerate(passes[1:], start=1):
         matrix = prepare.matrix(_policy(recipe), seed, image_id, number)
-        warped = compose(prepare.geometry(shape, recipe.size, matrix), cell)
+        warped = compose(view.geometry_of(matrix), cell)
         layers.append(resample(maps, compose(invert(warped), to_image), clean.shape[1:]))
     stack = np.stack(layers)
     shown = np.isfinite(stack)

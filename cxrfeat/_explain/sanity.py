@@ -17,10 +17,10 @@ import pandas as pd
 
 from cxrfeat import _html as html
 from cxrfeat._explain.explainer import MethodName, open_method
-from cxrfeat._explain.geometry import rendering
 from cxrfeat._explain.targets import Outcome, Target, choose_targets
 from cxrfeat._heads import load_head
 from cxrfeat._images.decode import read_grey
+from cxrfeat._images.prepare import View
 from cxrfeat._labels import choose
 from cxrfeat._progress import Progress, silent
 from cxrfeat._report.heat import scale
@@ -166,9 +166,7 @@ def sanity_check(
     used, greys = _readable(choose_targets(run, images, show, whole, labels, split, limit))
     head = load_head(run)
     gradients: Any = open_method(run, head, "gradcam" if method in ("auto", "cam") else method, weights)
-    inputs = [
-        np.stack([rendering(recipe, t.image_id, g) for t, g in zip(used, greys, strict=True)]) for recipe in run.recipes
-    ]
+    inputs = [np.stack([View.of(grey, recipe).render() for grey in greys]) for recipe in run.recipes]
     chosen = [run.labels.index(label) for label in labels] or np.flatnonzero(head.fitted).tolist()
     total = len(stages_of(gradients)) + 1
     names, maps = ["trained"], [_maps(gradients, inputs, chosen)]
@@ -221,6 +219,6 @@ def _readable(targets: Sequence[Target]) -> tuple[list[Target], list[npt.NDArray
     return used, greys
 
 
-def _maps(method: Any, inputs: Sequence[npt.NDArray[np.uint8]], chosen: Sequence[int]) -> list[Floats]:
+def _maps(method: Any, inputs: Sequence[npt.NDArray[Any]], chosen: Sequence[int]) -> list[Floats]:
     """Signed maps (gh, gw), of every backbone on its own grid, of every image, of every chosen label."""
     return [one for part in method(inputs).parts for image in part[:, list(chosen)] for one in image]

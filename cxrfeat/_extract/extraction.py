@@ -139,8 +139,8 @@ def extract(
     progress : callable
         Called with the images done and their total.
     **options
-        `backbone`, `weights`, `size`, `preprocessing`, `interpolation`, `policy`, `passes`, `seed`: see `make_recipe`.
-        With a recipe, `weights` alone may be given: where the weights file is now.
+        `backbone`, `weights`, `size`, `preprocessing`, `geometry`, ...: the options of `make_recipe`. With a
+        recipe, `weights` alone may be given: where the weights file is now.
 
     Returns
     -------

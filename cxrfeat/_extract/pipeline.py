@@ -161,11 +161,12 @@ def _process_batch(
         digest_before, embeddings = known.get(item.image_id, (b"", None))
         there.append(embeddings if embeddings is not None and digest_before == digest else None)
         first = 0 if there[-1] is None else len(there[-1])
+        view = prepare.View.of(grey, recipe)
         matrices = [
             prepare.matrix(policy, recipe.seed, item.image_id, k) if policy and k else None
             for k in range(first, recipe.passes + 1)
         ]
-        rendered += [prepare.render(grey, recipe.size, m, recipe.interpolation, _border(policy)) for m in matrices]
+        rendered += [view.render(m, _border(policy)) for m in matrices]
         ids.append(item.image_id)
         hashes.append(np.frombuffer(digest, np.uint8))
         seconds.decode += decoded - begun

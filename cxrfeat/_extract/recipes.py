@@ -27,7 +27,9 @@ class RecipeOptions(TypedDict, total=False):
     weights: str
     size: int | None
     preprocessing: str | None
-    interpolation: str
+    geometry: str | None
+    resize: int | None
+    interpolation: str | None
     policy: str
     passes: int
     seed: int
@@ -39,7 +41,9 @@ def make_recipe(
     weights: str = DEFAULTS["weights"],
     size: int | None = None,
     preprocessing: str | None = None,
-    interpolation: str = DEFAULTS["interpolation"],
+    geometry: str | None = None,
+    resize: int | None = None,
+    interpolation: str | None = None,
     policy: str = DEFAULTS["policy"],
     passes: int = 0,
     seed: int = 0,
@@ -58,8 +62,16 @@ def make_recipe(
         Side of the network's input, pixels; by default the backbone's own.
     preprocessing : str, optional
         Name of the normalisation; by default the backbone's own.
-    interpolation : str
-        How pass 0 is resized: `area`, `linear` or `cubic`.
+    geometry : str, optional
+        How an oblong image becomes a square: `stretch`, `crop` (the largest square at its centre) or `pad` (with
+        black); by default the backbone's own.
+    resize : int, optional
+        Not 0: the image is first resized, its shorter side (`crop`) or longer side (`pad`) to so many pixels, and then
+        cut or padded to `size`. By default the backbone's own.
+    interpolation : str, optional
+        The filter that resizes pass 0: `area`, `linear`, `cubic`, `nearest`, or one that gives the values of another
+        package, `pillow-bilinear`, `pillow-bicubic`, `torch-bilinear`, `skimage`, `opencv-area`; by default the
+        backbone's own.
     policy : str
         Augmentation policy of the passes beyond 0: `mild` (no mirror) or `paper`.
     passes : int
@@ -76,7 +88,7 @@ def make_recipe(
     Raises
     ------
     RecipeError
-        If an option has no such value, or the network does not take the size.
+        If an option has no such value, or the network does not take the size or the preprocessing.
     WeightsError
         If the weights are not available.
 
@@ -90,15 +102,20 @@ def make_recipe(
     size, preprocessing = size or spec.size, preprocessing or spec.preprocessing
     if not spec.min_size <= size <= MAX_SIZE:
         raise RecipeError(f"`size` of {spec.name} must be from {spec.min_size} to {MAX_SIZE} pixels, not {size}.")
+    own = geometry in (None, spec.geometry)
+    geometry, interpolation = geometry or spec.geometry, interpolation or spec.interpolation
+    if resize is None:
+        resize = round(spec.resize * size / spec.size) if own else 0
     for what, value, known in (
-        ("interpolation", interpolation, choices.INTERPOLATIONS),
+        ("geometry", geometry, choices.GEOMETRIES),
+        ("interpolation", interpolation, choices.FILTERS),
         ("preprocessing", preprocessing, choices.NORMALISATION),
     ):
         if value not in known:
             raise RecipeError(f"unknown {what} {value!r}; choose one of {', '.join(known)}.")
     if not spec.takes(preprocessing):
-        wanted = "only raw: it scales its input itself" if spec.preprocessing == "raw" else "scaled input, not raw"
-        raise RecipeError(f"`preprocessing` {preprocessing!r} does not fit {spec.name}, which takes {wanted}.")
+        fitting = ", ".join(name for name in choices.NORMALISATION if spec.takes(name))
+        raise RecipeError(f"`preprocessing` {preprocessing!r} does not fit {spec.name}, which takes {fitting}.")
     augmentation = choices.policy_of(policy).to_dict() if passes else None
     found = _find_weights(spec, weights, study)
     return Recipe(
@@ -108,6 +125,8 @@ def make_recipe(
         layer=spec.layer,
         preprocessing=preprocessing,
         size=size,
+        geometry=geometry,
+        resize=resize,
         interpolation=interpolation,
         augmentation=augmentation,
         seed=seed,

@@ -1,4 +1,4 @@
-"""What a recipe chooses by name: normalisation, interpolation, augmentation policy.
+"""What a recipe chooses by name: normalisation, geometry, interpolation, augmentation policy.
 
 No numpy is imported here, since help texts show the names.
 """
@@ -12,12 +12,50 @@ from typing import Any
 from cxrfeat._recipe import DEFAULTS
 from cxrfeat.errors import RecipeError
 
-INTERPOLATIONS = ("area", "linear", "cubic", "nearest")
+GEOMETRIES = ("stretch", "crop", "pad")
+"""How an oblong picture becomes a square."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """How a picture is resized: the library's name for it, and whether the result keeps fractions of a grey value.
+
+    Where it does, the network gets float32, else uint8.
+    """
+
+    library: str
+    name: str = ""
+    floats: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """Type of the network's input."""
+        return "float32" if self.floats else "uint8"
+
+
+FILTERS: dict[str, Filter] = {
+    "area": Filter("opencv", "INTER_AREA"),
+    "linear": Filter("opencv", "INTER_LINEAR"),
+    "cubic": Filter("opencv", "INTER_CUBIC"),
+    "nearest": Filter("opencv", "INTER_NEAREST_EXACT"),
+    # torchvision's Resize on a Pillow image, which most PyTorch checkpoints were trained with.
+    "pillow-bilinear": Filter("pillow", "BILINEAR"),
+    "pillow-bicubic": Filter("pillow", "BICUBIC"),
+    # torch.nn.functional.interpolate(mode="bilinear", antialias=True).
+    "torch-bilinear": Filter("pillow", "BILINEAR", floats=True),
+    # The two engines of TorchXRayVision's XRayResizer.
+    "skimage": Filter("scipy", floats=True),
+    "opencv-area": Filter("opencv", "INTER_AREA", floats=True),
+}
+"""Every `interpolation`, by name; those that are named after a package give its values to rounding."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Channel c of the network's input is `grey * scale[c] + offset[c]`, grey in 0..255, c in the backbone's order."""
+    """Channel c of the network's input is `grey * scale[c] + offset[c]`, grey in 0..255, c in the backbone's order.
+
+    The network has as many input channels as there are scales.
+    """
 
     scale: tuple[float, ...] = (1.0, 1.0, 1.0)
     offset: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -33,6 +71,8 @@ NORMALISATION: dict[str, Normalisation] = {
     "tf": Normalisation((1 / 127.5,) * 3, (-1.0,) * 3),
     # The reference paper's: [0, 1], whatever the backbone was trained with.
     "unit": Normalisation((1 / 255, 1 / 255, 1 / 255)),
+    # TorchXRayVision's `normalize`: [-1024, 1024], one channel.
+    "xrv": Normalisation((2048 / 255,), (-1024.0,)),
     # As it is, for networks that scale their input themselves.
     "raw": Normalisation(),
 }

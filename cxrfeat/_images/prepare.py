@@ -1,64 +1,123 @@
 """From a decoded picture to the network's input: the one path that extraction, prediction and maps share.
 
-`render` makes the uint8 grey square; what the backbone wants beyond that (three channels, its own scale) is affine in
-the grey value (`choices.NORMALISATION`), and every engine builds it into its graph. `matrix` draws the affine of an
-augmented pass: from (seed, image_id, pass) alone, never from order, worker, resume, or a library's random generator.
+`View` frames a picture as a recipe says and renders the network's grey square, as it is or warped; what the backbone
+wants beyond that (channels, its own scale) is affine in the grey value (`choices.NORMALISATION`), and every engine
+builds it into its graph. `matrix` draws the affine of an augmented pass: from (seed, image_id, pass) alone, never from
+order, worker, resume, or a library's random generator.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._images.choices import INTERPOLATIONS, Policy
+from cxrfeat._images.choices import FILTERS, GEOMETRIES, Policy
 from cxrfeat._images.decode import Grey
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError
 
 Affine = npt.NDArray[np.float64]
+Pixels = npt.NDArray[Any]
+"""uint8, or float32 where the filter keeps fractions (`choices.FILTERS`); 0 to 255 in both."""
 
-_FLAGS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC,
-          "nearest": cv2.INTER_NEAREST_EXACT}  # fmt: skip
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 
 
-def render(
-    grey: Grey, size: int, matrix: Affine | None = None, interpolation: str = "area", border: str = "constant"
-) -> Grey:
-    """Bring a picture, uint8 (h, w), to the network's square, as it is or warped by a matrix of `matrix`.
+@dataclass(frozen=True)
+class View:
+    """A picture, uint8 (h, w), and how it becomes the network's square; the fields are a recipe's."""
 
-    The picture is stretched to the square, as keras.applications' users do; NIH's films are square already. Without a
-    matrix this is one `cv2.resize`. A warped pass is drawn at twice the size and averaged 2 x 2, from a picture first
-    shrunk by a whole factor, so that it is as free of aliasing as pass 0. An image smaller than the square is enlarged
-    by `linear` where `area` is asked for, since OpenCV's area is no enlargement; `nearest` is as Pillow and Keras's
-    generators do it.
-    """
-    if interpolation not in INTERPOLATIONS:
-        raise RecipeError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATIONS)}.")
-    if matrix is None:
-        return _resize(grey, size, interpolation)
-    h, w = _whole_factor(grey, size)
-    if (h, w) != grey.shape:
-        grey = cv2.resize(grey, (w, h), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    fine = cv2.warpAffine(
-        grey,
-        _pixels(matrix, 2 * size, (h, w)),
-        (2 * size, 2 * size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=_BORDERS[border],
-    )
-    return cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    grey: Grey
+    size: int
+    interpolation: str = "area"
+    geometry: str = "stretch"
+    resize: int = 0
+
+    @classmethod
+    def of(cls, grey: Grey, recipe: Recipe) -> View:
+        """Frame a picture as a recipe says."""
+        for what, value, known in (
+            ("interpolation", recipe.interpolation, FILTERS),
+            ("geometry", recipe.geometry, GEOMETRIES),
+        ):
+            if value not in known:
+                raise RecipeError(f"{what} {value!r} is not one of {', '.join(known)}.")
+        return cls(grey, recipe.size, recipe.interpolation, recipe.geometry, recipe.resize)
+
+    @property
+    def pixels(self) -> Pixels:
+        """The picture in the type of the network's input."""
+        return self.grey.astype(FILTERS[self.interpolation].dtype, copy=False)
+
+    @cached_property
+    def box(self) -> tuple[float, float, float, float]:
+        """What of the picture the square shows: left, top, width and height in its pixels; `pad` shows more than it."""
+        h, w = self.grey.shape
+        if self.geometry == "stretch":
+            return 0, 0, w, h
+        if not self.resize:
+            side = min(h, w) if self.geometry == "crop" else max(h, w)
+            return w // 2 - side // 2, h // 2 - side // 2, side, side  # as TorchXRayVision's XRayCenterCrop
+        sw, sh = self._scaled
+        left, top = (round((side - self.size) / 2) for side in (sw, sh))  # as torchvision's CenterCrop
+        return left * w / sw, top * h / sh, self.size * w / sw, self.size * h / sh
+
+    @property
+    def _scaled(self) -> tuple[int, int]:
+        """Width and height with the shorter side, or to pad the longer one, at `resize`; as torchvision's Resize."""
+        h, w = self.grey.shape
+        of = min(h, w) if self.geometry == "crop" else max(h, w)
+        return max(1, int(self.resize * w / of)), max(1, int(self.resize * h / of))
+
+    def render(self, matrix: Affine | None = None, border: str = "constant") -> Pixels:
+        """Return the network's square, (size, size), as it is or warped by a matrix of `matrix`.
+
+        Without a matrix the picture is resized once by the recipe's filter, before or after it is cut. A warped pass is
+        drawn at twice the size and averaged 2 x 2, from a picture first shrunk by a whole factor, so that it is as free
+        of aliasing as pass 0; it is another cut of the same film, so that a cropped film's rest may come into view.
+        What is beyond the film is black, or with border `nearest` its edge, except where pass 0 is padded with black.
+        """
+        if matrix is None:
+            return self._pass0()
+        pixels = _shrunk(self.pixels, self.box[3] // (2 * self.size), self.box[2] // (2 * self.size))
+        fine = cv2.warpAffine(
+            pixels,
+            _between(matrix, 2 * self.size, self.box, self.grey.shape, pixels.shape),
+            (2 * self.size, 2 * self.size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=_BORDERS["constant" if self.geometry == "pad" else border],
+        )
+        return cv2.resize(fine, (self.size, self.size), interpolation=cv2.INTER_AREA)
+
+    def geometry_of(self, matrix: Affine | None = None) -> Affine:
+        """Where the network's input shows the picture: the affine (2, 3) of an input pixel (x, y, 1).
+
+        Pixel centres are at whole numbers in both (OpenCV's convention). `matrix` is a pass's warp, None for pass 0.
+        """
+        return _between(np.eye(2, 3) if matrix is None else matrix, self.size, self.box, *(self.grey.shape,) * 2)
+
+    def _pass0(self) -> Pixels:
+        size, pixels = (self.size, self.size), self.pixels
+        if self.geometry == "stretch":
+            return resized(pixels, size, self.interpolation)
+        if not self.resize:
+            left, top, width, height = (int(number) for number in self.box)
+            return resized(_cut(pixels, left, top, (width, height)), size, self.interpolation)
+        sw, sh = self._scaled
+        left, top = round((sw - self.size) / 2), round((sh - self.size) / 2)
+        return _cut(resized(pixels, (sw, sh), self.interpolation), left, top, size)
 
 
-def passes(
-    grey: Grey, size: int, matrices: list[Affine], policy: Policy | None, interpolation: str = "area"
-) -> npt.NDArray[np.uint8]:
-    """Render pass 0 and one warped pass per matrix: uint8 (1 + len(matrices), size, size)."""
+def passes(view: View, matrices: list[Affine], policy: Policy | None) -> Pixels:
+    """Render pass 0 and one warped pass per matrix: (1 + len(matrices), size, size)."""
     border = policy.border if policy else "constant"
-    first = render(grey, size, None, interpolation)
-    return np.stack([first, *(render(grey, size, matrix, interpolation, border) for matrix in matrices)])
+    return np.stack([view.render(), *(view.render(matrix, border) for matrix in matrices)])
 
 
 def matrix(policy: Policy, seed: int, image_id: str, number: int) -> Affine:
@@ -79,36 +138,75 @@ def matrix(policy: Policy, seed: int, image_id: str, number: int) -> Affine:
     return np.column_stack([linear, -linear @ shift])
 
 
-def geometry(shape: tuple[int, int], size: int, matrix: Affine | None = None) -> Affine:
-    """Where the network's input shows an original of `shape` (h, w): the affine (2, 3) of an input pixel (x, y, 1).
+def resized(pixels: Pixels, to: tuple[int, int], interpolation: str = "area") -> Pixels:
+    """Resize a picture to width and height `to` by a filter of `choices.FILTERS`; of that size already, it stays.
 
-    Pixel centres are at whole numbers in both (OpenCV's convention). `matrix` is a pass's warp, None for pass 0.
+    A picture that is enlarged is so by `linear` where `area` is asked for, since OpenCV's area is no enlargement;
+    `nearest` is as Pillow and Keras's generators do it.
     """
-    return _pixels(np.eye(2, 3) if matrix is None else matrix, size, shape)
-
-
-def _resize(grey: Grey, size: int, interpolation: str) -> Grey:
-    if grey.shape == (size, size):
-        return grey
-    if interpolation == "area" and min(grey.shape) < size:
+    if pixels.shape == (to[1], to[0]):
+        return pixels
+    if interpolation == "area" and (pixels.shape[0] < to[1] or pixels.shape[1] < to[0]):
         interpolation = "linear"
-    return cv2.resize(grey, (size, size), interpolation=_FLAGS[interpolation])  # type: ignore[return-value]
+    chosen = FILTERS[interpolation]
+    if chosen.library == "opencv":
+        return cv2.resize(pixels, to, interpolation=getattr(cv2, chosen.name))
+    if chosen.library == "pillow":
+        from PIL import Image
+
+        return np.asarray(Image.fromarray(pixels).resize(to, Image.Resampling[chosen.name]))
+    return _smoothed(pixels, to)
 
 
-def _whole_factor(grey: Grey, size: int) -> tuple[int, int]:
-    """Shape after the largest whole-number shrinking that keeps at least twice `size` on either axis."""
-    h, w = grey.shape
+def _smoothed(pixels: Pixels, to: tuple[int, int]) -> Pixels:
+    """`skimage.transform.resize` as TorchXRayVision calls it: a Gaussian of half the shrinking, then linear.
+
+    What is beyond the border counts as the 0 of its scale, which is mid-grey.
+    """
+    from scipy.ndimage import gaussian_filter, zoom
+
+    factors = np.divide(pixels.shape, to[::-1])
+    beyond: dict[str, Any] = {"mode": "grid-constant", "cval": 127.5}
+    filtered = gaussian_filter(pixels, np.maximum(0, (factors - 1) / 2), **beyond) if (factors > 1).any() else pixels
+    found = zoom(filtered, [1 / f for f in factors], order=1, grid_mode=True, **beyond)
+    low, high = pixels.min(), pixels.max()
+    if not low <= 127.5 <= high and found.min() <= 127.5 <= found.max():
+        low, high = min(low, 127.5), max(high, 127.5)
+    return np.clip(found, low, high)
+
+
+def _cut(pixels: Pixels, left: int, top: int, size: tuple[int, int]) -> Pixels:
+    """Cut width and height `size` out of a picture; what is beyond it is black."""
+    (h, w), (width, height) = pixels.shape, size
+    inside = pixels[max(top, 0) : min(top + height, h), max(left, 0) : min(left + width, w)]
+    if inside.shape == (height, width):
+        return inside
+    out = np.zeros((height, width), pixels.dtype)
+    y, x = max(-top, 0), max(-left, 0)
+    out[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return out
+
+
+def _shrunk(pixels: Pixels, down: float, along: float) -> Pixels:
+    """Average blocks of the largest whole sizes up to these, if they are not one pixel."""
+    h, w = pixels.shape
     # A factor that does not divide the side would cut or blend the last pixels: only whole ones are taken.
-    fy = next(f for f in range(max(h // (2 * size), 1), 0, -1) if h % f == 0)
-    fx = next(f for f in range(max(w // (2 * size), 1), 0, -1) if w % f == 0)
-    return h // fy, w // fx
+    fy = next(f for f in range(max(int(down), 1), 0, -1) if h % f == 0)
+    fx = next(f for f in range(max(int(along), 1), 0, -1) if w % f == 0)
+    return pixels if fy == fx == 1 else cv2.resize(pixels, (w // fx, h // fy), interpolation=cv2.INTER_AREA)
 
 
-def _pixels(unit: Affine, size: int, shape: tuple[int, int]) -> Affine:
-    """An affine between unit squares, as one from pixel centres of a square of `size` to those of `shape`."""
-    h, w = shape
+def _between(
+    unit: Affine, size: int, box: tuple[float, float, float, float], shape: tuple[int, ...], copy: tuple[int, ...]
+) -> Affine:
+    """An affine between unit squares, as one from pixel centres of a square of `size` to a picture's.
+
+    The square is the `box` of a picture of `shape`; the pixels are those of a shrunk `copy` of it.
+    """
+    fy, fx = shape[0] / copy[0], shape[1] / copy[1]
+    left, top, width, height = box[0] / fx, box[1] / fy, box[2] / fx, box[3] / fy
     to_unit = np.array([[1 / size, 0, 0.5 / size - 0.5], [0, 1 / size, 0.5 / size - 0.5], [0, 0, 1]])
-    from_unit = np.array([[w, 0, w / 2 - 0.5], [0, h, h / 2 - 0.5], [0, 0, 1]])
+    from_unit = np.array([[width, 0, left + width / 2 - 0.5], [0, height, top + height / 2 - 0.5], [0, 0, 1]])
     return (from_unit @ np.vstack([unit, [0, 0, 1]]) @ to_unit)[:2]
 
 

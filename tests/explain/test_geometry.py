@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from cxrfeat._explain import geometry
 from cxrfeat._explain.cam import ClosedForm
 from cxrfeat._explain.geometry import compose, grid_to_input, invert, on_pixels, resample, resized
-from cxrfeat._images import prepare
+from cxrfeat._images.prepare import View
 from cxrfeat.errors import ExplainError
 
 
@@ -19,9 +19,10 @@ def test_a_planted_square_lights_up_where_it_is(block_engine, shape, size, fy, f
     grey = np.zeros(shape, np.uint8)
     top, left = int(fy * h - h / 12), int(fx * w - w / 12)
     grey[top : top + h // 6, left : left + w // 6] = 255
-    found = ClosedForm([block_engine], np.array([[1.0, 0.0]]), np.zeros(1))([prepare.render(grey, size)[None]])
+    view = View(grey, size)
+    found = ClosedForm([block_engine], np.array([[1.0, 0.0]]), np.zeros(1))([view.render()[None]])
     # The stand-in's cells are plain blocks, whose centre is 1.5 px from DenseNet121's receptive field.
-    affine = compose(prepare.geometry(shape, size), grid_to_input("densenet121"))
+    affine = compose(view.geometry_of(), grid_to_input("densenet121"))
     heat = on_pixels(found.parts[0][0, 0], affine, shape)
     assert heat.shape == shape
     y, x = np.unravel_index(heat.argmax(), shape)

@@ -42,7 +42,7 @@ def test_embeddings_equal_a_plain_keras_applications_model(make_study, run):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         small = cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         warp = prepare.matrix(policy, 0, str(image_id), 1)
-        warped = pipeline.prepare.render(grey, SIZE, warp)
+        warped = pipeline.prepare.View(grey, SIZE).render(warp)
         rgb = np.repeat(np.stack([small, warped])[..., None], 3, axis=-1).astype(np.float32)
         expected = model.predict(keras.applications.densenet.preprocess_input(rgb), verbose=0)
         np.testing.assert_allclose(found[image_id], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
