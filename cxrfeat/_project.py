@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +121,32 @@ def run_path(given: str | Path | None = None) -> Path:
     if given:
         path = Path(given)
         return path if path.exists() or not (RUNS / path).exists() else RUNS / path
-    newest = _newest_first(list(RUNS.glob("[!.]*/head.json")))
+    newest = _newest_first([folder / "head.json" for folder in run_folders(RUNS)])
     return _first([path.parent for path in newest], "run", RUNS / "*", "cxrfeat fit-head")
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The runs in a folder, with those that a process left aside when it died."""
+    for aside in folder.glob(".*.old"):
+        settle(folder / aside.name[1:-4])
+    return [path.parent for path in folder.glob("[!.]*/head.json")]
+
+
+def settle(run: Path) -> None:
+    """Finish what a process that died while replacing a run has begun: the old run goes back, or is removed."""
+    aside = aside_of(run)
+    if not aside.exists():
+        return
+    if run.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        with suppress(OSError):  # another process was faster
+            aside.rename(run)
+
+
+def aside_of(run: Path) -> Path:
+    """Where the old run is while a new one takes its place."""
+    return run.parent / f".{run.name}.old"
 
 
 def _newest_first(found: list[Path]) -> list[Path]:

@@ -15,7 +15,6 @@ import shutil
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import pandas as pd
 
 from cxrfeat._files import read_csv, sha256, sync_folder, write_atomically
 from cxrfeat._html import page
-from cxrfeat._project import run_path
+from cxrfeat._project import aside_of, run_path, settle
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import RESERVED, Study, read_study_file
@@ -379,7 +378,7 @@ def publish(draft: Path, out: Path) -> None:
     A folder cannot be replaced in one step: the old one is moved aside first, and `settle` moves it back if a process
     died between the two.
     """
-    aside = _aside(out)
+    aside = aside_of(out)
     for tries in range(5):
         settle(out)
         if out.exists():
@@ -392,22 +391,6 @@ def publish(draft: Path, out: Path) -> None:
                 raise
     sync_folder(out.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def settle(out: Path) -> None:
-    """Finish what a process that died in `publish` has begun: the old run goes back, or is removed."""
-    aside = _aside(out)
-    if not aside.exists():
-        return
-    if out.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        with suppress(OSError):  # another process was faster
-            aside.rename(out)
-
-
-def _aside(out: Path) -> Path:
-    return out.parent / f".{out.name}.old"
 
 
 def load_run(run: str | Path | Run | None = None) -> Run:

@@ -321,6 +321,7 @@ def import_(
         raise RecipeError(f"{name} has {len(values)} renderings, its recipe {recipe.passes} augmented and pass 0.")
     paths = checking.find_images(Path(images), given) if images else {}
     with Writer.open(out, recipe, values.shape[2], {"imported": Path(name).name}, exchange.BATCH) as writer:
+        writer.drop([name for name in given if name in writer.done])  # of an import that was killed
         for start in range(0, len(given), exchange.BATCH):
             part = slice(start, start + exchange.BATCH)
             hashes = exchange.image_hashes(given[part], paths)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cxrfeat._files import sha256
-from cxrfeat._project import RUNS
+from cxrfeat._project import RUNS, run_folders
 from cxrfeat._run import Run, load_run
 from cxrfeat.errors import CxrfeatError, HeadError, NotFoundError
 
@@ -38,7 +38,7 @@ def ls(folder: str | Path = RUNS) -> pd.DataFrame:
     >>> cxr.runs.ls()[["run", "study", "head"]].to_string(index=False).split()
     ['run', 'study', 'head', 'sample-densenet121-logistic', 'sample', 'logistic']
     """
-    rows = [_row(path.parent) for path in Path(folder).glob("[!.]*/head.json")]
+    rows = [_row(path) for path in run_folders(Path(folder))]
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("date", ascending=False, ignore_index=True)
 
 

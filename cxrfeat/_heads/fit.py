@@ -25,8 +25,8 @@ from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRES
 from cxrfeat._heads.weighting import weigh
 from cxrfeat._machine import versions
 from cxrfeat._progress import Progress, silent
-from cxrfeat._project import RUNS, embedding_paths, study_path
-from cxrfeat._run import FittedOn, Options, Run, draft_of, publish, settle, write_tables
+from cxrfeat._project import RUNS, embedding_paths, settle, study_path
+from cxrfeat._run import FittedOn, Options, Run, draft_of, publish, write_tables
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError
 

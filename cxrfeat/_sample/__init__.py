@@ -70,11 +70,11 @@ def copy_sample(folder: str | Path) -> Path:
     >>> cxr.copy_sample("my-xrays").as_posix()
     'my-xrays/xrays.csv'
     """
-    to = Path(folder)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    to, whole, own = Path(folder), study(), path().parent
+    interrupted = {BOXES, "README.md", "images"}  # the table comes last: without it, the rest is of a killed process
+    if to.exists() and (not to.is_dir() or any(p.name not in interrupted and p.name[0] != "." for p in to.iterdir())):
         raise StudyError(f"{to} exists and is not an empty folder; name a new one.")
-    whole, own = study(), path().parent
-    shutil.copytree(own / "images", to / "images")
+    shutil.copytree(own / "images", to / "images", dirs_exist_ok=True)
     for name in (BOXES, "README.md"):
         shutil.copyfile(own / name, to / name)
     table = pd.DataFrame(

@@ -118,6 +118,18 @@ def test_export_and_import(folder, file):
     assert json.loads(run("info", folder / "t.h5", "--json").stdout)["images"] == 2
 
 
+def test_an_import_that_was_killed_is_done_again(folder, monkeypatch):
+    np.save(folder / "theirs.npy", np.ones((2, 8)))
+    (folder / "ids.txt").write_text("one\ntwo\n")
+    arguments = ("import", folder / "theirs.npy", "--ids", folder / "ids.txt", "-o", folder / "t.h5", "--backbone", "b")
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "publish", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        run(*arguments, code=2)
+    assert list((folder / "t.h5.parts").glob("*.npz")), "its rows are in the journal"
+    run(*arguments)
+    assert json.loads(run("info", folder / "t.h5", "--json").stdout)["images"] == 2
+
+
 def test_prune_lists_then_moves_aside_then_deletes(folder, file, make_study):
     study = make_study(4)
     study.save(folder.parent / "studies" / "tiny.csv")

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cxrfeat as cxr
 from cxrfeat._heads import fit_head, load_head
 from cxrfeat._heads.features import Features
+from cxrfeat._project import aside_of, run_path
 from cxrfeat._run import Run, draft_of, publish
 from cxrfeat.errors import HeadError
 
@@ -97,3 +100,14 @@ def test_a_failed_fit_leaves_nothing_and_the_old_run(study, embeddings, tmp_path
         fit_head(study, embeddings, out=tmp_path / "run", overwrite=True)
     assert Run.open(tmp_path / "run") == before
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_that_was_moved_aside_when_the_process_died_is_listed_and_taken_as_the_newest(
+    study, embeddings, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    fit_head(study, embeddings, out="runs/older")
+    fit_head(study, embeddings, out="runs/newer").path.rename(aside_of(Path("runs/newer")))
+    assert run_path() == Path("runs/newer")
+    Path("runs/newer").rename(aside_of(Path("runs/newer")))
+    assert set(cxr.runs.ls()["run"]) == {"older", "newer"}

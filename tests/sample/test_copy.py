@@ -49,3 +49,11 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     with pytest.raises(StudyError, match="not an empty folder; name a new one"):
         copy_sample(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_copy_that_was_killed_is_finished_and_a_finished_one_is_left_alone(copied, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "00000001_000.png").write_bytes(b"half")
+    assert copy_sample(tmp_path).read_bytes() == copied.read_bytes()
+    with pytest.raises(StudyError, match="not an empty folder"):
+        copy_sample(tmp_path)
