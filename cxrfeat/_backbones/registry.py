@@ -53,6 +53,9 @@ class Backbone:
     weights_url, weights_hash : str, optional
         Official ImageNet weights without the classifier, and their hash as `md5:...` or `sha256:...`. Without them the
         backbone takes random weights and files of the user's.
+    pretraining : mapping, optional
+        Which images those weights have seen: a dataset's name, such as `ChestX-ray14`, with `train`, `test`, `all`, or
+        `some` where it is not known which. Tables, report and model card then say so of evaluated images.
 
     Examples
     --------
@@ -78,6 +81,7 @@ class Backbone:
     first_centre: float | None = None
     weights_url: str = ""
     weights_hash: str = ""
+    pretraining: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, preprocessing: str) -> bool:
         """Whether the network runs with a preprocessing.
@@ -103,7 +107,7 @@ class Backbone:
         """Hash of what decides the network: what is kept for an entry is not used for another of the same name."""
         builder = self.builder if isinstance(self.builder, str) else f"{self.builder.__module__}:{self.builder!r}"
         kept = {**asdict(self), "builder": builder.partition(" at 0x")[0], "weights_url": "", "weights_hash": ""}
-        for name in ("geometry", "resize", "interpolation"):  # of pictures, not of the network
+        for name in ("geometry", "resize", "interpolation", "pretraining"):  # of pictures, not of the network
             del kept[name]
         return hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()
 

@@ -39,6 +39,9 @@ class Dataset:
     boxes : callable, optional
         Path of a box list, or of its folder -> a box table (see `read_boxes`), or None if it is none of
         this dataset's.
+    name, image_ids : str, optional
+        The dataset's name, and a regular expression of its image ids: with them, tables say which images a backbone has
+        seen, or may have seen, in pretraining.
     generic : bool
         Recognises a shape, such as any table, and not one dataset; asked after all others.
 
@@ -61,6 +64,8 @@ class Dataset:
     read: Callable[..., tuple[pd.DataFrame, Sequence[str]]]
     metadata: Sequence[str] = ()
     boxes: Callable[[Path], pd.DataFrame | None] | None = None
+    name: str = ""
+    image_ids: str = ""
     generic: bool = False
 
     @property

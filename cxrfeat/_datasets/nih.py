@@ -84,7 +84,14 @@ def boxes(source: Path) -> pd.DataFrame | None:
     return table.assign(frame_width=SIDE, frame_height=SIDE, patient_id=table["image_id"].str.partition("_")[0])
 
 
-DATASET = Dataset(title="a ChestX-ray14 release", recognises=recognises, read=read, boxes=boxes)
+DATASET = Dataset(
+    title="a ChestX-ray14 release",
+    recognises=recognises,
+    read=read,
+    boxes=boxes,
+    name="ChestX-ray14",
+    image_ids=r"\d{8}_\d{3}(\.png)?",
+)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -136,6 +136,10 @@ class Comparison(tables.Result):
         )
         return [bold, *self.conclusions] if self.by_run else self.conclusions
 
+    def problems(self) -> list[str]:
+        """What the backbones have seen in pretraining."""
+        return list(dict.fromkeys(said for scored in self.scored for said in scored.provenance.get("pretraining", [])))
+
     def records(self) -> list[Row]:
         """Every number of every row."""
         about = {"random_weights": self.random, "n_images": len(self.baseline)}

@@ -120,6 +120,8 @@ def scored_run(run: Evaluable = None, split: str = "test", allow_contaminated: b
     """
     if isinstance(run, Scored):
         return run
+    from cxrfeat._backbones import pretraining
+
     run = load_run(run)
     study = run.study()
     part = study.split(split)
@@ -148,6 +150,7 @@ def scored_run(run: Evaluable = None, split: str = "test", allow_contaminated: b
             "thresholds": _threshold_words(run),
             **({"not_fair": problems} if problems else {}),
             **({"without_prediction": missing} if missing else {}),
+            **({"pretraining": seen} if (seen := pretraining.notes(run.recipes, part, split)) else {}),
         },
         run.random,
         part.table,

@@ -34,6 +34,7 @@ def of_scores(scored: Scored, training_y: Array | None = None) -> list[Warning]:
     """Every warning that predictions give by themselves, and beside the labels (n, labels) of training."""
     aurocs, errors = _against_chance(scored)
     found = [Warning("not_fair", message) for message in scored.provenance.get("not_fair", [])]
+    found += [Warning("pretraining", message) for message in scored.provenance.get("pretraining", [])]
     if count := scored.provenance.get("without_prediction", 0):
         text = f"{count:,} images of the split have no prediction and are left out of every number."
         found.append(Warning("missing", text))
