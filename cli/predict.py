@@ -25,6 +25,7 @@ FEW = 3
 @engine_option
 @click.option("--memory", metavar="SIZE", help="Embeddings to hold at once, e.g. 2GB.")
 @click.option("-o", "--out", metavar="CSV", help="Where to write. Default for a study: predictions.csv in the run.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT even if it holds no earlier predictions.")
 @json_option
 def command(images, study, run, embeddings, out, as_json, **options) -> None:
     """Predict findings for a study with embeddings, or for image files and folders of them.

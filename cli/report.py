@@ -27,6 +27,7 @@ from .output import ended, json_option, print_json, progress_bar, say
 @contaminated_option
 @weights_option
 @engine_option
+@click.option("--overwrite", is_flag=True, help="Replace OUT even if it is no earlier page.")
 @json_option
 def command(runs, out, by, as_json, **options) -> None:
     """Write one self-contained HTML report on runs: warnings, what was done, metrics, curves, groups, maps.

@@ -57,13 +57,15 @@ def check_output(
     *,
     suffixes: Sequence[str] = (),
     begins: bytes | tuple[bytes, ...] = b"",
+    own: bool | None = None,
     inputs: Iterable[str | Path] = (),
-    overwrite: bool = False,
+    overwrite: bool | None = False,
 ) -> Path:
     """Raise an OutputError if `path` is an input, a folder, a device, or (without `overwrite`) of another kind.
 
     Files of the same kind have one of the endings `suffixes` and one of the first bytes `begins`; without either, no
-    file is. Call it before any work is done. Inputs are never replaced, not even with `overwrite`.
+    file is, unless the caller knows by another way that it is its `own`. Call it before any work is done. Inputs are
+    never replaced, not even with `overwrite`, which is None where the user cannot ask for it.
     """
     path = Path(path)
     if not path.exists():
@@ -75,9 +77,11 @@ def check_output(
         raise OutputError(f"{path} is not a file that can be replaced; name another output.")
     with path.open("rb") as file:
         head = file.read(64)
-    own = bool(suffixes or begins) and (not suffixes or path.suffix.lower() in suffixes) and head.startswith(begins)
+    if own is None:
+        own = bool(suffixes or begins) and (not suffixes or path.suffix.lower() in suffixes) and head.startswith(begins)
     if head and not own and not overwrite:
-        raise OutputError(f"{path} exists and is a file of another kind. Name another output, or use `overwrite=True`.")
+        advice = "" if overwrite is None else ", or use `overwrite=True`"
+        raise OutputError(f"{path} exists and is a file of another kind. Name another output{advice}.")
     return path
 
 
@@ -109,6 +113,38 @@ def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(table: pd.DataFrame, float_format: str | None = "%.6g") -> str:
+    """Return a table as CSV for people: what a spreadsheet would take for a formula gets an apostrophe in front.
+
+    Not for what other tools join by its texts: study files and exported embeddings are written as they are.
+    """
+    import pandas as pd  # not above: see `read_csv`
+
+    safe = table.rename(columns=_harmless)
+    for column in safe.select_dtypes(exclude="number"):
+        # As objects: a file's name need not be UTF-8.
+        safe[column] = pd.Series([_harmless(value) for value in safe[column]], safe.index, dtype=object)
+    return safe.to_csv(index=False, float_format=float_format, lineterminator="\n")
+
+
+def _harmless(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def restored(value: str) -> str:
+    """Return a text as it was before `csv_text`."""
+    return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA) else value
 
 
 def read_csv(path: str | Path, error: type[CxrfeatError] = StudyError, **options: Any) -> pd.DataFrame:

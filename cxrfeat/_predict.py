@@ -14,13 +14,17 @@ from cxrfeat import _project as project
 from cxrfeat._backbones import weights_for
 from cxrfeat._datasets import read_study
 from cxrfeat._extract.images import Image, as_items, embed_items
+from cxrfeat._files import check_output
 from cxrfeat._heads.prediction import load_head
 from cxrfeat._heads.prediction import predict as predict_embeddings
 from cxrfeat._images import SUFFIXES
 from cxrfeat._progress import Progress, silent
 from cxrfeat._run import Run, load_run, record, write_predictions
-from cxrfeat._study import Study
+from cxrfeat._study import Study, is_study_file
 from cxrfeat.errors import ImageError, NotFoundError, WeightsError
+
+BEGINS = (b"image_id,split,", b"image,")
+"""How a CSV of predictions begins."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ def predict(
     long: bool = False,
     out: str | Path | None = None,
     save: bool = False,
+    overwrite: bool = False,
     weights: str | Sequence[str] | None = None,
     engine: str = "auto",
     memory: int | None = None,
@@ -58,6 +63,8 @@ def predict(
         One row for each image and label, with the threshold and whether it is reached.
     out : path, optional
         CSV to write the table to.
+    overwrite : bool
+        Replace a file of another kind in `out`; earlier predictions are replaced without.
     save : bool
         For a study: write the run's own `predictions.csv`, or `predictions-<study>.csv` beside it.
     weights : path or sequence of paths, optional
@@ -84,6 +91,8 @@ def predict(
         If no image can be used.
     NotFoundError
         If there is no such run, study, file, or no embeddings.
+    OutputError
+        If `out` is an input, or a file of another kind without `overwrite`.
 
     Examples
     --------
@@ -98,6 +107,12 @@ def predict(
     """
     run = load_run(run)
     study = _as_study(run, what)
+    if out:
+        named = [] if embeddings is None else [embeddings] if isinstance(embeddings, str | Path) else embeddings
+        given = [what] if isinstance(what, str | Path) else what if isinstance(what, list | tuple) else []
+        inputs = [*named, *(one for one in given if isinstance(one, str | Path))]
+        own = False if is_study_file(out) else None  # a study may begin with the same columns
+        check_output(out, begins=BEGINS, own=own, inputs=inputs, overwrite=overwrite)
     if study is None:
         table = _images(run, what, weights, engine, progress)  # type: ignore[arg-type]
     else:

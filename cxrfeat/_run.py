@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._files import read_csv, sha256, sync_folder, write_atomically
+from cxrfeat._files import csv_text, read_csv, restored, sha256, sync_folder, write_atomically
 from cxrfeat._html import page
 from cxrfeat._project import aside_of, run_path, settle
 from cxrfeat._recipe import Recipe
@@ -308,6 +308,7 @@ class Run:
             raise NotFoundError(f"{file} is missing; `cxrfeat predict --run {self.path}` makes it.")
         check_files(self, "predictions.csv")
         table = read_csv(file, HeadError, dtype={"image_id": str, "split": str}, keep_default_na=True)
+        table = table.rename(columns=restored)
         missing = [c for c in ("image_id", "split", *self.labels) if c not in table.columns]
         if missing:
             raise HeadError(f"{file} has no column {missing[0]!r}.")
@@ -316,7 +317,7 @@ class Run:
             if table.empty:
                 raise HeadError(f"{file} has no predictions for split {split!r}.")
         try:
-            return table.set_index("image_id")[list(self.labels)].astype(float)
+            return table.set_index(table["image_id"].map(restored))[list(self.labels)].astype(float)
         except ValueError as error:
             raise HeadError(f"{file} contains values that are not probabilities: {error}. Predict again.") from error
 
@@ -343,7 +344,7 @@ def prediction_table(
 
 def write_predictions(path: Path, predictions: pd.DataFrame) -> Path:
     """Write probabilities with 9 significant digits, atomically; empty where a label has none."""
-    return write_atomically(path, predictions.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    return write_atomically(path, csv_text(predictions, "%.9g"))
 
 
 def record(run: Run, file: Path) -> None:

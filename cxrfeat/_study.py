@@ -210,18 +210,16 @@ class Study:
 
         Raises
         ------
-        StudyError
-            If there is another file of that name.
+        StudyError, OutputError
+            If there is another study or file of that name.
         """
         path = Path("studies", f"{self.name}.csv") if path is None else Path(path)
         table = self.table.copy()
         table["path"] = _relocate(table["path"], self.root, path.parent.resolve())
         data = _to_csv(table)
         if path.exists() and (not path.is_file() or path.read_bytes() != data):
-            if not is_study_file(path):
-                raise StudyError(f"{path} exists and is not a study; name another file.")
-            if path.resolve() == (self.root / self.provenance.get("source", "")).resolve() and not _provenance(path):
-                raise StudyError(f"{path} is the table that the study is made from; name another file.")
+            source = [] if _provenance(path) else [self.root / self.provenance.get("source", "")]
+            files.check_output(path, own=is_study_file(path), inputs=source, overwrite=None)
             if not overwrite:
                 raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
         files.write_atomically(path, data)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 
+import pandas as pd
 import pytest
 
 from cxrfeat import _files as files
@@ -75,3 +77,21 @@ def test_what_killed_processes_left_is_swept(tmp_path):
     os.utime(other, (0, 0))
     files.write_atomically(tmp_path / "a.csv", "y")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".b.34.part.csv", ".my.part.csv", "a.csv"]
+
+
+def test_no_cell_of_a_csv_for_people_is_a_formula():
+    texts = ["=HYPERLINK(1)", "+x", "-x", "@x", "\tx", "'mine", "plain", "-3.5", "+1e9"]
+    table = pd.DataFrame({"image_id": texts, "=x": -1.5, "n": -3})
+    read = pd.read_csv(io.StringIO(files.csv_text(table)), dtype=str)
+    assert read["image_id"].tolist() == [f"'{text}" for text in texts[:5]] + texts[5:]
+    assert read.columns.tolist() == ["image_id", "'=x", "n"] and read.iloc[0, 1:].tolist() == ["-1.5", "-3"]
+    assert [files.restored(text) for text in read["image_id"]] == texts
+    assert table.columns[1] == "=x" and table["image_id"].tolist() == texts, "the table itself stays"
+
+
+def test_a_caller_may_know_its_own_files(tmp_path):
+    out = tmp_path / "a.csv"
+    out.write_text("x\n")
+    files.check_output(out, own=True)
+    with pytest.raises(OutputError, match=r"Name another output\.$"):
+        files.check_output(out, begins=b"x", own=False, overwrite=None)

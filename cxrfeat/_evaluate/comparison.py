@@ -169,7 +169,7 @@ class Comparison(tables.Result):
     def save(self, path: str | Path | None = None) -> list[Path]:
         """Write the forest plot as PNG, SVG and CSV; by default as `compare-A-B.png` beside the first run."""
         name = f"compare-{'-'.join(scored.name for scored in self.scored)}.png"
-        return self.plot().save((self.folder or Path()) / name if path is None else path)
+        return self.plot().save(path or (self.folder or Path()) / name)
 
 
 def compare(

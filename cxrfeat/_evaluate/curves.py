@@ -120,7 +120,7 @@ class Curves(tables.Result):
     def save(self, path: str | Path | None = None, **options: Any) -> list[Path]:
         """Draw with the options of `plot` and write it as PNG, SVG and CSV; by default into the run's `figures/`."""
         folder = (self.folder or Path()) / "figures"
-        return self.plot(**options).save(folder / f"{self.kind}.png" if path is None else path)
+        return self.plot(**options).save(path or folder / f"{self.kind}.png", overwrite=True if path is None else None)
 
 
 def roc(

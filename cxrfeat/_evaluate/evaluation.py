@@ -240,7 +240,7 @@ class Evaluation(tables.Result):
         ]
         if figures:
             for kind in self.figures():
-                self.plot(kind).save(folder / "figures" / f"{kind}.png")
+                self.plot(kind).save(folder / "figures" / f"{kind}.png", overwrite=True)
             written.append(folder / "figures")
         return written
 

@@ -117,7 +117,9 @@ class Localization:
         from cxrfeat._report import style, tables
 
         to = Path(folder) if folder else self.folder
-        written = style.save(self.plot(), to / "figures" / "localize", self.to_frame())
+        files.check_output(to / "localize.json", begins=b"{", overwrite=None)
+        own = None if folder else True
+        written = style.save(self.plot(), to / "figures" / "localize", self.to_frame(), overwrite=own)
         return [files.write_atomically(to / "localize.json", tables.json_text(self.to_dict())), *written]
 
 

@@ -237,8 +237,9 @@ def explain(
     stems: Sequence[Path | None] = [None] * len(targets)
     if out:
         maps.folder = _folder(opened, None if out is True else out)
-        _remember(maps.folder, maps, method, smooth)
         stems = _stems(maps.folder, targets)
+        _check(maps.folder, stems, [target.path for target in targets])
+        _remember(maps.folder, maps, method, smooth)
     explainer = partial(Explainer, opened, method, weights, engine, smooth=smooth)
     page: list[Explanation] = []
     results = enumerate(_explained(explainer, targets, stems, maps), start=1)
@@ -322,6 +323,19 @@ def _found(stem: Path, target: Target) -> Explanation | None:
 
 def _folder(run: Run, named: str | Path | None) -> Path:
     return Path(named) if named else run.path / "figures" / "gradcam"
+
+
+def _check(folder: Path, stems: Sequence[Path], images: Sequence[Path]) -> None:
+    """Raise an OutputError if a panel or a map file would replace an image, or what was not made here earlier.
+
+    A panel has the name of its image: in the folder of the images themselves that would be the image.
+    """
+    made_here = (folder / SETTINGS).is_file()
+    for stem, image in zip(stems, images, strict=True):
+        written = list(_paths(stem).values())
+        own = made_here or all(Path(file).is_file() for file in written)
+        for file in written:
+            files.check_output(file, own=own, inputs=[image], overwrite=None)
 
 
 def _remember(folder: Path, maps: Maps, method: str, smooth: int) -> None:

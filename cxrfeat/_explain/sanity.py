@@ -91,7 +91,7 @@ class Sanity:
         from cxrfeat._report import style
 
         to = Path(folder) if folder else self.run.path / "figures"
-        return style.save(self.plot(), to / "gradcam-sanity", self.to_frame())
+        return style.save(self.plot(), to / "gradcam-sanity", self.to_frame(), overwrite=None if folder else True)
 
     @property
     def verdict(self) -> str:

@@ -28,7 +28,7 @@ from cxrfeat._progress import Progress, silent
 from cxrfeat._project import RUNS, embedding_paths, settle, study_path
 from cxrfeat._run import FittedOn, Options, Run, draft_of, publish, write_tables
 from cxrfeat._study import Study
-from cxrfeat.errors import HeadError
+from cxrfeat.errors import HeadError, OutputError
 
 PACKAGES = ("cxrfeat", "numpy", "scikit-learn", "keras", "tensorflow", "skops")
 
@@ -312,6 +312,8 @@ def _draft(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
     settle(out)
     if (out / "head.json").exists() and not (overwrite or resume):
         raise HeadError(f"{out} is a run already; name another folder in `out`, or replace it with `overwrite=True`.")
+    if out.exists() and not (out / "head.json").exists() and not (out.is_dir() and _is_unfinished(out)):
+        raise OutputError(f"{out} exists and is no run; name a new folder in `out`.")
     draft = draft_of(out)
     draft.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -331,6 +333,11 @@ def _draft(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout:
         raise HeadError(f"another process is fitting {out}; name another folder in `out`.") from None
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a folder without a `head.json` is empty, or holds what an interrupted fit has left."""
+    return (folder / CHECKPOINT).is_dir() or not any(folder.iterdir())
 
 
 CHECKPOINT = "checkpoint"

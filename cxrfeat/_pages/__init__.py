@@ -76,6 +76,7 @@ def report(
     cards: bool = True,
     weights: Sequence[str] = (),
     engine: str = "auto",
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Write a self-contained HTML report on one or several runs, and a model card into each run's folder.
@@ -96,6 +97,8 @@ def report(
         Whether the model cards are written.
     weights, engine
         See `explain`.
+    overwrite : bool
+        Replace a file of another kind in `out`; an earlier page is replaced without.
     progress : Progress
         Called after each block of bootstrap replicates and each image.
 
@@ -110,6 +113,8 @@ def report(
         If a run cannot be evaluated, or they cannot be compared.
     StudyError, LeakageError, HeadError, NotFoundError
         If a run's files are missing, damaged, or leak.
+    OutputError
+        If `out` is a file of another kind, without `overwrite`.
 
     Examples
     --------
@@ -118,6 +123,7 @@ def report(
     >>> made.path.name, made.cards[0].name
     ('report.html', 'README.md')
     """
+    files.check_output(out, begins=(b"<!DOCTYPE html", b"\n<!DOCTYPE html"), overwrite=overwrite)
     several = [runs] if isinstance(runs, Run | str | Path) else list(runs)
     all_runs = [load_run(run) for run in several] or [load_run(None)]
     sections = []

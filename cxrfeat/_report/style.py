@@ -71,9 +71,12 @@ class Drawing(Shown):
         self.data = data
         return self
 
-    def save(self, path: str | Path) -> list[Path]:
-        """Write PNG and SVG, and `data` as CSV, beside each other; an ending such as `.pdf` adds that format."""
-        return save(self, path, self.data)
+    def save(self, path: str | Path, overwrite: bool | None = None) -> list[Path]:
+        """Write PNG and SVG, and `data` as CSV, beside each other; an ending such as `.pdf` adds that format.
+
+        Files of another kind, such as a study of that name, are replaced with `overwrite` only.
+        """
+        return save(self, path, self.data, overwrite=overwrite)
 
 
 def line_style(index: int) -> dict:
@@ -164,24 +167,33 @@ def annotate(figure: Figure, title: str, caption: str, random: bool) -> None:
         figure.text(0.5, bottom / height, text, ha="center", va="top", fontsize=6.0, color="0.3", linespacing=1.3)
 
 
-def save(figure: Figure, path: str | Path, data: pd.DataFrame, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write PNG and SVG, and the numbers as CSV, beside each other; an ending such as `.pdf` adds that format."""
+def save(figure: Figure, path: str | Path, data: pd.DataFrame, *, overwrite: bool | None = None) -> list[Path]:
+    """Write PNG and SVG, and the numbers as CSV, beside each other; an ending such as `.pdf` adds that format.
+
+    An earlier picture is replaced, and an earlier CSV of the same columns.
+    """
     path = Path(path)
     ending = path.suffix.lstrip(".").lower()
     known = figure.canvas.get_supported_filetypes()
     stem = path.with_suffix("") if ending in known else path
-    written = []
+    pictures = {
+        kind: stem.with_name(f"{stem.name}.{kind}")
+        for kind in dict.fromkeys(([ending] if ending in known else []) + list(FORMATS))
+    }
+    table, text = stem.with_name(f"{stem.name}.csv"), files.csv_text(data)
+    files.check_output(table, begins=f"{text.partition(chr(10))[0]}\n".encode()[:64], overwrite=overwrite)
+    for kind, target in pictures.items():
+        files.check_output(target, suffixes=[f".{kind}"], begins=_BEGINS.get(kind, b""), overwrite=overwrite)
     with mpl.rc_context(RC):
         frame = _drawn(figure).padded(0.06)
-        for kind in dict.fromkeys(([ending] if ending in known else []) + list(formats)):
-            target = stem.with_name(f"{stem.name}.{kind}")
+        for kind, target in pictures.items():
             with files.atomic_path(target) as part:
                 # No date and no version in the file: the same data give the same bytes.
                 figure.savefig(part, format=kind, metadata=_undated(kind), bbox_inches=frame)
-            written.append(target)
-    target = stem.with_name(f"{stem.name}.csv")
-    files.write_atomically(target, data.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    return [*written, target]
+    return [*pictures.values(), files.write_atomically(table, text)]
+
+
+_BEGINS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 
 
 def _drawn(figure: Figure) -> Bbox:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cxrfeat import _files as files
 from cxrfeat import _html as html
 from cxrfeat.errors import EvaluationError
 
@@ -198,19 +198,9 @@ def json_text(value: Any) -> str:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV, every key a column; the same columns first in every table.
-
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
-    """
-    buffer = io.StringIO()
+    """Return rows as CSV, every key a column; the same columns first in every table."""
     table = pd.DataFrame(rows)
-    table = table[[*(c for c in _FIRST if c in table), *(c for c in table if c not in _FIRST)]]
-    table.map(_harmless).to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
-    return buffer.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+    return files.csv_text(table[[*(c for c in _FIRST if c in table), *(c for c in table if c not in _FIRST)]])
 
 
 def _texts(rows: Sequence[Row]) -> list[Row]:

@@ -127,7 +127,7 @@ def _tests(done: Reproduction) -> list[tuple[Table, list[str], Figure]]:
 
 def _table(done: Reproduction, name: str, rows: Sequence[Row]) -> Table:
     """Write a table as CSV, with whether the weights were random in every row, and return it for the page."""
-    text = pd.DataFrame(list(rows)).assign(random_weights=done.random).to_csv(index=False, lineterminator="\n")
+    text = files.csv_text(pd.DataFrame(list(rows)).assign(random_weights=done.random), None)
     files.write_atomically(done.folder / "tables" / f"{name}.csv", text)
     return html.table(TITLES[name], rows, f"study {done.study.name}; tables/{name}.csv")
 

@@ -151,3 +151,32 @@ def test_no_run_is_a_sentence_and_exit_2(tmp_path, monkeypatch):
     result = call()
     assert result.exit_code == 2
     assert "fit-head" in result.stderr
+
+
+def test_predictions_replace_no_input_and_no_file_of_another_kind(workspace, tmp_path):
+    embeddings = shutil.copy(workspace / "e.h5", tmp_path / "e.h5")
+    part = sample.study().split("test").save(tmp_path / "part.csv")
+    args = ("--run", workspace / "run", "--study", part, "--embeddings", embeddings)
+    for out, more, words in (
+        (embeddings, (), "is an input"), (embeddings, ("--overwrite",), "is an input"), (part, (), "is an input"),
+        (shutil.copy(part, tmp_path / "other.csv"), (), "is a file of another kind"),
+    ):  # fmt: skip
+        before = out.read_bytes()
+        result = call(*args, "--out", out, *more)
+        assert result.exit_code == 2 and words in result.stderr and out.read_bytes() == before, out
+    assert call(*args, "--out", tmp_path / "other.csv", "--overwrite").exit_code == 0
+    assert call(*args, "--out", tmp_path / "other.csv").exit_code == 0, "earlier predictions are replaced"
+
+
+def test_ids_like_formulas_are_text_in_a_spreadsheet_and_ids_for_us(tmp_path):
+    study = sample.study()
+    ids = ["=1+1", *study.ids[1:]]
+    hostile = cxrfeat.Study(study.table.assign(image_id=ids), study.labels, "hostile", study.root)
+    x = np.random.default_rng(0).random((1, len(study), 16)).astype(np.float32)
+    recipe = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 224)
+    with Writer.open(tmp_path / "e.h5", recipe, 16, {}) as writer:
+        writer.append(ids, np.zeros((len(study), 32), np.uint8), x)
+        writer.publish(ids)
+    run = fit_head(hostile, tmp_path / "e.h5", out=tmp_path / "run")
+    assert "\n'=1+1," in (run.path / "predictions.csv").read_text()
+    assert run.predictions().index.tolist() == ids

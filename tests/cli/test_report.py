@@ -31,3 +31,13 @@ def test_json_tells_what_was_written_and_random_weights_are_said(make_run, tmp_p
 def test_runs_of_different_images_are_refused_with_the_way_on(make_run, tmp_path):
     result = call(make_run("a", seed=0), make_run("b", seed=1), "-o", tmp_path / "p.html", "--images", 0)
     assert result.exit_code == 2 and "--intersection" in result.stderr and not (tmp_path / "p.html").exists()
+
+
+def test_a_page_replaces_an_earlier_page_alone(make_run, tmp_path):
+    run, out = make_run("a"), tmp_path / "sample.csv"
+    out.write_text("image_id,path,patient_id,split\n")
+    args = (run, "-o", out, "--bootstrap", 0, "--images", 0, "--no-card")
+    refused = call(*args)
+    assert refused.exit_code == 2 and "is a file of another kind" in refused.stderr and "--overwrite" in refused.stderr
+    assert out.read_text().startswith("image_id")
+    assert call(*args, "--overwrite").exit_code == 0 and call(*args).exit_code == 0

@@ -36,3 +36,15 @@ def test_json_is_alone_on_stdout(make_run):
 def test_bad_input_is_a_sentence_and_exit_2(make_run, args):
     result = call("--run", make_run("a"), *args)
     assert result.exit_code == 2 and result.stderr.startswith("error: ") and "Traceback" not in result.stderr
+
+
+def test_the_points_replace_no_table_of_that_name(make_run, tmp_path):
+    run = make_run("a")
+    (tmp_path / "ward.csv").write_text("image_id,path,patient_id,split\n")
+    result = call("--run", run, "--out", tmp_path / "ward.png")
+    assert result.exit_code == 2 and "ward.csv exists and is a file of another kind" in result.stderr
+    assert [p.name for p in tmp_path.glob("ward*")] == ["ward.csv"]
+    for _ in range(2):
+        assert call("--run", run, "--out", tmp_path / "own.pdf").exit_code == 0
+    (tmp_path / "own.pdf").write_text("my thesis")
+    assert call("--run", run, "--out", tmp_path / "own.pdf").exit_code == 2

@@ -76,8 +76,8 @@ def test_another_study_is_replaced_only_when_that_is_asked(typed):
         (["describe", "twice.csv"], "image_id 'a' is duplicated"),
         (["describe", "empty.csv"], "has no images"),
         (["build", "nowhere"], "no study, folder or table nowhere"),
-        (["build", "own.csv", "-o", "own.csv"], "own.csv is the table that the study is made from"),
-        (["build", "own.csv", "-o", "own.csv", "--overwrite"], "own.csv is the table that the study is made from"),
+        (["build", "own.csv", "-o", "own.csv"], "own.csv is an input of this command"),
+        (["build", "own.csv", "-o", "own.csv", "--overwrite"], "own.csv is an input of this command"),
         (["build", "empty.csv"], "has no rows"),
     ],
 )

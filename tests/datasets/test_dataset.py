@@ -12,7 +12,7 @@ import pytest
 
 import cxrfeat as cxr
 from cxrfeat._datasets import DATASETS
-from cxrfeat.errors import StudyError
+from cxrfeat.errors import OutputError, StudyError
 
 PLUGIN = """
 import pandas as pd
@@ -128,7 +128,7 @@ def test_a_study_is_not_written_over_another_file(make_study, tmp_path, monkeypa
         make_study(10).save()
     assert make_study(10).save(overwrite=True) == path
     (tmp_path / "notes.csv").write_text("mine\n")
-    with pytest.raises(StudyError, match="exists and is not a study"):
+    with pytest.raises(OutputError, match="is a file of another kind"):
         make_study(10).save(tmp_path / "notes.csv", overwrite=True)
     assert (tmp_path / "notes.csv").read_text() == "mine\n"
 

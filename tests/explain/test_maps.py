@@ -13,7 +13,7 @@ from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat._explain.maps import explain
 from cxrfeat._explain.targets import Target
 from cxrfeat._report import panels
-from cxrfeat.errors import ExplainError, ImageError
+from cxrfeat.errors import ExplainError, ImageError, OutputError
 
 HERE = np.array([[25.0, 0, 12], [0, 25, 12]])
 
@@ -167,3 +167,18 @@ def test_maps_read_from_a_file_have_no_pixels_to_draw_on(trained, stub, images, 
     with pytest.raises(ExplainError, match="no pixels"):
         alone.plot()
     assert "<table>" in alone._repr_html_() and "000.png" in repr(alone)
+
+
+def test_a_panel_never_replaces_its_image(trained, tmp_path):
+    """A panel has its image's name: in the folder of the images it would be the image."""
+    film = tmp_path / "film.png"
+    film.write_bytes(next(iter(trained.study.paths())).read_bytes())
+    before = film.read_bytes()
+    with pytest.raises(OutputError, match="is an input"):
+        explain(trained.run, film, out=tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "film.png").write_bytes(before)
+    with pytest.raises(OutputError, match="is a file of another kind"):
+        explain(trained.run, film, out=tmp_path / "other")
+    assert film.read_bytes() == (tmp_path / "other" / "film.png").read_bytes() == before
+    assert len(list(tmp_path.rglob("*"))) == 3

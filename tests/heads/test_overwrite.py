@@ -18,7 +18,7 @@ from cxrfeat._heads import fit_head, load_head
 from cxrfeat._heads.features import Features
 from cxrfeat._project import aside_of, run_path
 from cxrfeat._run import Run, draft_of, publish
-from cxrfeat.errors import HeadError
+from cxrfeat.errors import HeadError, OutputError
 
 FOREVER = """
 import sys
@@ -111,3 +111,15 @@ def test_a_run_that_was_moved_aside_when_the_process_died_is_listed_and_taken_as
     assert run_path() == Path("runs/newer")
     Path("runs/newer").rename(aside_of(Path("runs/newer")))
     assert set(cxr.runs.ls()["run"]) == {"older", "newer"}
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(study, embeddings, tmp_path):
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    fit_head(study, embeddings, out=mine)  # an empty folder has nothing to lose
+    (mine / "head.json").unlink()
+    (mine / "chapter-1.md").write_text("x")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is no run"):
+            fit_head(study, embeddings, out=mine, overwrite=overwrite)
+    assert (mine / "chapter-1.md").read_text() == "x"
