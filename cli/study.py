@@ -1,21 +1,49 @@
-"""`cxrfeat study`: build and describe the table of images."""
+"""`cxrfeat study`: build, describe and change the table of images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from .base import Group
-from .options import DATASET, study_argument
+from .options import DATASET, STUDY_NAME, given, study_argument
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
+WHERE = click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Use only such rows; repeat it for more.")
+ONE_PER = click.option(
+    "--one-per", type=click.Choice(["patient", "study"]), help="Use one image of each, a frontal one if there is one."
+)
+
+
+def _shares(command: Callable) -> Callable:
+    """How a split is made."""
+    for option in (
+        click.option("--seed", type=int, help="Seed of the split. [default: 0]"),
+        click.option("--test", type=SHARE, help="Share for test, if there is no official list. [default: 0.2]"),
+        click.option("--val", type=SHARE, help="Share of the images for validation. [default: 0.1]"),
+    ):
+        command = option(command)
+    return command
+
+
+def _written(command: Callable) -> Callable:
+    """Where a study goes that is made of others."""
+    for option in (
+        json_option,
+        click.option("--overwrite", is_flag=True, help="Replace another study of that name."),
+        click.option("--name", help="The new study's name."),
+        click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file. [default: studies/NAME.csv]"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """Build and describe the table of images.
+    """Build, describe and change the table of images.
 
     \b
     Example:
@@ -37,15 +65,30 @@ def command() -> None:
 @click.option("--findings", metavar="COLUMN", help="A column that names the findings in one cell.")
 @click.option("--separator", help="What separates two findings. [default: |]")
 @click.option("--split", metavar="COLUMN", help="A column of train, val and test. [default: split]")
-@click.option("--uncertain", type=click.Choice(["unknown", "present", "absent"]), help="What -1 or u in a label means.")
-@click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Use only such rows; repeat it for more.")
+@click.option(
+    "--uncertain",
+    metavar="[LABEL=]POLICY",
+    multiple=True,
+    help="What -1 or u means: unknown, positive, negative, or a probability; repeat it for single labels.",
+)
+@click.option("--soft", is_flag=True, help="-1 is the probability 0.5, for heads that take soft targets.")
+@click.option(
+    "--unmentioned",
+    type=click.Choice(["unknown", "negative"]),
+    help="Of CheXpert and MIMIC-CXR: what an empty cell means. [default: unknown]",
+)
+@click.option(
+    "--readers",
+    type=click.Choice(["any", "majority", "mean"]),
+    help="Of VinDr-CXR: when a finding that not all readers see is present. [default: majority]",
+)
+@WHERE
 @click.option("--drop-duplicates", is_flag=True, help="Of rows with one image id use the first.")
 @click.option("--encoding", metavar="NAME", help="Of the table, such as latin-1. [default: recognised]")
 @click.option("--keep", metavar="COLUMN", multiple=True, help="One more column to keep; repeat it for more.")
+@ONE_PER
 @click.option("--resplit", is_flag=True, help="Split again, even if there are official lists or a split column.")
-@click.option("--val", type=SHARE, help="Share of the images for validation. [default: 0.1]")
-@click.option("--test", type=SHARE, help="Share for test, if there is no official list. [default: 0.2]")
-@click.option("--seed", type=int, help="Seed of the split. [default: 0]")
+@_shares
 @click.option(
     "--missing",
     type=click.Choice(["error", "skip", "keep"]),
@@ -56,7 +99,8 @@ def command() -> None:
 def build(source: str, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
     """Make a study of SOURCE: a dataset's folder, a table, a folder per class, or a folder of DICOM files.
 
-    A table is a CSV or an Excel file with one row per image.
+    Datasets are recognised by their tables; see docs/datasets.md. Any other table is a CSV, Excel or Parquet file with
+    one row per image.
 
     Splits are by patient. Official lists are used if they are beside the table; otherwise every label is spread over
     the splits in proportion. A table needs a column each for image and patient, and either label columns (1, 0, or
@@ -66,16 +110,13 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
     \b
     Example:
       cxrfeat study build ~/ChestX-ray14 -o studies/nih.csv
+      cxrfeat study build CheXpert-v1.0-small --unmentioned negative --where view=AP --where view=PA --name chexpert
       cxrfeat study build ward.csv --path file --patient mrn --label Effusion --label Edema
       cxrfeat study build ward.csv --path file --patient mrn --findings "Finding Labels" --separator ";"
     """
     from cxrfeat import read_study
 
-    study = read_study(source, build=True, **{key: value for key, value in options.items() if value is not None})
-    written = study.save(out, overwrite=overwrite)
-    _print(study.describe(), as_json, study=str(written))
-    name = written.stem if written.parent.name == "studies" else written
-    ended(written, f"{len(study):,} images.", f"cxrfeat extract {name}", "json" if as_json else "table")
+    _save(read_study(source, build=True, **_given(options)), out, overwrite, as_json)
 
 
 @command.command()
@@ -114,6 +155,98 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
 
         bars.class_frequencies(found).save(figure)
         say(f"wrote {figure}")
+
+
+@command.command("map")
+@study_argument
+@click.option("--to", metavar="NAME", help="Have the labels of this dataset, as nih, or of this study.")
+@click.option("--rename", metavar="OLD=NEW", multiple=True, help="A name for a label; repeat it for more.")
+@_written
+def map_labels(study: str | None, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
+    """Give labels their usual names, or a study the labels of another.
+
+    A label that the study lacks is derived where a label that is a kind of it is present, or one that it is a kind of
+    is absent. Elsewhere it is unknown, never 0.
+
+    \b
+    Example:
+      cxrfeat study map chexpert --to nih
+      cxrfeat study map ward --rename "wet lung=Edema"
+    """
+    from cxrfeat import map_study
+
+    _save(map_study(study, **_given(options)), out, overwrite, as_json)
+
+
+@command.command()
+@click.argument("studies", nargs=-1, required=True, type=STUDY_NAME)
+@click.option("--same-patients", is_flag=True, help="A patient id is the same patient in all, a file the same image.")
+@click.option("--resplit", is_flag=True, help="Split again by patient; otherwise images keep their split.")
+@_shares
+@_written
+def merge(studies: tuple[str, ...], out: str | None, overwrite: bool, as_json: bool, **options) -> None:
+    """Put STUDIES together: all images, and all labels under their usual names.
+
+    A label that a study does not have is unknown for its images.
+
+    \b
+    Example:
+      cxrfeat study merge nih chexpert --name both
+      cxrfeat study merge nih-google nih --same-patients --resplit
+    """
+    from cxrfeat import merge_studies
+
+    _save(merge_studies(*studies, **_given(options)), out, overwrite, as_json)
+
+
+@command.command()
+@study_argument
+@WHERE
+@click.option("--split", multiple=True, help="Use only this split; repeat it for more.")
+@click.option("--label", "labels", metavar="LABEL", multiple=True, help="Use only this label; repeat it for more.")
+@ONE_PER
+@click.option("--only", type=click.Path(), help="A text file with the ids of the images to use, one in a line.")
+@click.option("--drop", type=click.Path(), help="A text file with the ids of images to leave out.")
+@_written
+def subset(study: str | None, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
+    """Take a part of a study: some rows, some labels. Images keep their split.
+
+    \b
+    Example:
+      cxrfeat study subset chexpert --where view=PA --one-per patient
+      cxrfeat study subset nih --drop duplicates.txt --name nih-clean
+    """
+    from cxrfeat import subset_study
+
+    _save(subset_study(study, **_given(options)), out, overwrite, as_json)
+
+
+@command.command()
+@study_argument
+@_shares
+@_written
+def resplit(study: str | None, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
+    """Split a study again, by patient and with every label in proportion.
+
+    \b
+    Example:
+      cxrfeat study resplit chexpert --test 0.1 --seed 1
+    """
+    from cxrfeat import resplit_study
+
+    _save(resplit_study(study, **_given(options)), out, overwrite, as_json)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given; the library has the defaults, for lists too."""
+    return {name: value for name, value in given(options).items() if value != ()}
+
+
+def _save(study, out: str | None, overwrite: bool, as_json: bool) -> None:
+    written = study.save(out, overwrite=overwrite)
+    _print(study.describe(), as_json, study=str(written))
+    name = written.stem if written.parent.name == "studies" else written
+    ended(written, f"{len(study):,} images.", f"cxrfeat extract {name}", "json" if as_json else "table")
 
 
 def _print(summary, as_json: bool, **more: Any) -> None:

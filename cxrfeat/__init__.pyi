@@ -4,7 +4,11 @@ from . import runs as runs
 from . import weights as weights
 from ._backbones.registry import Backbone as Backbone
 from ._datasets import Dataset as Dataset
+from ._datasets import map_study as map_study
+from ._datasets import merge_studies as merge_studies
 from ._datasets import read_study as read_study
+from ._datasets import resplit_study as resplit_study
+from ._datasets import subset_study as subset_study
 from ._demo import demo as demo
 from ._doctor import doctor as doctor
 from ._evaluate import Metric as Metric

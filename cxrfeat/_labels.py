@@ -1,4 +1,4 @@
-"""The 14 findings of ChestX-ray14, their order, and the other names people give them."""
+"""Names of findings: the 14 of ChestX-ray14 and their order, other names for the same, and what is a kind of what."""
 
 from __future__ import annotations
 
@@ -27,18 +27,77 @@ NIH_LABELS: tuple[str, ...] = (
 NO_FINDING = "No Finding"
 
 _SYNONYMS = {
+    "airspace opacity": "Lung Opacity",
+    "clavicle fracture": "Clavicle Fracture",
+    "covid": "COVID-19",
+    "covid 19": "COVID-19",
+    "covid-19": "COVID-19",
+    "covid19": "COVID-19",
+    "enlarged heart": "Cardiomegaly",
     "infiltrate": "Infiltration",
+    "infiltrates": "Infiltration",
+    "lung lesion": "Lung Lesion",
+    "lung opacity": "Lung Opacity",
+    "no finding": NO_FINDING,
+    "nodule or mass": "Nodule/Mass",
+    "oedema": "Edema",
     "pleural effusion": "Effusion",
     "pleural thickening": "Pleural_Thickening",
-    "oedema": "Edema",
+    "pulmonary edema": "Edema",
+    "pulmonary fibrosis": "Fibrosis",
+    "pulmonary oedema": "Edema",
+    "rib fracture": "Rib Fracture",
+    "tb": "Tuberculosis",
+    "viral pneumonia": "Viral Pneumonia",
+    "bacterial pneumonia": "Bacterial Pneumonia",
 }
 _BY_FOLDED = {name.lower().replace("_", " "): name for name in NIH_LABELS}
+
+PARENTS: dict[str, str] = {
+    "Atelectasis": "Lung Opacity",
+    "Consolidation": "Lung Opacity",
+    "Edema": "Lung Opacity",
+    "Infiltration": "Lung Opacity",
+    "Lung Lesion": "Lung Opacity",
+    "Pneumonia": "Lung Opacity",
+    "Nodule/Mass": "Lung Lesion",
+    "Lung tumor": "Lung Lesion",
+    "Mass": "Nodule/Mass",
+    "Nodule": "Nodule/Mass",
+    "Cardiomegaly": "Enlarged Cardiomediastinum",
+    "Pleural_Thickening": "Pleural Other",
+    "Clavicle Fracture": "Fracture",
+    "Rib Fracture": "Fracture",
+    "Viral Pneumonia": "Pneumonia",
+    "Bacterial Pneumonia": "Pneumonia",
+    "Fungal Pneumonia": "Pneumonia",
+    "COVID-19": "Viral Pneumonia",
+    "SARS": "Viral Pneumonia",
+}
+"""What a finding is a kind of, as in Irvin et al., AAAI 2019, Figure 1, and in the collections of COVID-19."""
+
+
+def kinds_of(label: str, known: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of the labels known, those that are kinds of a finding, and those that it is a kind of."""
+    above = _above(label)
+    return [name for name in known if label in _above(name)], [name for name in known if name in above]
+
+
+def _above(label: str) -> tuple[str, ...]:
+    parent = PARENTS.get(canonical(label))
+    return (parent, *_above(parent)) if parent else ()
 
 
 def canonical(name: str) -> str:
     """Return the standard spelling of a finding, as Infiltration of "infiltrate"; other names are only stripped."""
     folded = " ".join(name.lower().replace("_", " ").split())
     return _BY_FOLDED.get(folded) or _SYNONYMS.get(folded) or name.strip()
+
+
+def nih_first(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels with the 14 NIH findings first and in their order, the others as they come."""
+    found = tuple(labels)
+    return tuple(name for name in NIH_LABELS if name in found) + tuple(n for n in found if n not in NIH_LABELS)
 
 
 def choose(wanted: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:

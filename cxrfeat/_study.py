@@ -2,7 +2,8 @@
 
 A study file is a plain CSV. Reserved columns are `image_id`, `path`, `patient_id`, `split`, `view`, `sex`, `age`
 and `follow_up`; of the others, a column whose values are all 1, 0 or empty is a label (1 present, 0 absent, empty
-unknown), and anything else is kept as it is, to group by. Paths are relative to the file's own folder unless they
+unknown), and anything else is kept as it is, to group by. Labels that the study's provenance names as soft may be
+probabilities too. Paths are relative to the file's own folder unless they
 are absolute, so that a study and its images can move together.
 """
 
@@ -24,7 +25,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _files as files
-from cxrfeat._labels import NIH_LABELS, canonical, choose
+from cxrfeat._labels import NIH_LABELS, canonical, choose, nih_first
 from cxrfeat.errors import LeakageError, StudyError
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Study:
     """A checked table of images. `read_study` reads one.
 
     Every image has an id of its own, every label is 1, 0 or NaN (unknown), and no patient is in two splits: a table
-    that breaks this is refused when the study is made.
+    that breaks this is refused when the study is made. Labels that `provenance` names under `soft` may be
+    probabilities.
 
     Attributes
     ----------
@@ -58,8 +60,8 @@ class Study:
     root : pathlib.Path
         The folder that relative paths start from.
     provenance : mapping
-        How it was made: `dataset`, `source` (a file name), and `splits` (origin, version of the method, shares, seed).
-        Empty if that is not known.
+        How it was made: `dataset`, `source` (a file name), `splits` (origin, version of the method, shares, seed),
+        what was decided about labels, and `derived`, what was done to other studies. Empty if that is not known.
 
     Examples
     --------
@@ -80,7 +82,7 @@ class Study:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check(self.table, self.labels, self.name)
+        check(self.table, self.labels, self.name, self.provenance.get("soft", ()))
 
     def __repr__(self) -> str:
         counts = self.table["split"].value_counts()
@@ -106,7 +108,13 @@ class Study:
 
     @property
     def y(self) -> npt.NDArray[np.float64]:
-        """Labels, float64 (n, labels): 1 present, 0 absent, NaN unknown."""
+        """Labels, float64 (n, labels): 1 present, 0 absent, NaN unknown, as every probability between is."""
+        targets = self.targets
+        return np.where((targets == 0) | (targets == 1), targets, np.nan)
+
+    @property
+    def targets(self) -> npt.NDArray[np.float64]:
+        """Labels, float64 (n, labels), with probabilities between 0 and 1, for heads that learn from soft targets."""
         return self.table[list(self.labels)].to_numpy(dtype=np.float64)
 
     @property
@@ -245,18 +253,21 @@ def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name:
             f"{path} has no column {missing[0]!r}; a study has {', '.join(REQUIRED)} and one column per label. "
             "`cxrfeat study build` makes one from any CSV."
         )
-    found = [c for c in table.columns if c not in RESERVED and looks_like_labels(table[c])]
+    about = _provenance(path)
+    soft = about.get("soft", ())
+    found = [c for c in table.columns if c not in RESERVED and (c in soft or looks_like_labels(table[c]))]
     for label in found:
         bad = table[label][~table[label].str.strip().isin(_WRITTEN)]
+        if label in soft:
+            bad = bad[~numbers(bad).between(0, 1)]
         if len(bad):
             raise StudyError(
                 f"{path}, row {bad.index[0] + 2}, column {label!r}: {bad.iloc[0]!r} is not a label; 1 is present, 0 "
                 "absent, and an empty cell unknown."
             )
-    order = [c for c in NIH_LABELS if c in found] + [c for c in found if c not in NIH_LABELS]
     for column in {*found, "age", "follow_up"} & set(table.columns):
         table[column] = numbers(table[column])
-    study = Study(table, tuple(order), name or path.stem, path.parent.resolve(), _provenance(path))
+    study = Study(table, nih_first(found), name or path.stem, path.parent.resolve(), about)
     return study.with_labels(labels) if labels is not None else study
 
 
@@ -274,8 +285,8 @@ def _provenance(path: Path) -> dict[str, Any]:
     return {key: value for key, value in about.items() if key != "format_version"} if current else {}
 
 
-def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:
-    """Raise a StudyError for the first thing that keeps `table` from being a study."""
+def check(table: pd.DataFrame, labels: Sequence[str], name: str, soft: Container[str] = ()) -> None:
+    """Raise a StudyError for the first thing that keeps `table` from being a study; `soft` labels are probabilities."""
     if not len(table):
         raise StudyError(f"study {name!r} has no images.")
     for column in (*REQUIRED, *labels):
@@ -294,6 +305,8 @@ def check(table: pd.DataFrame, labels: Sequence[str], name: str) -> None:
         )
     y = table[list(labels)].to_numpy(dtype=np.float64)
     bad = ~(np.isnan(y) | (y == 0) | (y == 1))
+    between = [label in soft for label in labels]
+    bad[:, between] &= ~((y[:, between] > 0) & (y[:, between] < 1))
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise StudyError(
@@ -322,6 +335,26 @@ def check_leakage(table: pd.DataFrame, name: str = "") -> None:
         f"({'; '.join(pairs)}): {some}. Build the study again with `resplit=True`.",
         patients,
     )
+
+
+def one_each(table: pd.DataFrame, unit: str, source: object) -> npt.NDArray[np.bool_]:
+    """Choose one image of each patient or study, bool (n,): frontal, then the earliest follow-up, then the first id."""
+    column = {"patient": "patient_id", "study": "study_id"}.get(unit)
+    if column is None:
+        raise StudyError(f"`one_per` is patient or study, not {unit!r}.")
+    if column not in table:
+        raise StudyError(f"{source} has no column {column!r}, which says what images belong together.")
+    view = table["view"] if "view" in table else pd.Series("", index=table.index)
+    order = pd.DataFrame(
+        {
+            "unit": table[column],
+            "side": ~view.str.upper().str.startswith(("PA", "AP")),
+            "follow_up": table.get("follow_up", 0),
+            "image_id": table["image_id"],
+        }
+    ).reset_index(drop=True)
+    first = order.sort_values(["side", "follow_up", "image_id"]).drop_duplicates("unit").index
+    return np.isin(np.arange(len(table)), first)
 
 
 def identical_images(study: Study, sha256: npt.NDArray[np.uint8]) -> list[tuple[str, str]]:

@@ -24,7 +24,8 @@ class Summary:
 
     Images without a split count under `all` only. `unknown` leaves out labels that are known everywhere, `no_finding`
     counts images with every label known and none present. `unlike` names splits that differ from the whole by more than
-    random patients would; `origin` is where the splits come from, empty if that is not known.
+    random patients would; `origin` is where the splits come from, empty if that is not known. `published` says how the
+    counts differ from those that were published of the dataset.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Summary:
     balance: Mapping[str, Mapping[str, float]]
     unlike: tuple[str, ...] = ()
     origin: str = ""
+    published: str = ""
 
     def __repr__(self) -> str:
         lines = [f"study {self.name}"]
@@ -71,7 +73,7 @@ class Summary:
         """What the counts do not show: unknown labels, where splits come from and differ, and the leakage check."""
         unknown = [f"{label}: unknown for {n:,} images" for label, n in self.unknown.items()]
         origin = [f"splits: {self.origin}"] if self.origin else []
-        return [*unknown, *origin, *self.unlike, self.leakage()]
+        return [*unknown, *origin, *filter(None, [self.published]), *self.unlike, self.leakage()]
 
     def split_rows(self) -> list[dict[str, Any]]:
         """One row per split, and one for all: images and patients."""
@@ -117,7 +119,11 @@ def summarise(study: Study) -> Summary:
             mine = np.isin(np.arange(len(per)), unit[mask])
             balance[what][s] = float(total[mine].sum() / per[mine].sum()) if per[mine].any() else float("nan")
             share = mine.sum() / len(who)
-            if s != "all" and abs(balance[what][s] - mean) > UNLIKE * error * np.sqrt((1 - share) / share) > 0:
+            if (
+                s != "all"
+                and share
+                and abs(balance[what][s] - mean) > UNLIKE * error * np.sqrt((1 - share) / share) > 0
+            ):
                 unlike.append(
                     f"split {s} is unlike the whole study: {what} {_form(what, balance[what][s])}, in all "
                     f"{_form(what, mean)}, more than random patients would differ"
@@ -134,7 +140,24 @@ def summarise(study: Study) -> Summary:
         balance=balance,
         unlike=tuple(unlike),
         origin=", ".join([how.pop("origin", ""), *(f"{key} {value}" for key, value in how.items())]),
+        published=_published(study),
     )
+
+
+def _published(study: Study) -> str:
+    """How a study differs from the counts that were published of its dataset; splits count only if they are its own."""
+    counts = dict(study.provenance.get("published", {}))
+    if not counts:
+        return ""
+    by, own = counts.pop("by", ""), study.provenance.get("splits", {}).get("origin", "").startswith("as published")
+    split, y = study.table["split"].to_numpy(dtype=str), study.y
+    here = {"images": len(study), "patients": len(set(study.patients))}
+    here |= {f"images in {s}": int((split == s).sum()) for s in ("train", "val", "test")} if own else {}
+    here |= {label: int((y[:, j] == 1).sum()) for j, label in enumerate(study.labels)}
+    differ = [f"{what} {here[what]:,} of {n:,}" for what, n in counts.items() if what in here and here[what] != n]
+    if not differ:
+        return f"published counts: all {len(here.keys() & counts.keys())} agree (those of {by})"
+    return f"published counts: {'; '.join(differ)} (those of {by})"
 
 
 def _covariates(study: Study) -> dict[str, npt.NDArray[np.float64]]:

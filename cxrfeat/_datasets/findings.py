@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._labels import NIH_LABELS, NO_FINDING, canonical
+from cxrfeat._labels import NIH_LABELS, NO_FINDING, canonical, nih_first
 from cxrfeat.errors import StudyError
 
 
@@ -31,7 +31,7 @@ def columns_of(
                 f"separates them with `separator={sign}`."
             )
     if labels is None:
-        order = [name for name in NIH_LABELS if name in found] + sorted(found.difference(NIH_LABELS))
+        order = list(nih_first(sorted(found)))
     else:
         order = [canonical(name) for name in labels]
         if unknown := sorted(found.difference(order)):

@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14: the release's folder to a study.
+"""NIH ChestX-ray14: the release's folder to a study, and the labels that Google's radiologists gave some of its images.
 
 Wang et al., "ChestX-ray8: Hospital-scale chest X-ray database and benchmarks", CVPR 2017, pp. 3462-3471.
 Images and tables: https://nihcc.app.box.com/v/ChestXray-NIHCC.
@@ -6,7 +6,6 @@ Images and tables: https://nihcc.app.box.com/v/ChestXray-NIHCC.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,13 @@ import pandas as pd
 
 from cxrfeat._datasets import findings
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._files import csv_columns, read_csv
-from cxrfeat._labels import NIH_LABELS
+from cxrfeat._datasets.release import cells_of, coded, known_by, locate, one_table, tables_of
+from cxrfeat._files import read_csv
+from cxrfeat._labels import NIH_LABELS, canonical
 from cxrfeat._study import numbers
 from cxrfeat.errors import NotFoundError, StudyError
 
-TABLES = tuple(f"Data_Entry_2017{version}.csv{gz}" for version in ("_v2020", "") for gz in ("", ".gz"))
+TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 BOXES = "BBox_List_2017.csv"
 SIDE = 1024
@@ -34,14 +34,10 @@ _COLUMNS = {
     "Follow-up #": "follow_up",
 }
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
+_GOOGLE_TABLES = ("test_labels.csv", "validation_labels.csv", "google2019_nih-chest-xray-labels.csv")
+_GOOGLE_FINDINGS = ("Pneumothorax", "Nodule or mass", "Airspace opacity", "Fracture")
+_GOOGLE = ("Image Index", *_GOOGLE_FINDINGS, "Set Id")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-
-
-def recognises(source: Path) -> bool:
-    """Whether `source` is a release folder, or a file with the header of its label table."""
-    if source.is_dir():
-        return any((source / file).is_file() for file in TABLES)
-    return set(_NEEDED) <= csv_columns(source)
 
 
 def read(
@@ -52,15 +48,9 @@ def read(
     Without `images` they are looked for in `images/`, in `images_001/images/` to `images_012/images/`, or in the folder
     itself.
     """
-    path = source if source.is_file() else next(source / file for file in TABLES if (source / file).is_file())
+    path = one_table(source, TABLES, _NEEDED)
     folder = path.parent
-    table = _read_table(path)
-    folders = [images] if images is not None else _image_folders(folder)
-    if not folders[0].is_dir():
-        raise NotFoundError(f"there is no image folder {folders[0]}; name it with `images`.")
-    table["path"] = _locate(table["image_id"], folders)
-    if missing == "keep":
-        table["path"] = table["path"].where(table["path"] != "", "images/" + table["image_id"])
+    table = _with_paths(_read_table(path), folder, images, missing)
     if not resplit and (lists := _read_lists(folder, table["image_id"])) is not None:
         table["split"] = lists
     return table, NIH_LABELS
@@ -84,24 +74,94 @@ def boxes(source: Path) -> pd.DataFrame | None:
     return table.assign(frame_width=SIDE, frame_height=SIDE, patient_id=table["image_id"].str.partition("_")[0])
 
 
+def read_google(
+    source: Path, images: Path | None = None, *, missing: str = "error"
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read the labels of four findings that radiologists at Google agreed on, with their sets `val` and `test`."""
+    parts = []
+    for path in tables_of(source, _GOOGLE_TABLES, _GOOGLE):
+        raw = cells_of(path, (*_GOOGLE, *_COLUMNS))
+        parts.append(raw.rename(columns=_COLUMNS)[[*_COLUMNS.values(), "Set Id"]])
+        parts[-1] = parts[-1].join(coded(raw, _GOOGLE_FINDINGS, path, {"YES": 1.0, "NO": 0.0, "": np.nan}))
+    table = pd.concat(parts, ignore_index=True).rename(columns={"Set Id": "split"})
+    table["age"] = years(table["age"])
+    table = _with_paths(table, source if source.is_dir() else source.parent, images, missing)
+    return table, tuple(map(canonical, _GOOGLE_FINDINGS))
+
+
 DATASET = Dataset(
     title="a ChestX-ray14 release",
-    recognises=recognises,
+    recognises=known_by(TABLES, _NEEDED, by_name=True),
     read=read,
+    labels=NIH_LABELS,
     boxes=boxes,
     name="ChestX-ray14",
     image_ids=r"\d{8}_\d{3}(\.png)?",
-)
+    get="Download `images_001.tar.gz` to `images_012.tar.gz`, `Data_Entry_2017_v2020.csv`, `train_val_list.txt`, "
+    "`test_list.txt` and `BBox_List_2017.csv` from https://nihcc.app.box.com/v/ChestXray-NIHCC into one folder, and "
+    "unpack the images there (45 GB).",
+    licence="No restriction on use. Give the link above, cite the paper, and acknowledge the NIH Clinical Center.",
+    citation="Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: Hospital-scale chest X-ray database and "
+    "benchmarks on weakly-supervised classification and localization of common thorax diseases. CVPR 2017, 3462-3471.",
+    traps=(
+        "The labels were extracted from reports by software; the authors give an accuracy of more than 90 %. Nothing "
+        "is uncertain in the table, and what was not mentioned is absent.",
+        "The table of 2017 has ages up to 414 years. Ages over 120 are read as unknown.",
+        "The official lists name no validation images; 10 % of all are taken from the training patients.",
+        "`BBox_List_2017.csv` has 984 boxes on 880 images, of eight findings; it writes `Infiltrate` for "
+        "`Infiltration`.",
+    ),
+    command="cxrfeat study build ChestX-ray14 -o studies/nih.csv",
+    counts={
+        "images": 112_120, "patients": 30_805, "images in test": 25_596, "Atelectasis": 11_559, "Cardiomegaly": 2_776,
+        "Effusion": 13_317, "Infiltration": 19_894, "Mass": 5_782, "Nodule": 6_331, "Pneumonia": 1_431,
+        "Pneumothorax": 5_302, "Consolidation": 4_667, "Edema": 2_303, "Emphysema": 2_516, "Fibrosis": 1_686,
+        "Pleural_Thickening": 3_385, "Hernia": 227,
+    },
+    counted="the release's table, and its README for the list",
+)  # fmt: skip
+GOOGLE = Dataset(
+    title="Google's labels for ChestX-ray14",
+    recognises=known_by(_GOOGLE_TABLES, _GOOGLE),
+    read=read_google,
+    labels=tuple(map(canonical, _GOOGLE_FINDINGS)),
+    get="Download `test_labels.csv` and `validation_labels.csv` of `four_findings_expert_labels` from "
+    "https://cloud.google.com/healthcare-api/docs/resources/public-datasets/nih-chest. The images are those of "
+    "ChestX-ray14: name their folder with `--images`.",
+    licence="Of the labels: CC BY 4.0. Of the images: as ChestX-ray14.",
+    citation="Majkowska A, Mittal S, Steiner DF, et al. Chest radiograph interpretation with deep learning models: "
+    "assessment with radiologist-adjudicated reference standards and population-adjusted evaluation. Radiology 2020; "
+    "294(2):421-431.",
+    traps=(
+        "`Airspace opacity` is read as `Lung Opacity`, and `Nodule or mass` as `Nodule/Mass`. `Pneumothorax` has the "
+        "name of an NIH label and another meaning: radiologists looked at the image.",
+        "The images are also in ChestX-ray14, the `val` part among its training images. To add these labels to those "
+        "of the NIH, merge the two studies with `--same-patients`, this one first.",
+    ),
+    command="cxrfeat study build google-labels --images ChestX-ray14/images -o studies/nih-google.csv",
+    counts={
+        "images": 4_376, "patients": 1_695, "images in val": 2_414, "images in test": 1_962, "Fracture": 186,
+        "Pneumothorax": 238, "Lung Opacity": 2_166, "Nodule/Mass": 605,
+    },
+    counted="the two published tables",
+)  # fmt: skip
+
+
+def _with_paths(table: pd.DataFrame, folder: Path, images: Path | None, missing: str) -> pd.DataFrame:
+    """The table with the path of each image, empty where no folder has it, or under `images/` if it may be missing."""
+    folders = [images] if images is not None else _image_folders(folder)
+    if not folders[0].is_dir():
+        raise NotFoundError(f"there is no image folder {folders[0]}; name it with `images`.")
+    if images is not None:
+        folders += [part for part in _image_folders(images) if part != images]
+    table["path"] = locate(table["image_id"], folders)
+    if missing == "keep":
+        table["path"] = table["path"].where(table["path"] != "", "images/" + table["image_id"])
+    return table
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    wanted = {*_COLUMNS, "Finding Labels"}
-    raw = read_csv(path, usecols=lambda c: c in wanted)
-    for column in _NEEDED:
-        if column not in raw.columns:
-            raise StudyError(f"{path} has no column {column!r}; the release's table has {', '.join(sorted(wanted))}.")
-    if raw.empty:
-        raise StudyError(f"{path} has no rows.")
+    raw = cells_of(path, _NEEDED, _COLUMNS)
     table = raw.drop(columns="Finding Labels").rename(columns=_COLUMNS)
     if "age" in table:
         table["age"] = years(table["age"])
@@ -124,15 +184,6 @@ def _image_folders(folder: Path) -> list[Path]:
     parts = sorted(p / "images" if (p / "images").is_dir() else p for p in folder.glob("images_*") if p.is_dir())
     plain = [folder / "images"] if (folder / "images").is_dir() else []
     return [*plain, *parts] or [folder]
-
-
-def _locate(names: pd.Series, folders: list[Path]) -> pd.Series:
-    """Path of each named file, empty if no folder has it; the first folder that has it counts. Each is listed once."""
-    where: dict[str, str] = {}
-    for folder in reversed(folders):
-        with os.scandir(folder.absolute()) as entries:
-            where.update((entry.name, entry.path) for entry in entries)
-    return names.map(where).fillna("")
 
 
 def _read_lists(folder: Path, image_ids: pd.Series) -> np.ndarray | None:

@@ -16,19 +16,20 @@ from pandas.api.types import is_string_dtype
 
 from cxrfeat import _sample as sample
 from cxrfeat._datasets.dataset import DATASETS, Dataset
-from cxrfeat._datasets.spreadsheet import first
+from cxrfeat._datasets.spreadsheet import chosen, first
+from cxrfeat._datasets.uncertain import Policy, decide
 from cxrfeat._images import SUFFIXES
-from cxrfeat._labels import choose
+from cxrfeat._labels import choose, nih_first
 from cxrfeat._project import study_path
 from cxrfeat._split import VERSION, assign
-from cxrfeat._study import RESERVED, Study, is_study_file, looks_like_labels, numbers, read_study_file
+from cxrfeat._study import RESERVED, Study, is_study_file, looks_like_labels, numbers, one_each, read_study_file
 from cxrfeat.errors import NotFoundError, StudyError
 
 _log = logging.getLogger(__name__)
 
 Missing = Literal["error", "skip", "keep"]
 
-_SHAPE = {"image_id", "path", "patient", "findings", "separator", "split", "uncertain", "where", "encoding"}
+_SHAPE = {"image_id", "path", "patient", "findings", "separator", "split", "unmentioned", "readers", "encoding"}
 """Options on what a source looks like; a dataset whose reader does not take them is not asked."""
 
 
@@ -45,11 +46,15 @@ def read_study(
     findings: str | None = None,
     separator: str = "|",
     split: str | None = None,
-    uncertain: Literal["unknown", "present", "absent"] | None = None,
+    uncertain: Policy | None = None,
+    soft: bool = False,
+    unmentioned: Literal["unknown", "negative"] = "unknown",
+    readers: Literal["any", "majority", "mean"] = "majority",
     where: Mapping[str, str] | Iterable[str] = (),
     drop_duplicates: bool = False,
     encoding: str | None = None,
     keep: Iterable[str] = (),
+    one_per: Literal["patient", "study"] | None = None,
     resplit: bool = False,
     val: float = 0.1,
     test: float = 0.2,
@@ -86,17 +91,30 @@ def read_study(
         A column of a table that names the findings in one cell, as `Effusion|Mass`.
     separator : str
         What separates two findings of that column.
-    uncertain : {"unknown", "present", "absent"}, optional
-        What -1, `u` or `uncertain` in a label column of a table means. By default such a cell is an error.
+    uncertain : str or float, mapping, or iterable of str, optional
+        What -1 (in a table also `u` or `uncertain`) means: `unknown`, `positive`, `negative`, or a probability between
+        0 and 1. For single labels: `{"Atelectasis": "positive"}` or `["Atelectasis=positive"]`. By default unknown, but
+        in a table of your own such a cell is an error. The study records it.
+    soft : bool
+        Where `uncertain` does not say otherwise, -1 is the probability 0.5. Heads that take soft targets learn from
+        probabilities; for all others, and for every evaluation, such labels are unknown.
+    unmentioned : {"unknown", "negative"}
+        What it means that a report does not mention a finding, for datasets that leave such cells empty: CheXpert and
+        MIMIC-CXR. An image without any label stays unknown.
+    readers : {"any", "majority", "mean"}
+        When a finding is present that not all readers see, for VinDr-CXR; `mean` gives the share of readers, a
+        probability.
     where : mapping, or iterable of str
         Use only the rows of a table with this value in this column, as `{"modality": "X-ray"}` or `["modality=X-ray"]`.
-        Several values of one column are alternatives.
+        Several values of one column are alternatives. Of a dataset, a column that the study has, as `view`.
     drop_duplicates : bool
         Of rows with the same image id use the first, instead of refusing them.
     encoding : str, optional
         Of a table; by default UTF-8 or UTF-16 as the file says, else that of Windows in Western Europe.
     keep : iterable of str
         More columns to keep, to group by. Otherwise `view`, `sex`, `age` and `follow_up` are kept.
+    one_per : {"patient", "study"}, optional
+        Use one image of each: frontal before lateral, then the earliest follow-up, then the first id.
     resplit : bool
         Split again, even if the dataset has official lists or a split column.
     val, test : float
@@ -143,7 +161,9 @@ def read_study(
         key for key, usual in (read_study.__kwdefaults__ or {}).items() if asked[key] != usual and (asked[key] or usual)
     }
     plain = not changed - {"labels", "name", "build"}
-    place = Path(source) if build and source is not None else study_path(source)
+    source = None if source is None else Path(source).expanduser()
+    images = None if images is None else Path(images).expanduser()
+    place = source if build and source is not None else study_path(source)
     if str(source) == sample.NAME and place == Path(sample.NAME):
         if plain:
             return read_study_file(sample.path(), asked["labels"] or None, name)
@@ -153,18 +173,24 @@ def read_study(
     if not place.exists():
         raise NotFoundError(f"there is no study, folder or table {place}.")
     kind = _recognise(place, dataset, changed & _SHAPE)
-    table, found = kind.read(
-        place, None if images is None else Path(images), **{key: asked[key] for key in kind.options}
-    )
+    table, found = kind.read(place, images, **{key: asked[key] for key in kind.options})
+    if where and "where" not in kind.options:
+        table = chosen(table, place, where)
+    found = found if asked["labels"] else nih_first(map(str, found))
     if asked["labels"] and "labels" not in kind.options:
         found = choose(asked["labels"], found)
     root = (place if place.is_dir() else place.parent).resolve()
     table = _unique(_kept(table, found, (*kind.metadata, *asked["keep"]), place), place, drop_duplicates)
     table = _present(table, images or root, root, missing)
-    table["split"], splits = _split(table, found, resplit, val, test, seed)
-    about = {"dataset": kind.title, "source": place.name, "splits": splits}
-    if uncertain:
-        about["uncertain"] = uncertain
+    if one_per:
+        table = table[one_each(table, one_per, place)].reset_index(drop=True)
+    table, decided = decide(table, found, uncertain, soft)
+    table["split"], splits = _split(table, found, resplit, val, test, seed, not kind.generic)
+    about = {"dataset": kind.title, "source": place.name, "splits": splits, **decided}
+    about |= {key: asked[key] for key in ("unmentioned", "readers") if key in kind.options}
+    about |= {"one_per": one_per} if one_per else {}
+    if kind.counts:
+        about["published"] = {"by": kind.counted, **kind.counts}
     order = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]
     usual = place.stem if kind.generic and place.is_file() else root.name
     return Study(table[order], tuple(map(str, found)), name or usual, root, about)
@@ -184,10 +210,15 @@ def _recognise(source: Path, named: str | None, given: set[str]) -> Dataset:
 
 
 def _split(
-    table: pd.DataFrame, labels: Sequence[str], resplit: bool, val: float, test: float, seed: int
+    table: pd.DataFrame, labels: Sequence[str], resplit: bool, val: float, test: float, seed: int, train_alone: bool
 ) -> tuple[npt.NDArray[np.str_], dict[str, Any]]:
-    """The split of each image, and how it came about; none without labels, since there is nothing to learn from."""
+    """The split of each image, and how it came about; none without labels, since there is nothing to learn from.
+
+    With `train_alone`, images that are all in train are split too: a user who has a release's train table alone.
+    """
     listed = table["split"].to_numpy(dtype=str) if "split" in table and not resplit else None
+    if listed is not None and train_alone and set(listed) == {"train"}:
+        listed = None
     if listed is None and not labels:
         return np.full(len(table), "", dtype="U5"), {}
     y, patients = table[list(labels)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)

@@ -1,4 +1,4 @@
-"""Tables as people have them: CSV with any separator and encoding, and Excel; every cell as text."""
+"""Tables as people have them: CSV with any separator and encoding, Excel and Parquet; every cell as text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cxrfeat.errors import MissingExtraError, StudyError
 _log = logging.getLogger(__name__)
 
 EXCEL = (".xlsx", ".xlsm")
+PARQUET = (".parquet", ".pq")
 
 
 def read_table(path: Path, encoding: str | None = None, where: Mapping[str, str] | Iterable[str] = ()) -> pd.DataFrame:
@@ -21,11 +22,12 @@ def read_table(path: Path, encoding: str | None = None, where: Mapping[str, str]
 
     Row r of the file has index r - 2, whatever rows are left out: blank ones, and those that `where` does not choose.
     """
-    cells = _excel(path) if path.suffix.lower() in EXCEL else _csv(path, encoding)
+    ending = path.suffix.lower()
+    cells = _excel(path) if ending in EXCEL else _parquet(path) if ending in PARQUET else _csv(path, encoding)
     cells = cells.fillna("").apply(lambda column: column.str.strip())
     names = [name or f"column {k}" for k, name in enumerate(cells.iloc[0], 1)] if len(cells) else []
     raw = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(len(cells) - 1), axis=0)
-    raw = _chosen(raw[(raw != "").any(axis=1)], path, where)
+    raw = chosen(raw[(raw != "").any(axis=1)], path, where)
     if raw.empty:
         raise StudyError(f"{path} has no rows.")
     return raw
@@ -66,6 +68,28 @@ def _excel(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=str)
 
 
+def _parquet(path: Path) -> pd.DataFrame:
+    """The table with its names as the first row; numbers without a fraction are written without one."""
+    try:
+        table = pd.read_parquet(path)
+    except ImportError as error:
+        raise MissingExtraError(f"{path}, a Parquet table,", "parquet") from error
+    except Exception as error:  # pyarrow's own: whatever a damaged file raises
+        raise StudyError(f"{path} is not a Parquet table that can be read: {str(error).splitlines()[0]}.") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        table = table.reset_index()
+    cells = {name: _texts(column) for name, column in table.items()}
+    header = pd.DataFrame([[str(name) for name in table]], columns=list(table))
+    return pd.concat([header, pd.DataFrame(cells)], ignore_index=True)
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    known = column.notna()
+    whole = pd.api.types.is_float_dtype(column) and (column[known] % 1 == 0).all()
+    texts = column[known].astype("int64").astype(str) if whole else column[known].astype(str)
+    return texts.reindex(column.index, fill_value="")
+
+
 def _csv(path: Path, encoding: str | None) -> pd.DataFrame:
     options: dict = {"header": None, "skip_blank_lines": False, "encoding": encoding or _encoding(path)}
     cells = read_csv(path, **options)
@@ -92,7 +116,7 @@ def _encoding(path: Path) -> str:
         return "cp1252" if not set(data) & {0x81, 0x8D, 0x8F, 0x90, 0x9D} else "latin-1"
 
 
-def _chosen(raw: pd.DataFrame, source: Path, where: Mapping[str, str] | Iterable[str]) -> pd.DataFrame:
+def chosen(raw: pd.DataFrame, source: Path, where: Mapping[str, str] | Iterable[str]) -> pd.DataFrame:
     """The rows that `where` chooses: several values of a column are alternatives."""
     pairs = where.items() if isinstance(where, Mapping) else [_pair(text) for text in where]
     wanted: dict[str, list[str]] = {}

@@ -6,14 +6,14 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
 from cxrfeat._datasets import findings as findings_cells
 from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.spreadsheet import first, one, read_table
-from cxrfeat._labels import NIH_LABELS, canonical
+from cxrfeat._datasets.uncertain import Policy
+from cxrfeat._labels import canonical
 from cxrfeat._study import RESERVED, SPLITS, looks_like_labels
 from cxrfeat.errors import NotFoundError, StudyError
 
@@ -22,7 +22,6 @@ _log = logging.getLogger(__name__)
 _TRUTH = {"1": 1.0, "1.0": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "no": 0.0}
 _UNKNOWN = {"", "nan", "na", "n/a", "none", "null"}
 _UNCERTAIN = {"-1", "-1.0", "u", "uncertain"}
-_POLICIES = {"unknown": float("nan"), "present": 1.0, "absent": 0.0}
 _SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 
@@ -37,7 +36,8 @@ def read(
     findings: str | None = None,
     separator: str = "|",
     split: str | None = None,
-    uncertain: Literal["unknown", "present", "absent"] | None = None,
+    uncertain: Policy | None = None,
+    soft: bool = False,
     where: Mapping[str, str] | Iterable[str] = (),
     encoding: str | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -50,7 +50,7 @@ def read(
         named = f"{source}, column {findings!r}"
         truth = findings_cells.columns_of(one(raw, source, findings), separator, labels or None, named)
     else:
-        truth = _label_columns(raw, source, list(labels), keys, uncertain)
+        truth = _label_columns(raw, source, list(labels), keys, uncertain is not None or soft)
     table = pd.DataFrame(
         {
             "image_id": one(raw, source, image_id),
@@ -105,19 +105,17 @@ def _paths(cells: pd.Series, source: Path, images: Path | None) -> pd.Series:
     return cells.where(cells.str.startswith("/"), f"{os.path.abspath(images)}/" + cells)  # noqa: PTH100 - links stay
 
 
-def _label_columns(
-    raw: pd.DataFrame, source: Path, wanted: list[str], keys: set[str], uncertain: str | None
-) -> pd.DataFrame:
+def _label_columns(raw: pd.DataFrame, source: Path, wanted: list[str], keys: set[str], uncertain: bool) -> pd.DataFrame:
     """The label columns as float64, under their canonical names."""
     names = [str(name) for name in dict.fromkeys(raw)]
     if not wanted:
+        words = {*_TRUTH, *(_UNCERTAIN if uncertain else ())}
         found = [
-            c for _, c in raw.items() if c.name not in {*keys, *RESERVED} and looks_like_labels(c, _TRUTH, _UNKNOWN)
+            c for _, c in raw.items() if c.name not in {*keys, *RESERVED} and looks_like_labels(c, words, _UNKNOWN)
         ]
         wanted = [str(name) for name in dict.fromkeys(c.name for c in found)]
         if not wanted:
             _log.warning("%s has no label column (1, 0 or empty in every row): the study has no labels.", source)
-        wanted.sort(key=lambda c: NIH_LABELS.index(canonical(c)) if canonical(c) in NIH_LABELS else len(NIH_LABELS))
     columns: dict[str, pd.Series] = {}
     for label in wanted:
         same = [c for c in names if c == label] or [c for c in names if canonical(c) == canonical(label)]
@@ -130,14 +128,14 @@ def _label_columns(
     return pd.DataFrame(columns, index=raw.index)
 
 
-def _truth(column: pd.Series, source: Path, uncertain: str | None) -> pd.Series:
-    meaning = _TRUTH | (dict.fromkeys(_UNCERTAIN, _POLICIES[uncertain]) if uncertain else {})
+def _truth(column: pd.Series, source: Path, uncertain: bool) -> pd.Series:
+    meaning = _TRUTH | (dict.fromkeys(_UNCERTAIN, -1.0) if uncertain else {})
     cells = column.str.lower()
     bad = ~cells.isin([*meaning, *_UNKNOWN])
     if bad.any():
         (row, cell), more = first(column, bad), int(bad.sum()) - 1
         fix = (
-            "Say with `uncertain` what it means: unknown, present or absent."
+            "Say with `uncertain` what it means: unknown, positive or negative."
             if cell.lower() in _UNCERTAIN
             else "Fix the table, or name the label columns with `labels`."
         )

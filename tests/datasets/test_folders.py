@@ -25,10 +25,10 @@ def classes(tmp_path):
 def test_a_folder_per_class(classes, caplog):
     files = [f"{name}/{name[0]}{i}.jpeg" for name in ("NORMAL", "PNEUMONIA", "Covid") for i in range(5)]
     study = read_study(classes(*files, "notes.txt", "masks/m.png"))
-    assert set(study.labels) == {"Pneumonia", "Covid"}
+    assert set(study.labels) == {"Pneumonia", "COVID-19"}
     table = study.table.set_index("image_id")
-    assert table.loc["P3.jpeg", ["Pneumonia", "Covid"]].tolist() == [1, 0]
-    assert table.loc["N0.jpeg", ["Pneumonia", "Covid"]].tolist() == [0, 0]
+    assert table.loc["P3.jpeg", ["Pneumonia", "COVID-19"]].tolist() == [1, 0]
+    assert table.loc["N0.jpeg", ["Pneumonia", "COVID-19"]].tolist() == [0, 0]
     assert (len(study), study.splits, study.name) == (15, ("train", "val", "test"), "set")
     assert "each counts as another patient" in caplog.text
     assert "NOTHING CHECKED" in study.describe().leakage()

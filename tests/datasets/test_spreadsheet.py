@@ -91,10 +91,10 @@ def test_a_minus_one_is_refused_with_its_row_or_read_as_asked(folder):
     rows = [["path", "patient_id", "Effusion"], *([f"{n}.png", str(i), str(i % 2)] for i, n in enumerate("abcdef"))]
     rows[3][2] = "-1"
     (folder / "t.csv").write_text(text(rows=rows))
-    expected = "row 4, column 'Effusion': '-1' is not a label.*`uncertain` what it means: unknown, present or absent"
+    expected = "row 4, column 'Effusion': '-1' is not a label.*`uncertain` what it means: unknown, positive or negative"
     with pytest.raises(StudyError, match=expected):
         read_study(folder / "t.csv")
-    for policy, value in {"unknown": np.nan, "present": 1.0, "absent": 0.0}.items():
+    for policy, value in {"unknown": np.nan, "positive": 1.0, "negative": 0.0}.items():
         study = read_study(folder / "t.csv", uncertain=policy)
         np.testing.assert_array_equal(study.y[:, 0], [0, 1, value, 1, 0, 1])
         assert study.provenance["uncertain"] == policy

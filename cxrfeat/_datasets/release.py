@@ -1,0 +1,102 @@
+"""What published releases have in common: tables by name and header, codes for findings, folders of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxrfeat._files import csv_columns, read_csv
+from cxrfeat._labels import canonical
+from cxrfeat.errors import NotFoundError, StudyError
+
+_CODES = {"": np.nan, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": -1.0, "-1.0": -1.0}
+
+
+def known_by(files: Sequence[str], columns: Collection[str], by_name: bool = False) -> Callable[[Path], bool]:
+    """Return what recognises a release: a table with these columns, or a folder that has one by one of these names.
+
+    With `by_name` the name alone counts in a folder, so that a damaged table is reported as one of the release.
+    """
+    return lambda source: bool(tables_of(source, files, () if by_name and source.is_dir() else columns))
+
+
+def tables_of(source: Path, files: Sequence[str], columns: Collection[str]) -> list[Path]:
+    """The tables of a release that have these columns: the file itself, or those in the folder, in this order.
+
+    A name of `files` may be a pattern; each is looked for with `.gz` and `.zip` too.
+    """
+    if source.is_file():
+        found = [source]
+    elif source.is_dir():
+        found = [p for file in files for end in ("", ".gz", ".zip") for p in sorted(source.glob(file + end))]
+    else:
+        found = []
+    return [path for path in dict.fromkeys(found) if set(columns) <= csv_columns(path)]
+
+
+def one_table(source: Path, files: Sequence[str], columns: Collection[str]) -> Path:
+    """Return the first of `tables_of`, or of those that have the name alone; raise a NotFoundError if there is none."""
+    found = tables_of(source, files, columns) or tables_of(source, files, ())
+    if not found:
+        raise NotFoundError(f"{source} has no table {' or '.join(files)} with the columns {', '.join(columns)}.")
+    return found[0]
+
+
+def cells_of(path: Path, needed: Iterable[str], more: Iterable[str] = ()) -> pd.DataFrame:
+    """Read some columns of a table as texts without blanks around them; those of `more` may be missing."""
+    needed, wanted = tuple(needed), {*needed, *more}
+    raw = read_csv(path, usecols=lambda column: column in wanted)
+    if absent := [column for column in needed if column not in raw]:
+        raise StudyError(f"{path} has no column {absent[0]!r}; the release's table has {', '.join(needed)}.")
+    if raw.empty:
+        raise StudyError(f"{path} has no rows.")
+    return raw
+
+
+def coded(
+    raw: pd.DataFrame, findings: Iterable[str], path: Path, words: dict[str, float] | None = None
+) -> pd.DataFrame:
+    """Columns of codes as float64 labels under their usual names: 1, 0, -1 for uncertain, NaN for an empty cell.
+
+    `words` are other codes, such as YES and NO.
+    """
+    codes, columns = words or _CODES, {}
+    for name in findings:
+        where, texts = pd.factorize(raw[name].fillna(""))
+        values = [codes.get(str(text).strip()) for text in texts]
+        if None in values:
+            place = int((where == values.index(None)).argmax())
+            raise StudyError(
+                f"{path}, row {place + 2}, column {name!r}: {raw[name].iloc[place]!r} is not one of "
+                f"{', '.join(filter(None, codes))}."
+            )
+        columns[canonical(name)] = np.array(values, dtype=float)[where]
+    return pd.DataFrame(columns, index=raw.index)
+
+
+def coded_cells(cells: pd.Series, meaning: dict[str, str]) -> pd.Series:
+    """Other words for each cell, and the cell itself where there are none."""
+    return cells.map(meaning).fillna(cells)
+
+
+def image_folder(source: Path, images: Path | None, *names: str) -> Path:
+    """The folder of a release's images: the one given, else the first of these names that there is, else its own."""
+    folder = source if source.is_dir() else source.parent
+    if images is None:
+        return next((folder / name for name in names if (folder / name).is_dir()), folder)
+    if not images.is_dir():
+        raise NotFoundError(f"there is no image folder {images}.")
+    return images
+
+
+def locate(names: pd.Series, folders: list[Path]) -> pd.Series:
+    """Path of each named file, empty if no folder has it; the first folder that has it counts. Each is listed once."""
+    where: dict[str, str] = {}
+    for folder in reversed(folders):
+        with os.scandir(folder.absolute()) as entries:
+            where.update((entry.name, entry.path) for entry in entries)
+    return names.map(where).fillna("")
