@@ -36,14 +36,14 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
 def boxes_of(study: Study, path: str | Path | None = None) -> pd.DataFrame | None:
     """Read the boxes of a study's dataset, with the patient of each.
 
-    Without `path`, the list is looked for in the folder that holds the images, up to three levels above them; None if
+    Without `path`, the list is looked for in the folder that holds the images, up to five levels above them; None if
     there is none. The whole list is returned, as `read_boxes` does, boxes of other images included; `patient_id` is the
     study's for its own images.
     """
     if path is not None:
         found = read_boxes(path)
     else:
-        folders = study.paths()[0].parents[:3]
+        folders = study.paths()[0].parents[:5]
         tables = (d.boxes(folder) for folder in folders for d in DATASETS if d.boxes is not None)
         table = next((table for table in tables if table is not None), None)
         if table is None:

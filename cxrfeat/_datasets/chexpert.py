@@ -193,6 +193,8 @@ DATASET = Dataset(
     metadata=("study_id",),
     labels=tuple(map(canonical, FINDINGS)),
     boxes=boxes,
+    name="CheXpert",
+    image_ids=r"patient\d{5,}_study\d+_view\d+_(frontal|lateral)",
     get="Register at https://aimi.stanford.edu/datasets/chexpert-chest-x-rays and download `CheXpert-v1.0` (439 GB) or "
     "`CheXpert-v1.0-small` (11 GB), with `train.csv` and `valid.csv`. The folder may be that of the release or the one "
     "that holds its batches. The test set and its contours are in CheXlocalize, "

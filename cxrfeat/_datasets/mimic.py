@@ -64,6 +64,8 @@ DATASET = Dataset(
     read=read,
     metadata=("study_id",),
     labels=tuple(map(canonical, FINDINGS)),
+    name="MIMIC-CXR",
+    image_ids=r"[0-9a-f]{8}(-[0-9a-f]{8}){4}",
     get="Become a credentialed user of PhysioNet, sign the agreement of https://physionet.org/content/mimic-cxr-jpg/ "
     "and download `files/` (558 GB) and the tables `mimic-cxr-2.0.0-metadata`, `-split`, `-chexpert` and `-negbio` "
     "into one folder; leave them compressed.",

@@ -152,6 +152,8 @@ DATASET = Dataset(
     read=read,
     metadata=("study_id", "MethodLabel"),
     labels=tuple(LABELS),
+    name="PadChest",
+    image_ids=r"\d{30,}_[\w-]+(\.png)?",
     get="Ask for access at https://bimcv.cipf.es/bimcv-projects/padchest/ and unpack the archives `0.zip` to "
     "`54.zip` (1 TB) to folders of their names, beside `PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz`; or "
     "all images into one folder.",

@@ -67,6 +67,8 @@ DATASET = Dataset(
     read=read,
     labels=("Pneumonia",),
     boxes=boxes,
+    name="RSNA",
+    image_ids=r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     get="Download `stage_2_train_labels.csv` and `stage_2_train_images` from "
     "https://www.kaggle.com/c/rsna-pneumonia-detection-challenge, and `pneumonia-challenge-dataset-mappings_2018.json` "
     "from https://www.rsna.org/rsnai/ai-image-challenge/rsna-pneumonia-detection-challenge-2018, into one folder.",

@@ -94,6 +94,8 @@ DATASET = Dataset(
     read=read,
     labels=tuple(map(canonical, FINDINGS)),
     boxes=boxes,
+    name="VinDr-CXR",
+    image_ids=r"[0-9a-f]{32}",
     get="Become a credentialed user of PhysioNet, sign the agreement of https://physionet.org/content/vindr-cxr/ and "
     "download `train/`, `test/` and `annotations/`. The training part with 14 of the findings is also at "
     "https://www.kaggle.com/c/vinbigdata-chest-xray-abnormalities-detection: `train.csv` and `train/`.",
