@@ -116,7 +116,8 @@ def by_path(network: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     unnamed: dict[str, int] = {}
     for path, layer in _layers(network):
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        # As Keras names layers: `Conv2D` is conv2d.
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
         if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
             unnamed[kind] = unnamed.get(kind, 0) + 1
             path = f"{kind}:{unnamed[kind]}"

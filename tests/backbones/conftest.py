@@ -28,10 +28,23 @@ def pictures():
     return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE), dtype=np.uint8)
 
 
-@pytest.fixture(scope="session")
-def tiny_onnx():
-    """The module that makes small ONNX networks."""
-    place = importlib.util.spec_from_file_location("tiny_onnx", Path(__file__).with_name("tiny_onnx.py"))
+def load(name: str):
+    """Import a file of this folder: it is no package, since test folders are not."""
+    place = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(place)
     place.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx():
+    """The module that makes small ONNX networks."""
+    return load("tiny_onnx")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The entry of `small_network.py`, as a backbone that users can name."""
+    entry = load("small_network").SMALL
+    monkeypatch.setitem(registry.BACKBONES._loaded, entry.name, entry)
+    return entry

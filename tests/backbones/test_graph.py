@@ -1,7 +1,10 @@
 """The flat graph gives what a plain keras.applications model gives, from weights of every source."""
 
+import dataclasses
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import WeightsError
 
 keras = pytest.importorskip("keras")
-DENSENET121, RESNET50 = registry.get("densenet121"), registry.get("resnet50")
+DENSENET121 = registry.get("densenet121")
 MODULES = {"densenet121": keras.applications.densenet, "resnet50": keras.applications.resnet}
 
 
@@ -65,21 +68,19 @@ def test_the_graph_is_flat_and_frozen(pictures):
     assert all(np.array_equal(x, np.asarray(y)) for x, y in zip(before, flat.non_trainable_weights, strict=True))
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_network_are_refused(small, tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save_weights(tmp_path / "other.weights.h5")
-    with pytest.raises(WeightsError, match="does not fit"):
-        graph.keras_graph(RESNET50, Weights("other", tmp_path / "other.weights.h5"), "caffe", 64)
-    graph.keras_graph(DENSENET121, Weights("random:0"), "torch", 32).save_weights(tmp_path / "dense.weights.h5")
-    with pytest.raises(WeightsError, match="does not fit"):
-        graph.keras_graph(RESNET50, Weights("dense", tmp_path / "dense.weights.h5"), "caffe", 64)
+    wider = dataclasses.replace(small, arguments={"width": 8}, dim=16)
+    graph.keras_graph(wider, Weights("random:0"), "torch", 32).save_weights(tmp_path / "wider.weights.h5")
     (tmp_path / "junk.h5").write_bytes(b"junk")
-    with pytest.raises(WeightsError, match="does not fit"):
-        graph.keras_graph(RESNET50, Weights("junk", tmp_path / "junk.h5"), "caffe", 64)
+    for name in ("other.weights.h5", "wider.weights.h5", "junk.h5"):
+        with pytest.raises(WeightsError, match="does not fit"):
+            graph.keras_graph(small, Weights(name, tmp_path / name), "torch", 32)
 
 
-def test_random_weights_are_the_same_for_a_seed_and_hashed():
-    a, b, c = (graph.keras_graph(DENSENET121, Weights(f"random:{s}", seed=s), "torch", 32) for s in (0, 0, 1))
+def test_random_weights_are_the_same_for_a_seed_and_hashed(small):
+    a, b, c = (graph.keras_graph(small, Weights(f"random:{s}", seed=s), "torch", 32) for s in (0, 0, 1))
     assert graph.weights_sha256(a) == graph.weights_sha256(b) != graph.weights_sha256(c)
 
 
@@ -100,12 +101,12 @@ def test_random_weights_are_frozen_for_ever():
 def test_what_tensorflow_says_of_itself_is_not_shown():
     """In a process of its own, since it is said once; what others write meanwhile is shown."""
     code = (
-        "import os\n"
-        "from cxrfeat._backbones import graph, registry\n"
+        "import os, small_network\n"
+        "from cxrfeat._backbones import graph\n"
         "with graph.quiet():\n"
-        "    network = graph.keras_graph(registry.get('resnet50'), None, 'caffe', 32)\n"
-        "    network(__import__('numpy').zeros((1, 32, 32, 1), 'u1'))\n"
+        "    graph.keras_graph(small_network.SMALL, None, 'torch', 32)(__import__('numpy').zeros((1, 32, 32, 1), 'u1'))\n"
         "    os.write(2, b'I0000 00:00:1.5 1 port.cc:153] hello\\n' + b'E0000 an error\\n')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stderr == "E0000 an error\n"
