@@ -62,7 +62,7 @@ lint: $(TOOLS)  ## Style, formatting, types, and which module may import which
 	$(BIN)/lint-imports
 
 test: $(TOOLS)  ## The tests [ARGS="tests/test_study.py -k leak"]
-	$(BIN)/pytest -m "not soak" -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -m "not soak" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(TOOLS)  ## The long form of the fault tests
 	$(BIN)/pytest -m soak $(ARGS)

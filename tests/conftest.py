@@ -4,33 +4,88 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from cxrfeat import _sample as sample
 from cxrfeat._labels import NIH_LABELS
 from cxrfeat._recipe import Recipe
 from cxrfeat._study import Study
 
+LONGEST = ("docs/test_tutorial.py", "test_reproduce.py", "docs/test_public.py", "test_demo.py",
+           "backbones/test_any_backbone.py", "backbones/test_engines.py", "docs/test_notebook.py", "test_plugin.py",
+           "extract/test_extraction.py", "docs/test_site.py")  # fmt: skip
+"""Files that begin first: were one of them the last, a worker would wait for it with nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; they keep the order of their tests."""
+    here = Path(__file__).parent
+    place = {here / name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(scope="session")
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test run's that its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def own_cache(of_all_workers: Path) -> Iterator[Path]:
     """Keep exported networks in a folder of this test run's, shared by its workers, and never in the user's.
 
     Imported weights go into another, which each test may set for itself (`CXRFEAT_WEIGHTS`).
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cxrfeat-cache"
+    folder = of_all_workers / "cxrfeat-cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXRFEAT_CACHE", str(folder))
         patch.setenv("CXRFEAT_WEIGHTS", str(folder.with_name("cxrfeat-weights")))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def demo_run(of_all_workers: Path, own_cache: Path) -> SimpleNamespace:
+    """`cxrfeat demo` with random weights, run once for all workers: the `folder` it ran in, `stdout` and `stderr`."""
+    folder, told = of_all_workers / "demo", of_all_workers / "demo.json"
+    with FileLock(of_all_workers / "demo.lock"):
+        if not told.exists():
+            folder.mkdir()
+            words = ["demo", "-o", "out", "--weights", "random:0", "--passes", "0", "--json"]
+            command = [sys.executable, "-m", "cxrfeat_cli.main", *words]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            told.write_text(json.dumps({"command": command, "stdout": done.stdout, "stderr": done.stderr}))
+    return SimpleNamespace(folder=folder, **json.loads(told.read_text()))
+
+
+@pytest.fixture(scope="module")
+def graphs() -> Iterator[dict[tuple, Any]]:
+    """Build each Keras graph once in a module; a test that changes one empties this dictionary of them afterwards."""
+    from cxrfeat._backbones import graph
+
+    build, kept = graph.keras_graph, {}
+
+    def once(spec, weights, preprocessing, size, dtype="uint8"):
+        key = spec.sha256, weights, preprocessing, size, dtype
+        if key not in kept:
+            kept[key] = build(spec, *key[1:])
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "keras_graph", once)
+        yield kept
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,19 +14,10 @@ from sklearn.metrics import roc_auc_score
 from cxrfeat import _sample as sample
 
 
-def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
-    words = ("-m", "cxrfeat_cli.main", "demo", "-o", "out", "--weights", "random:0", "--passes", "0", "--json")
-    env = os.environ | {"CXRFEAT_CACHE": str(folder / "cache")}
-    return subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(demo_run):
     """The folder it ran in, the process, and what it printed."""
-    folder = tmp_path_factory.mktemp("demo")
-    result = run_demo(folder)
-    assert result.returncode == 0, result.stderr
-    return folder, result, json.loads(result.stdout)
+    return demo_run.folder, demo_run, json.loads(demo_run.stdout)
 
 
 def test_every_file_it_names_is_there_and_every_picture_can_be_read(done):
@@ -66,7 +54,7 @@ def test_a_second_time_nothing_is_embedded_or_fitted_again(done):
     embeddings = folder / told["made"]["embeddings"]
     head = folder / told["made"]["run"] / "head.json"
     before = embeddings.stat().st_mtime_ns, head.stat().st_mtime_ns
-    again = run_demo(folder)
+    again = subprocess.run(done[1].command, cwd=folder, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "150 images are embedded already" in again.stderr
     assert "the head is fitted already" in again.stderr

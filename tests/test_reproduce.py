@@ -27,7 +27,7 @@ ARMS = ("densenet121", "densenet121-augmented", "resnet50-augmented")
 
 
 @pytest.fixture(scope="module")
-def done(trained, tmp_path_factory) -> SimpleNamespace:
+def done(trained, graphs, tmp_path_factory) -> SimpleNamespace:
     """The reproduction, and the page as it was before any test touched the folder."""
     folder = tmp_path_factory.mktemp("paper") / "out"
     result = reproduce_paper(trained.study, folder, **OPTIONS)

@@ -104,7 +104,8 @@ def test_what_tensorflow_says_of_itself_is_not_shown():
         "import os, small_network\n"
         "from cxrfeat._backbones import graph\n"
         "with graph.quiet():\n"
-        "    graph.keras_graph(small_network.SMALL, None, 'torch', 32)(__import__('numpy').zeros((1, 32, 32, 1), 'u1'))\n"
+        "    network = graph.keras_graph(small_network.SMALL, None, 'torch', 32)\n"
+        "    network(__import__('numpy').zeros((1, 32, 32, 1), 'u1'))\n"
         "    os.write(2, b'I0000 00:00:1.5 1 port.cc:153] hello\\n' + b'E0000 an error\\n')\n"
     )
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}

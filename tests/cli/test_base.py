@@ -114,6 +114,7 @@ def test_a_closed_stdout_is_no_traceback():
 
 STOP_AT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has inherited that it is ignored
 class Stop:
     def find_spec(self, name, path=None, target=None):
         if name == "{module}":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,13 +42,12 @@ def offline(tmp_path_factory, own_cache) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def sample_project(tmp_path_factory, offline) -> Path:
+def sample_project(tmp_path_factory, demo_run) -> Path:
     """A project folder with the sample's embeddings (random weights, pass 0) and a logistic head on them."""
+    from cxrfeat import fit_head
+
     folder = tmp_path_factory.mktemp("project")
-    for words in ("extract sample --passes 0", "fit-head --study sample"):
-        command = [sys.executable, "-m", "cxrfeat_cli.main", *words.split()]
-        done = subprocess.run(
-            command, cwd=folder, env=os.environ | offline, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    shutil.copytree(demo_run.folder / "out" / "cache", folder / "cache")
+    with contextlib.chdir(folder):
+        fit_head("sample")
     return folder

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCK = re.compile(r"(<!-- numbers vary -->\n)?^( *)```(bash|text)\n(.*?)^ *```$", re.M | re.S)
-CXRFEAT = '#!/bin/sh\nexec "{python}" -m cxrfeat_cli.main "$@"\n'
+COMMANDS = Path(__file__).with_name("commands.py")
 
 
 def blocks() -> list[tuple[str, str, bool]]:
@@ -36,19 +41,35 @@ def folded(text: str, vary: bool = False) -> str:
 def followed(tmp_path_factory, offline):
     """The folder in which the tutorial was followed, and for each ```bash block its text and what it printed."""
     folder, tools = tmp_path_factory.mktemp("tutorial"), tmp_path_factory.mktemp("bin")
-    (tools / "cxrfeat").write_text(CXRFEAT.format(python=sys.executable))
-    (tools / "cxrfeat").chmod(0o755)
     env = os.environ | offline | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     printed = []
-    for kind, text, _ in blocks():
-        if kind == "bash":
-            done = subprocess.run(
-                [shutil.which("bash") or "sh", "-e", "-c", text],
-                cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, f"{text}\n{done.stdout}"
-            printed.append((text, done.stdout))
+    with cxrfeat_in(tools, env):
+        for kind, text, _ in blocks():
+            if kind == "bash":
+                done = subprocess.run(
+                    [shutil.which("bash") or "sh", "-e", "-c", text],
+                    cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                )  # fmt: skip
+                assert done.returncode == 0, f"{text}\n{done.stdout}"
+                printed.append((text, done.stdout))
     return folder, printed
+
+
+@contextmanager
+def cxrfeat_in(tools: Path, env: dict[str, str]) -> Iterator[None]:
+    """Put a command `cxrfeat` into a folder, whose calls are processes forked from one with all imports."""
+    with tempfile.TemporaryDirectory() as name:  # not under `tools`: a socket's path is at most 107 bytes
+        place, client = Path(name) / "socket", tools / "cxrfeat"
+        server = subprocess.Popen([sys.executable, COMMANDS, place], env=env)
+        try:
+            while not place.exists() and server.poll() is None:
+                time.sleep(0.05)
+            client.write_text(runpy.run_path(str(COMMANDS))["CLIENT"].format(python=sys.executable, place=str(place)))
+            client.chmod(0o755)
+            yield
+        finally:
+            server.kill()
+            server.wait()
 
 
 def test_every_command_prints_what_the_page_says(followed):

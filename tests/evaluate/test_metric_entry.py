@@ -35,7 +35,21 @@ YOUDEN = Metric(
     needs_threshold=True,
 )
 """
-CALL = "import sys; sys.path.insert(0, {!r}); from cxrfeat_cli.main import main; sys.argv[0] = 'cxrfeat'; main()"
+CALL = """
+import contextlib, io, json, sys
+sys.path.insert(0, sys.argv[1])
+from cxrfeat_cli.main import cli
+
+printed = []
+for words in json.loads(sys.argv[2]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            cli.main(words, prog_name="cxrfeat")
+        except SystemExit as end:
+            assert not end.code, words
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
 
 
 @pytest.fixture
@@ -48,16 +62,21 @@ def site(tmp_path):
     return site
 
 
-def call(site, *words):
-    command = [sys.executable, "-c", CALL.format(str(site)), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def call(site, *commands):
+    """What each command prints, in one process in which the other package is installed."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    done = subprocess.run([sys.executable, "-c", CALL, site, words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_it_has_a_column_with_its_interval_and_is_compared(site, make_run):
     a, b = make_run("a"), make_run("b", strength=1.5)
-    shown = call(site, "evaluate", "--run", a, "--bootstrap", 64, "--no-figures", "--format", "markdown")
+    shown, compared = call(
+        site,
+        ["evaluate", "--run", a, "--bootstrap", 64, "--no-figures", "--format", "markdown"],
+        ["compare", a, b, "--metric", "youden", "--bootstrap", 200, "--format", "csv"],
+    )
     heading, _, few, enough = [line.split("|") for line in shown.splitlines() if line.startswith("|")][:4]
     column = [name.strip() for name in heading].index("J")
     assert heading[column + 1].strip() == "J 95 %"
@@ -70,7 +89,7 @@ def test_it_has_a_column_with_its_interval_and_is_compared(site, make_run):
         low, high = row["youden_bootstrap"]
         assert low <= row["youden"] <= high if scored.fewest_patients[j] >= 10 else low is None
     assert "youden" in read["groups"][0]["macro"]
-    rows = list(csv.DictReader(io.StringIO(call(site, "compare", a, b, "--metric", "youden", "--format", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(compared)))
     after, before = float(rows[3]["youden"]), float(rows[3]["youden_baseline"])
     assert float(rows[3]["difference"]) == pytest.approx(after - before, abs=1e-5)
     assert rows[3]["difference_bootstrap_low"] and "p_patients_holm" not in rows[3]

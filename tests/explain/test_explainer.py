@@ -15,6 +15,8 @@ from cxrfeat._heads.keras_head import KerasHead, build
 from cxrfeat._report import panels
 from cxrfeat.errors import ExplainError, RecipeError
 
+pytestmark = pytest.mark.usefixtures("graphs")
+
 
 def table(*rows):
     """A box table as `boxes_of` gives it, drawn on 1024 x 1024."""
@@ -112,6 +114,20 @@ def test_a_head_without_gradient_is_told_which_have_one(trained):
         open_method(trained.run, Forest())
 
 
+@pytest.fixture
+def wide_graph(keras, monkeypatch, trained):
+    """In place of the run's graph one of a single layer, as wide: what holds for every network holds for it."""
+    from cxrfeat._backbones import graph
+
+    image = keras.Input((trained.recipe.size, trained.recipe.size, 1), dtype="uint8")
+    features = keras.layers.Conv2D(load_head(trained.run).dim, 32, strides=32, activation="relu")(
+        keras.layers.Rescaling(1 / 255)(image)
+    )
+    made = keras.Model(image, [keras.layers.GlobalAveragePooling2D()(features), features])
+    monkeypatch.setattr(graph, "keras_graph", lambda *_: made)
+
+
+@pytest.mark.usefixtures("wide_graph")
 @pytest.mark.parametrize("method", ["cam", "gradcam", "hirescam", "paper"])
 def test_maps_of_a_softmax_head_do_not_depend_on_what_no_probability_depends_on(trained, method):
     """One vector added to every label's weights changes no probability, and moved the highest cell of most maps."""
