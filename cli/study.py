@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from .base import Group
-from .options import DATASET, STUDY_NAME, given, study_argument
-from .output import ended, json_option, print_json, print_table, progress_bar, say
+from .options import DATASET, STUDY_NAME, format_option, given, study_argument
+from .output import ended, json_option, print_json, print_result, print_table, progress_bar, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
 WHERE = click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Use only such rows; repeat it for more.")
@@ -49,6 +49,7 @@ def command() -> None:
     Example:
       cxrfeat study build ~/ChestX-ray14 -o studies/nih.csv
       cxrfeat study describe studies/nih.csv --figure nih.png
+      cxrfeat study leaks nih
     """
 
 
@@ -155,6 +156,37 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
 
         bars.class_frequencies(found).save(figure)
         say(f"wrote {figure}")
+
+
+@command.command()
+@click.argument("studies", nargs=-1, required=True, type=STUDY_NAME, metavar="STUDY [OTHER]...")
+@click.option("-o", "--out", type=click.Path(file_okay=False), help="Where to write. [default: studies/STUDY.leaks]")
+@click.option(
+    "--expected-false", type=click.FloatRange(0, min_open=True), metavar="N",
+    help="False pairs that may be found on average. [default: 0.05]",
+)  # fmt: skip
+@click.option("--seed", type=int, help="Which images the threshold is read from. [default: 0]")
+@format_option
+@json_option
+def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, **options) -> None:
+    """Find images that are in STUDY under two patients, or in STUDY and OTHER.
+
+    Copies may be re-encoded, resized, cut by 2 %, changed in brightness, contrast or gamma, or equalised. Writes the
+    pairs, a contact sheet of them, and the ids to drop, and records that the study was checked.
+
+    \b
+    Example:
+      cxrfeat study leaks nih
+      cxrfeat study leaks nih rsna && cxrfeat study subset rsna --drop studies/nih.leaks/drop-rsna.txt
+    """
+    import cxrfeat as cxr
+
+    with progress_bar("reading images") as progress:
+        found = cxr.leaks(*studies, progress=progress, **given(options))
+    written = found.save(out)
+    kind = "json" if as_json else kind
+    print_result(found, kind)
+    ended(written, f"{len(found.pairs):,} pairs, {len(found.drop()):,} images to drop.", kind=kind)
 
 
 @command.command("map")

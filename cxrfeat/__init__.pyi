@@ -2,6 +2,7 @@ from . import cache as cache
 from . import errors as errors
 from . import runs as runs
 from . import weights as weights
+from ._audit.leaks import leaks as leaks
 from ._backbones.registry import Backbone as Backbone
 from ._datasets import Dataset as Dataset
 from ._datasets import map_study as map_study

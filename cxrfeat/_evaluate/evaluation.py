@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from cxrfeat import _files as files
+from cxrfeat._audit.record import remind
 from cxrfeat._evaluate import curves, delong, groups, warnings
 from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
 from cxrfeat._evaluate.metrics import ACCURACY, ACCURACY_AT_HALF, ALL_NEGATIVE_ACCURACY, AUROC, METRICS, Metric
@@ -307,6 +308,7 @@ def evaluate(
     scored = scored_run(source or run, split, allow_contaminated)
     if source:
         study = source.study()
+        remind(study)
         fitted = [s for s in source.fitted_on.splits if s in study.splits]
         training = study.split(*fitted) if fitted else None
     columns = tuple(groups.default(scored) if by is None else dict.fromkeys(by))

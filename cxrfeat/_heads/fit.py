@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cxrfeat._audit.record import remind
 from cxrfeat._datasets import read_study
 from cxrfeat._files import sha256, write_atomically
 from cxrfeat._heads.base import Fitted, Head, Task
@@ -150,6 +151,7 @@ def fit_head(
     paths = embedding_paths(embeddings, study, backbone)
     with Features(paths, memory) as features:
         joined = features.join_study(study, seed, progress)
+        remind(joined.study)
         folder = Path(out) if out else _default_folder(study.name, features.recipes, options)
         with _draft(folder, overwrite, resume) as draft:
             fitted, task = _fit(features, joined, options, draft, resume, progress)

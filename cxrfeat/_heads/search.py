@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._evaluate.metrics import AUROC as auroc
 from cxrfeat._heads.base import Head, Task
 from cxrfeat._progress import Progress, silent
 from cxrfeat._split import stratified
@@ -46,7 +45,7 @@ def search(
         x, y = task.rows.take(held), task.y[held]
         for number, head in enumerate(_heads(kind, part, [{**settings, **values} for values in tried])):
             logits = head.logits(x)
-            areas = np.array([auroc(y[:, k], logits[:, k]) for k in range(y.shape[1])])
+            areas = np.array([_auroc(y[:, k], logits[:, k]) for k in range(y.shape[1])])
             known = ~np.isnan(areas)
             scores[number, fold] = areas[known].mean() if known.any() else np.nan
             defined[number, fold] = known.sum()
@@ -55,6 +54,14 @@ def search(
     table["macro_auroc"], table["sd"] = np.nanmean(scores, axis=1), np.nanstd(scores, axis=1)
     table["labels"] = defined.mean(axis=1)
     return {**settings, **tried[int(np.nanargmax(table["macro_auroc"].to_numpy()))]}, table
+
+
+def _auroc(y: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    known = ~np.isnan(y)
+    both = len(np.unique(y[known])) == 2 and not np.isnan(scores[known]).any()
+    return float(roc_auc_score(y[known], scores[known])) if both else np.nan
 
 
 def _folds(task: Task, folds: int) -> npt.NDArray[np.int64]:
