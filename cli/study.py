@@ -177,7 +177,7 @@ def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, *
     \b
     Example:
       cxrfeat study leaks nih
-      cxrfeat study leaks nih rsna && cxrfeat study subset rsna --drop studies/nih.leaks/drop-rsna.txt
+      cxrfeat study leaks nih rsna
     """
     import cxrfeat as cxr
 
