@@ -178,6 +178,7 @@ def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, *
     Example:
       cxrfeat study leaks nih
       cxrfeat study leaks nih rsna
+      cxrfeat study subset rsna --drop studies/nih.leaks/drop-rsna.txt --name rsna-clean
     """
     import cxrfeat as cxr
 

@@ -124,7 +124,7 @@ class Leaks(tables.Result):
         """Ids to leave out of a study, by default the first, so that no pair is left.
 
         Of two studies the later one loses the image; of two splits the one that is fitted on, so that a published test
-        set stays as it is; within a split the second.
+        set stays as it is; within a split the second. `subset_study` takes them as `drop`.
 
         Parameters
         ----------
