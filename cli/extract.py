@@ -25,12 +25,14 @@ INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
     help="The embedding file.  [default: cache/<study>-<backbone>-<recipe>.h5]",
 )  # fmt: skip
 @click.option(
-    "-b", "--backbone", type=BACKBONE, default=DEFAULTS["backbone"], show_default=True,
-    help="The network; `cxrfeat weights ls` lists them.",
+    "-b", "--backbone", type=BACKBONE,
+    help="The network; `cxrfeat weights ls` lists them.  [default: that of imported weights, else "
+    f"{DEFAULTS['backbone']}]",
 )  # fmt: skip
 @click.option(
     "-w", "--weights", default=DEFAULTS["weights"], show_default=True,
-    help="imagenet, random:SEED, a .h5 file, or auto: imagenet, else (on the sample alone) random:0.",
+    help="imagenet, random:SEED, the name of imported weights, a .h5 file, or auto: imagenet, else (on the sample "
+    "alone) random:0.",
 )  # fmt: skip
 @click.option("-p", "--passes", type=click.IntRange(0), help="Augmented passes beside pass 0.  [default: 0]")
 @click.option("--size", type=click.IntRange(1), help="Side of the input, pixels.  [default: the backbone's own]")

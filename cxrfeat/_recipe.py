@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
 """What `make_recipe` takes where an option is not given; here, since help texts show it and import no numpy."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Recipe:
     """What an embedding file was made by; `make_recipe` makes one from options.
 
@@ -37,9 +37,9 @@ class Recipe:
     backbone : str
         Name of the network, such as `densenet121`.
     weights : str
-        `imagenet`, `random:SEED`, or the name of a weights file without its folder.
+        `imagenet`, `random:SEED`, the name of a weights file without its folder, or that of imported weights.
     weights_sha256 : str
-        Of the weights file; for `random:SEED`, of the arrays drawn.
+        Of the weights file; for `random:SEED` of the arrays drawn, for imported weights of their values.
     layer : str
         The layer whose global average is the embedding.
     preprocessing : str
@@ -61,6 +61,8 @@ class Recipe:
     resize : int
         0: `crop` and `pad` come before the image is resized. Otherwise it is resized first, its shorter side (`crop`)
         or longer side (`pad`) to so many pixels, and then cut or padded to `size`.
+    weights_by : str
+        What identifies the weights: `file` (and their name), or `values`, whatever their name and container.
 
     Raises
     ------
@@ -89,8 +91,11 @@ class Recipe:
     passes: int = 0
     geometry: str = field(default="stretch", metadata={"since": 2})
     resize: int = field(default=0, metadata={"since": 2})
+    weights_by: str = field(default="file", metadata={"since": 2})
 
     def __post_init__(self) -> None:
+        if self.weights_by not in ("file", "values"):
+            raise RecipeError(f"`weights_by` is `file` or `values`, not {self.weights_by!r}.")
         if self.passes < 0 or self.size < 1:
             raise RecipeError(f"a recipe needs size >= 1 and passes >= 0, not {self.size} and {self.passes}.")
         if self.passes == 0:  # what is never drawn must not make two equal files differ
@@ -159,8 +164,9 @@ class Recipe:
 
     @property
     def sha256(self) -> str:
-        """Hash of the canonical JSON, hexadecimal: the recipe's identity."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """Hash of the canonical JSON, hexadecimal: the recipe's identity. Weights by values have no name in it."""
+        named = self.weights_by == "file"
+        return hashlib.sha256((self if named else replace(self, weights="")).to_json().encode()).hexdigest()
 
     @property
     def pass0(self) -> Recipe:
@@ -189,10 +195,15 @@ class Recipe:
             The one to compare with.
         """
         mine, theirs = asdict(self), asdict(other)
+        if self.weights_by == other.weights_by == "values":
+            del mine["weights"]
         return "; ".join(f"{k}: {mine[k]!r} against {theirs[k]!r}" for k in mine if mine[k] != theirs[k])
 
+    def __eq__(self, other: object) -> bool:
+        return self.sha256 == other.sha256 if isinstance(other, Recipe) else NotImplemented
+
     def __hash__(self) -> int:
-        return hash(self.to_json())
+        return hash(self.sha256)
 
     def __repr__(self) -> str:
         return f"<Recipe {self.sha256[:8]}: {self.describe()}>"

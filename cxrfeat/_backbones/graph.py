@@ -89,6 +89,9 @@ def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, siz
 def fill(network: Any, weights: Weights) -> None:
     """Put the weights into a Keras model of the backbone."""
     variables = by_path(network)
+    if weights.card:
+        _assign(network.name, variables, weights.card)
+        return
     if weights.path is None:
         drawn = draw({name: tuple(v.shape) for name, v in variables.items()}, weights.seed)
         for name, variable in variables.items():
@@ -109,6 +112,23 @@ def fill(network: Any, weights: Weights) -> None:
             f"{weights.path} does not fit {network.name}: {why} Weights without the classifier (`notop`) in Keras's "
             ".h5 or .weights.h5 layout are needed."
         )
+
+
+def _assign(network: str, variables: Mapping[str, Any], card: library.Card) -> None:
+    """Put imported arrays into a graph's variables, all of them or none."""
+    arrays = library.arrays(card)
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    others = [name for name in {**shapes, **arrays} if shapes.get(name) != getattr(arrays.get(name), "shape", None)]
+    if others:
+        name = others[0]
+        here = f"has the shape {arrays[name].shape}" if name in arrays else "is missing"
+        wanted = f"of shape {shapes[name]} is expected" if name in shapes else "is not expected"
+        raise WeightsError(
+            f"the weights {card.name!r} do not fit {network}: of {len(others)} variables the first, {name}, {here}, "
+            f"and {wanted}. Import them again."
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
 
 
 def by_path(network: Any) -> dict[str, Any]:

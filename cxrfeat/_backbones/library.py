@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
+from cxrfeat._backbones import registry
+from cxrfeat._backbones.registry import Backbone
 from cxrfeat.errors import OutputError, WeightsError
 
 FORMAT, VERSION = "cxrfeat-weights", 1
@@ -103,6 +105,11 @@ class Card:
     def bytes(self) -> int:
         """Size of its files."""
         return sum((self.path / name).stat().st_size for name in self.files if (self.path / name).is_file())
+
+
+def spec_of(card: Card) -> Backbone:
+    """The entry of a card's backbone, with what its weights were trained with as its defaults."""
+    return replace(registry.get(card.backbone), **{**card.options, **({"layer": card.layer} if card.layer else {})})
 
 
 def folder() -> Path:

@@ -112,10 +112,17 @@ class Backbone:
         return hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()
 
 
+RESNET50_V15 = Backbone(
+    "resnet50-v1.5",
+    "cxrfeat._backbones.resnet:resnet50_v15",
+    dim=2048,
+    layer="conv5_block3_out",
+    first_centre=0.0,
+)
 BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     "cxrfeat.backbones",
-    {name: Backbone(name, **fields) for name, fields in ENTRIES.items()},
+    {**{name: Backbone(name, **fields) for name, fields in ENTRIES.items()}, "resnet50-v1.5": RESNET50_V15},
 )
 """Every backbone, by name; those of other installed packages too."""
 

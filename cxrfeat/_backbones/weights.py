@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrfeat import _files as files
-from cxrfeat._backbones import kept, pins, registry
+from cxrfeat._backbones import kept, library, pins, registry
 from cxrfeat._backbones.download import DownloadError, digest, download
+from cxrfeat._backbones.library import Card
 from cxrfeat._backbones.registry import BACKBONES, Backbone
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
@@ -25,11 +26,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights in a file on this machine, or drawn at random; `name` is what the recipe calls them."""
+    """Weights in a file on this machine, imported ones, or a random draw; `name` is what the recipe calls them."""
 
     name: str
     path: Path | None = None
     seed: int = 0
+    card: Card | None = None
+
+    @property
+    def by(self) -> str:
+        """What identifies them; see `Recipe`."""
+        return "values" if self.card else "file"
 
 
 def keras_folder() -> Path:
@@ -39,7 +46,10 @@ def keras_folder() -> Path:
 
 
 def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weights:
-    """Return the weights that `wanted` names: `imagenet`, `random:SEED`, or a path; else raise a WeightsError."""
+    """Return the weights that `wanted` names; else raise a WeightsError.
+
+    That is `imagenet`, `random:SEED`, the name of imported weights, or a path.
+    """
     if wanted == "imagenet" and not backbone.weights_url:
         raise WeightsError(
             f"there are no official ImageNet weights of {backbone.name}. Give a file as `weights`, or take "
@@ -53,16 +63,23 @@ def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weight
         if not (seed.isascii() and seed.isdigit()):
             raise WeightsError(f"weights {wanted!r}: a whole number follows random:, as in random:0.")
         return Weights(f"random:{int(seed)}", seed=int(seed))
+    if card := library.find(wanted):
+        if card.backbone != backbone.name:
+            raise WeightsError(f"the weights {wanted!r} are of {card.backbone}, not of {backbone.name}.")
+        return Weights(card.name, card=card)
     path = Path(wanted)
     if not path.is_file():
         raise WeightsError(
-            f"no weights file at {wanted}; `weights` takes imagenet, random:SEED, or the path of a .h5 file."
+            f"no weights called {wanted!r} were imported, and no file is there; `weights` takes imagenet, random:SEED, "
+            "the name of imported weights, or the path of a .h5 file. `cxrfeat weights import` takes other checkpoints."
         )
     return Weights(path.name, path)
 
 
 def weights_sha256(spec: Backbone, weights: Weights, fresh: bool = False) -> str:
-    """Hash of the weights as the recipe keeps it: of the file, or of the arrays drawn, which is kept."""
+    """Hash of the weights as the recipe keeps it: of the file, of imported values, or of the arrays drawn."""
+    if weights.card is not None:
+        return weights.card.values_sha256
     if weights.path is not None:
         return files.sha256(weights.path)
 
@@ -83,7 +100,17 @@ def weights_for(
     RecipeError, missing and damaged ones a WeightsError.
     """
     spec = spec or registry.get(recipe.backbone)
+    if named is None and recipe.weights_by == "values":
+        card = library.by_values(recipe.backbone, recipe.weights_sha256, recipe.weights)
+        if card is None:
+            raise WeightsError(
+                f"the weights {recipe.weights!r} of {recipe.backbone} are not on this machine (values "
+                f"{recipe.weights_sha256[:12]}…). Import them from their checkpoint: `cxrfeat weights import`."
+            )
+        return Weights(card.name, card=card)
     weights = named if isinstance(named, Weights) else find(spec, named or recipe.weights)
+    if weights.card and recipe.weights_by == "file" and weights.card.source_sha256 == recipe.weights_sha256:
+        return weights  # what the recipe knows by its file has been imported since
     found = weights_sha256(spec, weights, fresh)
     if found != recipe.weights_sha256:
         raise RecipeError(

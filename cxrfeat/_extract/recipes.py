@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, TypedDict
 
 from cxrfeat import _sample as sample
-from cxrfeat._backbones import registry
+from cxrfeat._backbones import library, registry
 from cxrfeat._backbones import weights as weights_module
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._images import choices
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 class RecipeOptions(TypedDict, total=False):
     """The options of `make_recipe`, which `extract` and `embed` take by name."""
 
-    backbone: str
+    backbone: str | None
     weights: str
     size: int | None
     preprocessing: str | None
@@ -36,7 +36,7 @@ class RecipeOptions(TypedDict, total=False):
 
 
 def make_recipe(
-    backbone: str = DEFAULTS["backbone"],
+    backbone: str | None = None,
     *,
     weights: str = DEFAULTS["weights"],
     size: int | None = None,
@@ -53,11 +53,12 @@ def make_recipe(
 
     Parameters
     ----------
-    backbone : str
-        Name of the network; `cxrfeat weights ls` lists them.
+    backbone : str, optional
+        Name of the network; `cxrfeat weights ls` lists them. By default that of imported weights, else `densenet121`.
     weights : str
-        `imagenet` (downloaded when missing), `random:SEED`, the path of a weights file, or `auto`: imagenet, and for
-        the embedded sample `random:0` where ImageNet's are not available, with a warning.
+        `imagenet` (downloaded when missing), `random:SEED`, the name of imported weights (see `import_weights`), the
+        path of a weights file, or `auto`: imagenet, and for the embedded sample `random:0` where ImageNet's are not
+        available, with a warning. Imported weights bring their own defaults of the options below.
     size : int, optional
         Side of the network's input, pixels; by default the backbone's own.
     preprocessing : str, optional
@@ -98,7 +99,10 @@ def make_recipe(
     >>> cxr.make_recipe("densenet121", weights="random:0", passes=2)
     <Recipe ...: densenet121, RANDOM weights (random:0), 224 px, pass 0 + 2 augmented>
     """
-    spec = registry.get(backbone)
+    card = library.find(weights)
+    spec = library.spec_of(card) if card else registry.get(backbone or DEFAULTS["backbone"])
+    if backbone not in (None, spec.name):
+        raise RecipeError(f"the weights {weights!r} are of {spec.name}, not of {backbone}: leave `backbone` out.")
     size, preprocessing = size or spec.size, preprocessing or spec.preprocessing
     if not spec.min_size <= size <= MAX_SIZE:
         raise RecipeError(f"`size` of {spec.name} must be from {spec.min_size} to {MAX_SIZE} pixels, not {size}.")
@@ -122,6 +126,7 @@ def make_recipe(
         backbone=spec.name,
         weights=found.name,
         weights_sha256=weights_module.weights_sha256(spec, found),
+        weights_by=found.by,
         layer=spec.layer,
         preprocessing=preprocessing,
         size=size,

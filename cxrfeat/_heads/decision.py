@@ -39,15 +39,23 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Step:
-    """Calibration of one label: sigmoid(slope z + shift), or a rising curve through knots of logit and probability."""
+    """Calibration of one label: sigmoid(slope z + shift), or a rising curve through knots of logit and probability.
+
+    With an operating point, probabilities below it and above it are stretched so that it becomes 0.5, as
+    TorchXRayVision's `op_norm` does.
+    """
 
     method: str = "none"
     slope: float = 1.0
     shift: float = 0.0
     knots: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    point: float | None = None
 
     def apply(self, z: Floats) -> Floats:
         """Probabilities, float64 (n,), of raw logits (n,)."""
+        if self.point is not None:
+            p = sigmoid(z)
+            return np.where(p < self.point, p / (2 * self.point), 1 - (1 - p) / (2 * (1 - self.point)))
         if self.knots is None:
             return sigmoid(self.slope * z + self.shift)
         curve = np.interp(z, self.knots[0], self.knots[1])
@@ -73,13 +81,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """As `head.json` holds it."""
-        steps = [
-            {"method": s.method, "slope": s.slope, "shift": s.shift}
-            if s.knots is None
-            else {"method": s.method, "logit": list(s.knots[0]), "probability": list(s.knots[1])}
-            for s in self.steps
-        ]
-        return {"method": self.method, "split": self.split, "labels": steps}
+        return {"method": self.method, "split": self.split, "labels": [_step_to_dict(step) for step in self.steps]}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any], labels: int) -> Calibration:
@@ -87,18 +89,29 @@ class Calibration:
         if not found:
             return cls.none(labels)
         try:
-            steps = tuple(
-                Step(s["method"], knots=(tuple(map(float, s["logit"])), tuple(map(float, s["probability"]))))
-                if "logit" in s
-                else Step(s["method"], float(s["slope"]), float(s["shift"]))
-                for s in found["labels"]
-            )
+            steps = tuple(_step_from_dict(step) for step in found["labels"])
             calibration = cls(str(found["method"]), steps, str(found["split"]))
         except (KeyError, TypeError, ValueError) as error:
             raise HeadError(f"head.json holds no readable calibration ({error!r}); fit the head again.") from error
         if len(steps) != labels:
             raise HeadError(f"head.json calibrates {len(steps)} labels and the head has {labels}; fit the head again.")
         return calibration
+
+
+def _step_to_dict(step: Step) -> dict[str, Any]:
+    if step.point is not None:
+        return {"method": step.method, "point": step.point}
+    if step.knots is not None:
+        return {"method": step.method, "logit": list(step.knots[0]), "probability": list(step.knots[1])}
+    return {"method": step.method, "slope": step.slope, "shift": step.shift}
+
+
+def _step_from_dict(found: Mapping[str, Any]) -> Step:
+    if "point" in found:
+        return Step(found["method"], point=float(found["point"]))
+    if "logit" in found:
+        return Step(found["method"], knots=(tuple(map(float, found["logit"])), tuple(map(float, found["probability"]))))
+    return Step(found["method"], float(found["slope"]), float(found["shift"]))
 
 
 def decide(

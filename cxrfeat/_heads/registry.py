@@ -16,6 +16,8 @@ CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
 THRESHOLDS = ("youden", "f1", "sensitivity", "precision", "fixed")
 ENSEMBLES = ("mean", "stacked")
 PASSES = ("all", "0")
+IMPORTED = "imported"
+"""The kind of a head that came with imported weights; it is not among the kinds that can be fitted."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Fan and Bu, Entropy 2022, 24(3):313: one softmax over the labels, class-weighted, its outputs left as they are,
@@ -49,6 +51,10 @@ def head_class(kind: str) -> type[Head]:
         from cxrfeat._heads.estimators import of_class
 
         return of_class(kind)
+    if kind == IMPORTED:
+        from cxrfeat._heads.imported import ImportedHead
+
+        return ImportedHead
     if kind not in HEADS:
         raise HeadError(
             f"unknown head {kind!r}; choose one of {', '.join(HEADS.names)}, or `module:Class` of a scikit-learn "

@@ -1,0 +1,118 @@
+"""The classifier that came with imported weights, as a run: labels by name, its operating points as its thresholds.
+
+Such a run has no study. The first one that it predicts becomes its own, and can then be evaluated, compared and mapped
+as that of any other run.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxrfeat._backbones import library
+from cxrfeat._backbones.library import Card
+from cxrfeat._files import sha256
+from cxrfeat._heads.base import Fitted, Task
+from cxrfeat._heads.decision import Calibration, Step
+from cxrfeat._heads.linear import LinearHead
+from cxrfeat._heads.registry import IMPORTED
+from cxrfeat._machine import versions
+from cxrfeat._progress import Progress, silent
+from cxrfeat._recipe import Recipe
+from cxrfeat._run import FILE, Decision, Run, draft_of, publish, settle
+from cxrfeat.errors import HeadError, OutputError, WeightsError
+
+OPERATING_POINT = "operating-point"
+
+
+class ImportedHead(LinearHead):
+    """The classifier of a checkpoint; it is never fitted."""
+
+    kind = IMPORTED
+
+    @dataclass(frozen=True)
+    class Settings:
+        """There is nothing to set."""
+
+    @classmethod
+    def fit(cls, task: Task, settings: Settings, *, resume: bool = False, progress: Progress = silent) -> Fitted:
+        """Refuse: it comes from a checkpoint."""
+        raise HeadError("a head of kind `imported` comes with imported weights and is not fitted; choose another kind.")
+
+
+def save_run(card: Card, recipe: Recipe, out: Path, overwrite: bool = False) -> Run:
+    """Write the run of a card's classifier, whole or not at all; labels without a name are left out."""
+    if not card.labels:
+        raise WeightsError(f"the weights {card.name!r} have no classifier with named outputs.")
+    settle(out)
+    if out.exists() and not ((out / FILE).exists() and overwrite):
+        raise OutputError(f"{out} exists already; name another folder, or replace a run with `overwrite=True`.")
+    head, decision = _head(card)
+    draft = draft_of(out)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        names = head.save(draft)
+        Run(
+            path=draft,
+            kind=head.kind,
+            labels=head.labels,
+            recipes=(recipe,),
+            study_name="",
+            study_sha256="",
+            dims=(head.dim,),
+            unfitted=tuple(label for label, there in zip(head.labels, head.fitted, strict=True) if not there),
+            calibration=head.calibration.to_dict(),
+            decision=decision,
+            notes=_notes(card),
+            files={name: sha256(draft / name) for name in names},
+            versions={"python": platform.python_version(), **versions(("cxrfeat", "numpy"))},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ).save()
+        publish(draft, out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Run.open(out)
+
+
+def _head(card: Card) -> tuple[ImportedHead, Decision]:
+    """The classifier's named outputs; one without an operating point where others have one was not trained."""
+    arrays = library.arrays(card, classifier=True)
+    places = [i for i, label in enumerate(card.labels) if label]
+    labels = tuple(card.labels[i] for i in places)
+    points = [card.op_threshs[i] if card.op_threshs else None for i in places]
+    coef, intercept = arrays["kernel"].T[places].astype(np.float64), arrays["bias"][places].astype(np.float64)
+    if not card.op_threshs:
+        return ImportedHead(labels, coef, intercept), Decision(
+            reasons=dict.fromkeys(labels, "the checkpoint has no operating points")
+        )
+    untrained = np.array([point is None for point in points])
+    coef[untrained], intercept[untrained] = np.nan, np.nan
+    head = ImportedHead(labels, coef, intercept)
+    steps = (Step() if point is None else Step(OPERATING_POINT, point=point) for point in points)
+    head.calibration = Calibration(OPERATING_POINT, tuple(steps))
+    thresholds = {label: None if point is None else 0.5 for label, point in zip(labels, points, strict=True)}
+    reasons = {label: "this output was not trained" for label, point in zip(labels, points, strict=True) if not point}
+    return head, Decision("the checkpoint's operating points", "", thresholds, reasons)
+
+
+def _notes(card: Card) -> Mapping[str, Any]:
+    """Where the classifier comes from, as `head.json` keeps it."""
+    found = {
+        "weights": card.name,
+        "layout": card.layout,
+        "checkpoint": card.source,
+        "checkpoint_sha256": card.source_sha256,
+        "trained_on": card.trained_on,
+        "licence": card.licence,
+        "reference": card.reference,
+    }
+    points = {k: v for k, v in zip(card.labels, card.op_threshs, strict=False) if k and v is not None}
+    return {key: value for key, value in found.items() if value} | ({"op_threshs": points} if points else {})

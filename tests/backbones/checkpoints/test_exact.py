@@ -1,0 +1,45 @@
+"""Embeddings of imported weights are those of PyTorch, torchvision and TorchXRayVision (`tests/data/pytorch-2.15`)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cxrfeat as cxr
+from cxrfeat._backbones import graph, open_engine, registry
+from cxrfeat._backbones.checkpoints import convert
+from cxrfeat._backbones.checkpoints.importing import import_file
+
+TRUTH = Path(__file__).parents[2] / "data" / "pytorch-2.15" / "embeddings.npz"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXRFEAT_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
+        yield
+
+
+def test_the_architectures_are_those_of_the_graphs():
+    for backbone in convert.ARCHITECTURES:
+        spec = registry.get(backbone)
+        variables = graph.by_path(graph.keras_graph(spec, None, spec.preprocessing, 32))
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        assert shapes == dict(convert._shapes(backbone, 3))
+
+
+@pytest.mark.parametrize(
+    ("key", "layout", "state"),
+    [
+        ("densenet121", "chexnet-weng", {}),
+        ("resnet50-v1.5", "torchvision-resnet50", {"backbone": "resnet50-v1.5", "outputs": 1000, "top": "fc"}),
+        ("xrv-nih", "xrv-nih", {"channels": 1, "outputs": 18}),
+    ],
+)
+def test_embeddings_are_those_of_the_original_package(tmp_path, checkpoints, key, layout, state):
+    truth = np.load(TRUTH)
+    import_file(checkpoints.save_state(tmp_path / "a.pt", checkpoints.state_dict(**state)), key, layout)
+    recipe = cxr.make_recipe(weights=key, size=64)
+    images = truth["images"] if recipe.interpolation != "skimage" else truth["images"].astype(np.float32)
+    (found,) = open_engine(recipe).run(images)
+    np.testing.assert_allclose(found, truth[key], atol=1e-5 * np.abs(truth[key]).max())
