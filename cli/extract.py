@@ -14,6 +14,7 @@ from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
 PREPROCESSING = OneOf("cxrfeat._images.choices:NORMALISATION")
+VOI = OneOf("cxrfeat._images.choices:VOIS")
 GEOMETRY = OneOf("cxrfeat._images.choices:GEOMETRIES")
 INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
 
@@ -45,6 +46,8 @@ INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
     help="Resize the shorter side (crop) or the longer (pad) to this, then cut or pad.  [default: the backbone's own]",
 )  # fmt: skip
 @click.option("--interpolation", type=INTERPOLATION, help="Filter of resizing.  [default: the backbone's own]")
+@click.option("--crop-borders", is_flag=True, help="Cut black and white borders off first.")
+@click.option("--voi", type=VOI, help=f"What becomes black and white.  [default: {DEFAULTS['voi']}]")
 @engine_option
 @click.option(
     "--precision", default="float32", show_default=True, type=click.Choice(["float32", "mixed"]),

@@ -31,7 +31,10 @@ MISSING = -1
 UNKNOWN = -2
 """Where an earlier version of the manifest did not say."""
 
-DECODERS = ("opencv-python-headless", "kornia-rs", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
+DECODERS = (
+    "opencv-python-headless", "kornia-rs", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg",
+    "pylibjpeg-rle", "pyjpegls", "python-gdcm",
+)  # fmt: skip
 SIZE, TIME, PLACE, INODE, MODE = range(5)
 
 

@@ -21,6 +21,7 @@ FORMAT_VERSION = 2
 DEFAULTS: dict[str, Any] = {
     "backbone": "densenet121",
     "weights": "auto",
+    "voi": "file",
     "policy": "mild",
     "passes": 0,
     "seed": 0,
@@ -63,6 +64,11 @@ class Recipe:
         or longer side (`pad`) to so many pixels, and then cut or padded to `size`.
     weights_by : str
         What identifies the weights: `file` (and their name), or `values`, whatever their name and container.
+    crop_borders : bool
+        Whether black and white borders of the image are cut off before anything else.
+    voi : str
+        What becomes black and white: what the `file` says (its table or window, else its bit depth), the `full` range
+        of its bits, or the 0.5th and 99.5th `percentile` of its pixels.
 
     Raises
     ------
@@ -92,6 +98,8 @@ class Recipe:
     geometry: str = field(default="stretch", metadata={"since": 2})
     resize: int = field(default=0, metadata={"since": 2})
     weights_by: str = field(default="file", metadata={"since": 2})
+    crop_borders: bool = field(default=False, metadata={"since": 2})
+    voi: str = field(default="file", metadata={"since": 2})
 
     def __post_init__(self) -> None:
         if self.weights_by not in ("file", "values"):
@@ -184,7 +192,9 @@ class Recipe:
         passes = f", pass 0 + {self.passes} augmented" if self.passes else ""
         unit = ", [0,1] input" if self.preprocessing == "unit" else ""
         square = "" if self.geometry == "stretch" else f" {self.geometry}"
-        return f"{self.backbone}, {weights}, {self.size} px{square}{unit}{passes}"
+        borders = ", borders cut" if self.crop_borders else ""
+        voi = "" if self.voi == "file" else f", {self.voi} range"
+        return f"{self.backbone}, {weights}, {self.size} px{square}{borders}{voi}{unit}{passes}"
 
     def difference(self, other: Recipe) -> str:
         """Name the fields in which two recipes differ, with both values.
@@ -219,6 +229,7 @@ def _is_int(value: Any) -> bool:
 _TYPES = {
     "str": lambda value: isinstance(value, str),
     "int": _is_int,
+    "bool": lambda value: isinstance(value, bool),
     "Mapping[str, Any] | None": lambda value: value is None or isinstance(value, dict),
 }
 """What JSON may hold for a field's declared type."""

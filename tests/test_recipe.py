@@ -63,7 +63,8 @@ def test_a_damaged_recipe_is_a_sentence(change, sentence):
 
 def test_version_1_knows_no_geometry_and_means_that_a_film_is_stretched():
     recipe = Recipe.from_json(FROZEN[0]["text"])
-    assert (recipe.geometry, recipe.resize) == ("stretch", 0)
+    later = (recipe.geometry, recipe.resize, recipe.crop_borders, recipe.voi)
+    assert later == ("stretch", 0, False, "file")
     with pytest.raises(RecipeError, match="'geometry' that version 1 does not know"):
         Recipe.from_json(json.dumps({**json.loads(FROZEN[0]["text"]), "geometry": "crop"}))
 

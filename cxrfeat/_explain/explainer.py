@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from cxrfeat._explain.geometry import average, check_shape, compose, grid_to_inp
 from cxrfeat._explain.targets import Target, on_image
 from cxrfeat._heads import Head, load_head
 from cxrfeat._images.choices import FILTERS
-from cxrfeat._images.decode import Grey, read_grey
+from cxrfeat._images.decode import Film, decode_film, read_bytes
 from cxrfeat._images.prepare import View
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError
@@ -33,6 +34,10 @@ MethodName = Literal["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]
 
 TOLERANCE = 2e-3
 """Largest difference of two probabilities that two engines may cause; a wrong network is off by far more."""
+
+
+Films: TypeAlias = Sequence[Film]
+"""One image, decoded as the recipe of each backbone says."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +73,31 @@ class Explainer:
         """Explain images in order; one that cannot be explained is returned as a Failure."""
         with ThreadPoolExecutor(2) as readers:
             waiting = iter(targets)
-            ahead = [(t, readers.submit(read_grey, t.path)) for t in islice(waiting, self.batch)]
+            ahead = [(t, readers.submit(films_of, t.path, self.run)) for t in islice(waiting, self.batch)]
             while ahead:
                 # The next batch is decoded while this one is in the network.
-                now, ahead = ahead, [(t, readers.submit(read_grey, t.path)) for t in islice(waiting, self.batch)]
-                good: list[tuple[Target, npt.NDArray[np.uint8]]] = []
+                following = islice(waiting, self.batch)
+                now, ahead = ahead, [(t, readers.submit(films_of, t.path, self.run)) for t in following]
+                good: list[tuple[Target, Films]] = []
                 made: dict[int, Explanation | Failure] = {}
                 for place, (target, future) in enumerate(now):
                     try:
-                        grey = future.result()
-                        check_shape(grey.shape)
-                        good.append((target, grey))
+                        films = future.result()
+                        check_shape(films[0].grey.shape)
+                        good.append((target, films))
                     except CxrfeatError as error:
                         made[place] = Failure(target, error)
-                results = iter(self.explain_pixels([t for t, _ in good], [grey for _, grey in good]))
+                results = iter(self.explain_films([t for t, _ in good], [films for _, films in good]))
                 for place in range(len(now)):
                     yield made[place] if place in made else next(results)
 
-    def explain_pixels(
-        self, targets: Sequence[Target], greys: Sequence[npt.NDArray[np.uint8]]
-    ) -> list[Explanation | Failure]:
-        """Explain decoded images, uint8 (h, w) each."""
+    def explain_films(self, targets: Sequence[Target], films: Sequence[Films]) -> list[Explanation | Failure]:
+        """Explain decoded images, each as every backbone's recipe decodes it."""
         if not targets:
             return []
-        clean, *others = (self._evidence(targets, greys, number) for number in range(self.smooth + 1))
+        recipes = self.run.recipes
+        views = [[View.of(f.grey, r) for f, r in zip(one, recipes, strict=True)] for one in films]
+        clean, *others = (self._evidence(targets, views, number) for number in range(self.smooth + 1))
         parts = [clean.parts, *(evidence.parts for evidence in others)]
         logits = self._known(clean)
         probabilities = self.head.from_logits(logits)
@@ -99,29 +105,30 @@ class Explainer:
             for part in one:
                 part[np.isnan(logits)] = np.nan
         results: list[Explanation | Failure] = []
-        for row, (target, grey) in enumerate(zip(targets, greys, strict=True)):
+        for row, (target, (film, *_)) in enumerate(zip(targets, films, strict=True)):
+            grey = film.grey
             try:
                 self._check(target, probabilities[row])
-                grids = self._grids(target, grey, [[part[row] for part in one] for one in parts])
+                grids = self._grids(target, views[row], [[part[row] for part in one] for one in parts])
                 results.append(
                     Explanation(
                         target.image_id, self.run.labels, logits[row], probabilities[row], self.method.name, grids,
                         (grey.shape[0], grey.shape[1]), self.run.describe(), self.run.random, self.smooth,
                         dict(target.truth), on_image(target.boxes, grey.shape), grey, target.note, target.focus,
-                        self.of, target.path,
+                        self.of, target.path, film={**film.facts, "voi": film.voi}, voi=recipes[0].voi,
                     )
                 )  # fmt: skip
             except CxrfeatError as error:
                 results.append(Failure(target, error))
         return results
 
-    def _evidence(self, targets: Sequence[Target], greys: Sequence[npt.NDArray[np.uint8]], number: int) -> Any:
+    def _evidence(self, targets: Sequence[Target], views: Sequence[Sequence[View]], number: int) -> Any:
         """One forward pass over all images, clean (0) or in their augmented rendering of that number."""
-        images = [(target.image_id, grey) for target, grey in zip(targets, greys, strict=True)]
+        ids = [target.image_id for target in targets]
         return self.method(
             [
-                np.stack([rendering(recipe, i, View.of(grey, recipe), self.seed, number) for i, grey in images])
-                for recipe in self.run.recipes
+                np.stack([rendering(r, i, one[k], self.seed, number) for i, one in zip(ids, views, strict=True)])
+                for k, r in enumerate(self.run.recipes)
             ]
         )
 
@@ -156,15 +163,21 @@ class Explainer:
                 )
 
     def _grids(
-        self, target: Target, grey: Grey, passes: Sequence[Sequence[npt.NDArray[np.float64]]]
+        self, target: Target, views: Sequence[View], passes: Sequence[Sequence[npt.NDArray[np.float64]]]
     ) -> tuple[Grid, ...]:
         grids = []
-        for k, recipe in enumerate(self.run.recipes):
-            view = View.of(grey, recipe)
+        for k, (recipe, view) in enumerate(zip(self.run.recipes, views, strict=True)):
             maps = average(recipe, target.image_id, view, self.seed, [one[k] for one in passes])
             to_image = compose(view.geometry_of(), grid_to_input(recipe.backbone, recipe.size))
-            grids.append(Grid(recipe.backbone, maps.astype(np.float32), to_image))
+            grids.append(Grid(recipe.backbone, maps.astype(np.float32), to_image, view.seen))
         return tuple(grids)
+
+
+def films_of(path: Path, run: Run) -> Films:
+    """Decode an image as the recipe of each of a run's backbones says."""
+    data = read_bytes(path)
+    films = {voi: decode_film(data, voi) for voi in {recipe.voi for recipe in run.recipes}}
+    return [films[recipe.voi] for recipe in run.recipes]
 
 
 def open_method(

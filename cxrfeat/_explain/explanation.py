@@ -43,12 +43,13 @@ class Grid:
     """Maps of one backbone: signed, float32 (labels, gh, gw), before any ReLU, and where they lie.
 
     `to_image` is the affine (2, 3) from (x, y) of a cell to (x, y) of a pixel of the original, centres at whole
-    numbers.
+    numbers. `seen` is what the network saw of the original: left, top, right and bottom, None for all of it.
     """
 
     backbone: str
     maps: npt.NDArray[np.float32]
     to_image: Affine
+    seen: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Explanation:
     `smoothed` the number of augmented renderings averaged with the clean one, `truth` what the study knows (1.0 or
     0.0), `boxes` are in pixels of the image, `focus` are the labels it was chosen for and `note` says why, `of` is what
     the maps are evidence for. `grey` is the decoded image, uint8 (h, w), or None: then it is read again from `path` to
-    draw on. Neither is saved.
+    draw on. Neither is saved. `film` is what the file says of the image, as `spacing_mm` of its rows and columns; `voi`
+    is the rule it was decoded by.
     """
 
     image_id: str
@@ -81,6 +83,8 @@ class Explanation:
     of: str = LOGIT
     path: Path | None = None
     panel_sha256: str = ""
+    film: dict[str, Any] = field(default_factory=dict)
+    voi: str = "file"
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {self.probabilities[self.index(name)]:.3f}" for name in self.foremost(2))
@@ -114,9 +118,20 @@ class Explanation:
     def on_copy(
         self, cells: npt.NDArray[np.float64], shape: tuple[int, int], to_image: Affine | None = None
     ) -> npt.NDArray[np.float64]:
-        """Cells (gh, gw) of a grid, by default that of `maps`, on a copy of the image of `shape` (h, w), float64."""
-        grid = self.to_image if to_image is None else to_image
-        return on_pixels(cells, compose(resized(self.image_shape, shape), grid), shape)
+        """Cells (gh, gw) of a grid, by default that of `maps`, on a copy of the image of `shape` (h, w), float64.
+
+        What the network of the grid did not see is 0: it is no evidence.
+        """
+        grid = next((g for g in self.grids if g.to_image is to_image), self.grids[0])
+        onto = resized(self.image_shape, shape)
+        found = on_pixels(cells, compose(onto, grid.to_image if to_image is None else to_image), shape)
+        if grid.seen is not None:
+            corners = np.array([[*grid.seen[:2], 1], [*grid.seen[2:], 1]]) - [0.5, 0.5, 0]  # outer edges
+            (left, top), (right, bottom) = np.rint(corners @ onto.T + 0.5).astype(int)
+            unseen = np.ones(shape, bool)
+            unseen[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+            found[unseen] = 0.0
+        return found
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """The decoded image, uint8 (h, w): `grey`, or read again from `path`."""
@@ -124,7 +139,7 @@ class Explanation:
             return self.grey
         if self.path is None:
             raise ExplainError(f"{self.image_id}: these maps came from a file, which has no pixels to draw on.")
-        return read_grey(self.path)
+        return read_grey(self.path, self.voi)
 
     def plot(self, labels: Sequence[str] = (), top: int = 4) -> Figure:
         """The panel of these labels, by default the `top` most probable, as a matplotlib figure."""
@@ -164,6 +179,8 @@ class Explanation:
             "boxes": self.boxes,
             "backbones": [grid.backbone for grid in self.grids],
             "panel_sha256": self.panel_sha256,
+            "film": self.film,
+            "seen": [grid.seen for grid in self.grids],
         }
         arrays: dict[str, Any] = {
             "about": np.array(json.dumps(about, sort_keys=True)),
@@ -202,8 +219,9 @@ def _read(path: Path) -> Explanation:
                     f"{path} has version {about['format_version']} of the map format, and this cxrfeat reads up to "
                     f"{FORMAT_VERSION}; upgrade cxrfeat."
                 )
+            seen = about.get("seen") or [None] * len(about["backbones"])
             grids = tuple(
-                Grid(str(name), found[f"maps_{k}"], found[f"grid_to_image_{k}"])
+                Grid(str(name), found[f"maps_{k}"], found[f"grid_to_image_{k}"], _box(seen[k]))
                 for k, name in enumerate(about["backbones"])
             )
             labels = tuple(str(label) for label in found["labels"])
@@ -217,11 +235,19 @@ def _read(path: Path) -> Explanation:
             boxes=tuple((str(n), float(x), float(y), float(w), float(h)) for n, x, y, w, h in about["boxes"]),
             note=str(about["note"]), focus=tuple(about["focus"]),
             of=str(about.get("of", LOGIT)), panel_sha256=str(about.get("panel_sha256", "")),  # version 1 has neither
+            film=dict(about.get("film", {})),
         )  # fmt: skip
     except ExplainError:
         raise
     except _DAMAGED as error:
         raise ExplainError(f"{path} is not a readable map file of cxrfeat: {error}.") from error
+
+
+def _box(edges: Sequence[float] | None) -> tuple[float, float, float, float] | None:
+    if edges is None:
+        return None
+    left, top, right, bottom = (float(edge) for edge in edges)
+    return left, top, right, bottom
 
 
 def panel_html(

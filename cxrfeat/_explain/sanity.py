@@ -16,10 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _html as html
-from cxrfeat._explain.explainer import MethodName, open_method
+from cxrfeat._explain.explainer import Films, MethodName, films_of, open_method
 from cxrfeat._explain.targets import Outcome, Target, choose_targets
 from cxrfeat._heads import load_head
-from cxrfeat._images.decode import read_grey
 from cxrfeat._images.prepare import View
 from cxrfeat._labels import choose
 from cxrfeat._progress import Progress, silent
@@ -163,10 +162,12 @@ def sanity_check(
 
     run = load_run(run)
     labels = choose([labels] if isinstance(labels, str) else labels, run.labels)
-    used, greys = _readable(choose_targets(run, images, show, whole, labels, split, limit))
+    used, films = _readable(run, choose_targets(run, images, show, whole, labels, split, limit))
     head = load_head(run)
     gradients: Any = open_method(run, head, "gradcam" if method in ("auto", "cam") else method, weights)
-    inputs = [np.stack([View.of(grey, recipe).render() for grey in greys]) for recipe in run.recipes]
+    inputs = [
+        np.stack([View.of(one[k].grey, recipe).render() for one in films]) for k, recipe in enumerate(run.recipes)
+    ]
     chosen = [run.labels.index(label) for label in labels] or np.flatnonzero(head.fitted).tolist()
     total = len(stages_of(gradients)) + 1
     names, maps = ["trained"], [_maps(gradients, inputs, chosen)]
@@ -205,18 +206,18 @@ def similarity(a: Floats, b: Floats) -> float:
     return float(luminance * (2 * covariance + c2) / (x.var() + y.var() + c2))
 
 
-def _readable(targets: Sequence[Target]) -> tuple[list[Target], list[npt.NDArray[np.uint8]]]:
-    used, greys = [], []
+def _readable(run: Run, targets: Sequence[Target]) -> tuple[list[Target], list[Films]]:
+    used, films = [], []
     problem: CxrfeatError | None = None
     for target in targets[:LIMIT]:
         try:
-            greys.append(read_grey(target.path))
+            films.append(films_of(target.path, run))
             used.append(target)
         except CxrfeatError as error:
             problem = error
     if not used:
         raise ExplainError(f"none of the images can be read{f': the last one {problem}' if problem else '.'}")
-    return used, greys
+    return used, films
 
 
 def _maps(method: Any, inputs: Sequence[npt.NDArray[Any]], chosen: Sequence[int]) -> list[Floats]:

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -252,7 +253,7 @@ def _embed(
     engine = open_engine()
     result.engine, result.workers = engine.name, workers or pipeline.workers_for(engine)
     writer.provenance.update(engine=engine.name, batch=engine.batch, streams=engine.streams)
-    begun, done = time.perf_counter(), 0
+    begun, done, voi = time.perf_counter(), 0, Counter[str]()
     flushed = begun
     progress(0, len(todo))
     with ExitStack() as open_files:
@@ -268,6 +269,9 @@ def _embed(
             if time.perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()
                 flushed = time.perf_counter()
+            voi.update(block.voi)
+            if voi:
+                writer.provenance["voi"] = dict(voi)
             result.seconds.add(block.seconds)
             result.seconds.write += time.perf_counter() - start
             result.extracted += len(block.image_ids)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -64,13 +64,17 @@ class Item:
 
 @dataclass
 class Block:
-    """One batch's result: embeddings float32 (passes, n, dim), hashes of the files, failures with their reasons."""
+    """One batch's result: embeddings float32 (passes, n, dim), hashes of the files, failures with their reasons.
+
+    `voi` counts what decided black and white, of the images where something had to: see `decode.Film`.
+    """
 
     image_ids: list[str]
     sha256: npt.NDArray[np.uint8]
     embeddings: Floats
     failures: list[tuple[Item, str]]
     seconds: Seconds = field(default_factory=Seconds)
+    voi: Counter[str] = field(default_factory=Counter)
 
     @property
     def size(self) -> int:
@@ -146,10 +150,11 @@ def _process_batch(
     seconds = Seconds()
     policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
     rendered, there, ids, hashes, failures = [], [], [], [], []
+    voi: Counter[str] = Counter()
     for item in batch:
         begun = time.perf_counter()
         try:
-            grey, digest = _load(item)
+            film, digest = _load(item, recipe.voi)
         except CxrfeatError as error:
             failures.append((item, str(error)))
             continue
@@ -161,7 +166,8 @@ def _process_batch(
         digest_before, embeddings = known.get(item.image_id, (b"", None))
         there.append(embeddings if embeddings is not None and digest_before == digest else None)
         first = 0 if there[-1] is None else len(there[-1])
-        view = prepare.View.of(grey, recipe)
+        voi.update([film.voi] if film.voi else [])
+        view = prepare.View.of(film.grey, recipe)
         matrices = [
             prepare.matrix(policy, recipe.seed, item.image_id, k) if policy and k else None
             for k in range(first, recipe.passes + 1)
@@ -182,7 +188,7 @@ def _process_batch(
             flat = engine.run(np.stack(rendered))[0]
     seconds.wait += admitted - begun
     seconds.network += time.perf_counter() - admitted
-    return Block(ids, np.stack(hashes), _put_together(there, flat, recipe.passes + 1), failures, seconds)
+    return Block(ids, np.stack(hashes), _put_together(there, flat, recipe.passes + 1), failures, seconds, voi)
 
 
 def _put_together(there: Sequence[Floats | None], flat: Floats | None, passes: int) -> Floats:
@@ -200,12 +206,12 @@ def _border(policy: choices.Policy | None) -> str:
     return policy.border if policy else "constant"
 
 
-def _load(item: Item) -> tuple[decode.Grey, bytes]:
+def _load(item: Item, voi: str) -> tuple[decode.Film, bytes]:
     """The decoded picture, and the SHA-256 of its file."""
     if item.grey is not None:
-        return decode.to_grey8(item.grey), hashlib.sha256(item.grey.tobytes()).digest()
+        return decode.to_grey8(item.grey, voi=voi), hashlib.sha256(item.grey.tobytes()).digest()
     data = decode.read_bytes(item.path)
-    return decode.decode_grey(data), hashlib.sha256(data).digest()
+    return decode.decode_film(data, voi), hashlib.sha256(data).digest()
 
 
 @contextmanager

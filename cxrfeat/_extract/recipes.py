@@ -30,6 +30,8 @@ class RecipeOptions(TypedDict, total=False):
     geometry: str | None
     resize: int | None
     interpolation: str | None
+    crop_borders: bool
+    voi: str
     policy: str
     passes: int
     seed: int
@@ -44,6 +46,8 @@ def make_recipe(
     geometry: str | None = None,
     resize: int | None = None,
     interpolation: str | None = None,
+    crop_borders: bool = False,
+    voi: str = DEFAULTS["voi"],
     policy: str = DEFAULTS["policy"],
     passes: int = 0,
     seed: int = 0,
@@ -73,6 +77,11 @@ def make_recipe(
         The filter that resizes pass 0: `area`, `linear`, `cubic`, `nearest`, or one that gives the values of another
         package, `pillow-bilinear`, `pillow-bicubic`, `torch-bilinear`, `skimage`, `opencv-area`; by default the
         backbone's own.
+    crop_borders : bool
+        Cut black and white borders off each image before anything else.
+    voi : str
+        What becomes black and white: what the `file` says (a DICOM file's first table or window, else the bit depth),
+        the `full` range of its bits, or the 0.5th and 99.5th `percentile` of its pixels.
     policy : str
         Augmentation policy of the passes beyond 0: `mild` (no mirror) or `paper`.
     passes : int
@@ -113,6 +122,7 @@ def make_recipe(
     for what, value, known in (
         ("geometry", geometry, choices.GEOMETRIES),
         ("interpolation", interpolation, choices.FILTERS),
+        ("voi", voi, choices.VOIS),
         ("preprocessing", preprocessing, choices.NORMALISATION),
     ):
         if value not in known:
@@ -133,6 +143,8 @@ def make_recipe(
         geometry=geometry,
         resize=resize,
         interpolation=interpolation,
+        crop_borders=crop_borders,
+        voi=voi,
         augmentation=augmentation,
         seed=seed,
         passes=passes,

@@ -15,6 +15,12 @@ from cxrfeat.errors import RecipeError
 GEOMETRIES = ("stretch", "crop", "pad")
 """How an oblong picture becomes a square."""
 
+VOIS = ("file", "full", "percentile")
+"""What of a picture's values becomes black and white."""
+
+PERCENTILES = (0.5, 99.5)
+"""Of a picture's pixels, black and white under `percentile`."""
+
 
 @dataclass(frozen=True)
 class Filter:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,25 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _machine as machine
-from cxrfeat.errors import ImageError, MissingExtraError
+from cxrfeat._images.choices import PERCENTILES, VOIS
+from cxrfeat.errors import ImageError, MissingExtraError, RecipeError
 
 Grey = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Film:
+    """A decoded picture, uint8 (h, w), and what its file says of it; nothing of it names a person.
+
+    `voi` says what decided black and white: the file's first `window` or its `table`, the `bits` of its values, their
+    `range`, or their `percentile`; it is empty for pixels of 8 bits that are taken as they are. `facts` may have
+    `spacing_mm` (of rows and of columns) and where it is from, `orientation`, `laterality` and `view`.
+    """
+
+    grey: Grey
+    voi: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
 
 MAX_PIXELS = 1 << 26
 """An image with more pixels is refused by its header; the environment variable CXRFEAT_MAX_PIXELS sets the limit."""
@@ -44,9 +62,9 @@ _TURN = {  # mirrored, then turned
 }  # fmt: skip
 
 
-def read_grey(path: str | Path) -> Grey:
+def read_grey(path: str | Path, voi: str = "file") -> Grey:
     """Read an image file as uint8 (h, w), or raise an ImageError (for DICOM without pydicom, a MissingExtraError)."""
-    return decode_grey(read_bytes(path))
+    return decode_film(read_bytes(path), voi).grey
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -68,14 +86,21 @@ def read_bytes(path: str | Path) -> bytes:
         raise ImageError("cannot be read: its name is no file name.") from error
 
 
-def decode_grey(data: bytes) -> Grey:
-    """Decode an image file's bytes; whatever a decoder raises is an ImageError. See `read_grey`."""
+def decode_grey(data: bytes, voi: str = "file") -> Grey:
+    """Decode an image file's bytes to uint8 (h, w). See `read_grey`."""
+    return decode_film(data, voi).grey
+
+
+def decode_film(data: bytes, voi: str = "file") -> Film:
+    """Decode an image file's bytes by a rule of `choices.VOIS`; whatever a decoder raises is an ImageError."""
+    if voi not in VOIS:
+        raise RecipeError(f"voi {voi!r} is not one of {', '.join(VOIS)}.")
     try:
         if len(data) > 132 and data[128:132] == b"DICM":
             from cxrfeat._images import dicom
 
-            return dicom.decode(data)
-        return _decode(data)
+            return dicom.decode(data, voi)
+        return _decode(data, voi)
     except (ImageError, MissingExtraError):
         raise
     except Exception as error:
@@ -110,12 +135,13 @@ def check_pixels(width: int, height: int) -> None:
         raise ImageError(f"has {width} x {height} pixels; at least 8 x 8 are needed.")
 
 
-def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
+def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None, voi: str = "file") -> Film:
     """Bring decoded pixels to 8-bit grey.
 
     Colour is weighed by ITU-R BT.601, transparency is dropped. Pixels of more than 8 bits are divided by the full range
     of `bits`; where it is not known, of the smallest of 8, 10, 12, 14 and 16 bits that holds all but `HOT` of the
-    pixels, since scanners write 12 bits into 16-bit files. Colour is in the order blue, green, red.
+    pixels, since scanners write 12 bits into 16-bit files, or with `voi` `full` of the file's type. Colour is in the
+    order blue, green, red.
     """
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"has pixels of type {pixels.dtype}; 8 or 16 bits a pixel can be read.")
@@ -123,16 +149,26 @@ def to_grey8(pixels: npt.NDArray[Any], bits: int | None = None) -> Grey:
         pixels = pixels[..., 0] if pixels.shape[2] < 3 else cv2.cvtColor(pixels[..., :3].copy(), cv2.COLOR_BGR2GRAY)
     if pixels.ndim != 2 or min(pixels.shape) < 8:
         raise ImageError(f"is no picture of at least 8 x 8 pixels: its shape is {pixels.shape}.")
+    if voi == "percentile":
+        return Film(scaled(pixels, *np.percentile(pixels, PERCENTILES)), voi)
     if pixels.dtype == np.uint8 and bits in (None, 8):
-        return np.ascontiguousarray(pixels)
+        return Film(np.ascontiguousarray(pixels))
+    if bits is None and voi == "full":
+        bits = 8 * pixels.dtype.itemsize
     if bits is None:
         allowed = max(1, int(HOT * pixels.size))
         bits = next(d for d in _DEPTHS if np.count_nonzero(pixels >> d) <= allowed or d == _DEPTHS[-1])
     levels = np.arange(1 << (8 * pixels.dtype.itemsize)) * (255.0 / ((1 << bits) - 1))
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)[pixels]
+    return Film(np.clip(np.rint(levels), 0, 255).astype(np.uint8)[pixels], "bits")
 
 
-def _decode(data: bytes) -> Grey:
+def scaled(values: npt.NDArray[Any], low: float, high: float) -> Grey:
+    """Values as grey, `low` and below black, `high` and above white."""
+    share = (values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
+    return np.clip(np.rint(share), 0, 255).astype(np.uint8)
+
+
+def _decode(data: bytes, voi: str) -> Film:
     # OpenCV decodes the first half of a truncated file and says nothing; half a chest must not become an embedding.
     if not data:
         raise ImageError("is empty.")
@@ -141,7 +177,7 @@ def _decode(data: bytes) -> Grey:
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-1024:]:
         raise ImageError("is a truncated JPEG: it has no end marker.")
     if (grey := _plain_png(data)) is not None:
-        return grey
+        return to_grey8(grey, voi=voi)
     header = check_header(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -149,13 +185,13 @@ def _decode(data: bytes) -> Grey:
         raise ImageError(f"cannot be decoded: {str(error).strip().splitlines()[-1]}") from error
     if pixels is None:
         raise ImageError("cannot be decoded: it is damaged.")
-    grey = to_grey8(pixels)
+    film = to_grey8(pixels, voi=voi)
     # OpenCV turns a TIFF by itself. A PNG is asked only where it has the chunk: Pillow would decode it to find out.
     if header.format == "TIFF" or (header.format == "PNG" and b"eXIf" not in data):
-        return grey
+        return film
     mirrored, turn = _TURN.get(header.getexif().get(_ORIENTATION, 1), (False, None))
-    grey = np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey
-    return grey if turn is None else np.asarray(cv2.rotate(grey, turn), np.uint8)
+    grey = np.ascontiguousarray(film.grey[:, ::-1]) if mirrored else film.grey
+    return replace(film, grey=grey if turn is None else np.asarray(cv2.rotate(grey, turn), np.uint8))
 
 
 def _plain_png(data: bytes) -> Grey | None:

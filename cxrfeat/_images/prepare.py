@@ -26,6 +26,9 @@ Affine = npt.NDArray[np.float64]
 Pixels = npt.NDArray[Any]
 """uint8, or float32 where the filter keeps fractions (`choices.FILTERS`); 0 to 255 in both."""
 
+NEAR, MARKS = 8, 0.02
+"""Grey values that count as black or white in a border, and the share of its pixels that may be others."""
+
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 
 
@@ -38,6 +41,7 @@ class View:
     interpolation: str = "area"
     geometry: str = "stretch"
     resize: int = 0
+    crop_borders: bool = False
 
     @classmethod
     def of(cls, grey: Grey, recipe: Recipe) -> View:
@@ -48,17 +52,29 @@ class View:
         ):
             if value not in known:
                 raise RecipeError(f"{what} {value!r} is not one of {', '.join(known)}.")
-        return cls(grey, recipe.size, recipe.interpolation, recipe.geometry, recipe.resize)
+        return cls(grey, recipe.size, recipe.interpolation, recipe.geometry, recipe.resize, recipe.crop_borders)
+
+    @cached_property
+    def film(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of what is left of the picture without its borders."""
+        return content(self.grey) if self.crop_borders else (0, 0, self.grey.shape[1], self.grey.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the film."""
+        left, top, right, bottom = self.film
+        return bottom - top, right - left
 
     @property
     def pixels(self) -> Pixels:
-        """The picture in the type of the network's input."""
-        return self.grey.astype(FILTERS[self.interpolation].dtype, copy=False)
+        """The film in the type of the network's input."""
+        left, top, right, bottom = self.film
+        return self.grey[top:bottom, left:right].astype(FILTERS[self.interpolation].dtype, copy=False)
 
     @cached_property
     def box(self) -> tuple[float, float, float, float]:
-        """What of the picture the square shows: left, top, width and height in its pixels; `pad` shows more than it."""
-        h, w = self.grey.shape
+        """What of the film the square shows: left, top, width and height in its pixels; `pad` shows more than it."""
+        h, w = self.shape
         if self.geometry == "stretch":
             return 0, 0, w, h
         if not self.resize:
@@ -71,7 +87,7 @@ class View:
     @property
     def _scaled(self) -> tuple[int, int]:
         """Width and height with the shorter side, or to pad the longer one, at `resize`; as torchvision's Resize."""
-        h, w = self.grey.shape
+        h, w = self.shape
         of = min(h, w) if self.geometry == "crop" else max(h, w)
         return max(1, int(self.resize * w / of)), max(1, int(self.resize * h / of))
 
@@ -88,7 +104,7 @@ class View:
         pixels = _shrunk(self.pixels, self.box[3] // (2 * self.size), self.box[2] // (2 * self.size))
         fine = cv2.warpAffine(
             pixels,
-            _between(matrix, 2 * self.size, self.box, self.grey.shape, pixels.shape),
+            _between(matrix, 2 * self.size, self.box, self.shape, pixels.shape),
             (2 * self.size, 2 * self.size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=_BORDERS["constant" if self.geometry == "pad" else border],
@@ -100,7 +116,16 @@ class View:
 
         Pixel centres are at whole numbers in both (OpenCV's convention). `matrix` is a pass's warp, None for pass 0.
         """
-        return _between(np.eye(2, 3) if matrix is None else matrix, self.size, self.box, *(self.grey.shape,) * 2)
+        affine = _between(np.eye(2, 3) if matrix is None else matrix, self.size, self.box, self.shape, self.shape)
+        affine[:, 2] += self.film[:2]
+        return affine
+
+    @property
+    def seen(self) -> tuple[float, float, float, float]:
+        """What of the picture the network sees: left, top, right and bottom in its pixels, outer edges."""
+        x, y = self.film[:2]
+        (h, w), (left, top, width, height) = self.shape, self.box
+        return x + max(left, 0), y + max(top, 0), x + min(left + width, w), y + min(top + height, h)
 
     def _pass0(self) -> Pixels:
         size, pixels = (self.size, self.size), self.pixels
@@ -136,6 +161,29 @@ def matrix(policy: Policy, seed: int, image_id: str, number: int) -> Affine:
     linear = turn @ np.array([[1.0, np.tan(shear)], [0.0, 1.0]]) @ np.diag([mirror, 1.0]) / scale
     shift = np.array([_spread(u[4], policy.shift_x), _spread(u[5], policy.shift_y)])
     return np.column_stack([linear, -linear @ shift])
+
+
+def content(grey: Grey) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a picture without the black and white lines at its sides.
+
+    A row or column is border if all but `MARKS` of its pixels are within `NEAR` of black, or of white. Where that would
+    leave less than a quarter of a side, the picture is dark or bright itself, and stays whole.
+    """
+    h, w = grey.shape
+    left, top, right, bottom = found = 0, 0, w, h
+    ends = (grey <= NEAR, grey >= 255 - NEAR)
+    while True:
+        rows, columns = (
+            np.flatnonzero(np.max([end[top:bottom, left:right].mean(axis=axis) for end in ends], axis=0) < 1 - MARKS)
+            for axis in (1, 0)
+        )
+        if not (len(rows) and len(columns)) or 4 * np.ptp(rows) < h or 4 * np.ptp(columns) < w:
+            return 0, 0, w, h
+        left, right = left + int(columns[0]), left + int(columns[-1]) + 1
+        top, bottom = top + int(rows[0]), top + int(rows[-1]) + 1
+        if found == (left, top, right, bottom):
+            return found
+        found = left, top, right, bottom
 
 
 def resized(pixels: Pixels, to: tuple[int, int], interpolation: str = "area") -> Pixels:

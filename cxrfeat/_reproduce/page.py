@@ -96,7 +96,7 @@ def _renderings(recipe: Recipe, image_id: str, path: str | Path) -> list[npt.NDA
     """Pass 0 and every augmented pass of one image, uint8 (size, size) each, as extraction renders them."""
     policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
     matrices = [prepare.matrix(policy, recipe.seed, image_id, k) for k in range(1, recipe.passes + 1)] if policy else []
-    return list(prepare.passes(prepare.View.of(read_grey(path), recipe), matrices, policy))
+    return list(prepare.passes(prepare.View.of(read_grey(path, recipe.voi), recipe), matrices, policy))
 
 
 def _loss(done: Reproduction, result: Result) -> Figure:

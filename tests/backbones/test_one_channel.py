@@ -11,6 +11,7 @@ from cxrfeat import Backbone
 from cxrfeat._backbones import graph, open_engine, registry
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._explain.explainer import Explainer
+from cxrfeat._explain.explanation import Explanation
 from cxrfeat._explain.targets import of_study
 from cxrfeat._extract import embed, extract, make_recipe
 from cxrfeat._heads import fit_head
@@ -95,3 +96,10 @@ def test_extraction_with_passes_embedding_and_maps_of_oblong_films(make_study, t
             first = 2.5 * h / 40 - 0.5  # the first cell's centre is at pixel 2 of the input
             expected = [[8 * h / 40, 0, first + w // 2 - h // 2], [0, 8 * h / 40, first]]
             np.testing.assert_allclose(found.to_image, expected)
+            left = w // 2 - h // 2
+            assert found.grids[0].seen == (left, 0, left + h, h)
+            read = Explanation.load(found.save(tmp_path / "maps.npz"))
+            for one in (found, read):
+                on_film = one.on_image(run.labels[0])
+                assert not on_film[:, :left].any() and not on_film[:, left + h :].any(), "no evidence was seen there"
+                assert on_film[:, left : left + h].any(axis=0).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cxrfeat._images.choices import FILTERS, GEOMETRIES, NORMALISATION, POLICIES, Policy
-from cxrfeat._images.prepare import View, matrix, passes
+from cxrfeat._images.prepare import View, content, matrix, passes
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError
 
@@ -59,6 +59,57 @@ def test_a_square_film_of_the_networks_size_is_itself_in_every_geometry(square, 
     view = View(grey, 64, "area", square, 64 if resize else 0)
     np.testing.assert_array_equal(view.render(), grey)
     np.testing.assert_allclose(view.geometry_of(), np.eye(2, 3), atol=1e-12)
+
+
+def bordered(film):
+    """A film in a border of black above and white at the right, with noise, a mark in it, and its place."""
+    rng = np.random.default_rng(1)
+    h, w = film.shape
+    framed = np.zeros((h + 17, w + 9), np.uint8)
+    framed[:, w:] = 255
+    framed[17:, :w] = film
+    border = np.ones(framed.shape, bool)
+    border[17:, :w] = False
+    framed[border] = np.clip(framed[border].astype(int) + rng.integers(-5, 6, border.sum()), 0, 255)
+    framed[8, 3:5] = 200
+    return framed
+
+
+@pytest.mark.parametrize(("square", "resize"), SQUARES)
+def test_borders_are_cut_off_and_the_geometry_follows(square, resize):
+    shape, size, target = (200, 330), 128, np.array([50.0, 70.0, 1.0])
+    options = {"size": size, "interpolation": "area", "geometry": square, "resize": resize}
+    noise = np.random.default_rng(0).integers(60, 128, shape, dtype=np.uint8)
+    whole, cut = View(bordered(noise), **options, crop_borders=True), View(noise, **options)
+    assert whole.film == (0, 17, 330, 217)
+    assert View(bordered(noise), **options).film == (0, 0, 339, 217), "kept unless asked"
+    np.testing.assert_array_equal(whole.render(), cut.render())
+    for number in range(3):
+        warp = matrix(STRONG, 0, "a", number) if number else None
+        np.testing.assert_array_equal(whole.render(warp), cut.render(warp))
+        x, y = whole.geometry_of(warp) @ target
+        found = View(np.maximum(bordered(noise), blob((217, 339), x, y)), **options, crop_borders=True).render(warp)
+        np.testing.assert_allclose(centre(np.clip(found.astype(float) - 140, 0, None)), target[:2], atol=0.35)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_picture_that_is_dark_or_bright_itself_stays_whole(value):
+    grey = np.full((100, 120), value, np.uint8)
+    assert content(grey) == (0, 0, 120, 100)
+    grey[40:50, 40:60] = 128
+    assert content(grey) == (0, 0, 120, 100)
+    grey[10:90, 20:110] = 128
+    assert content(grey) == (20, 10, 110, 90)
+
+
+@pytest.mark.parametrize(
+    ("square", "resize", "seen"),
+    [("stretch", 0, (0, 0, 330, 200)), ("crop", 0, (65, 0, 265, 200)), ("pad", 0, (0, 0, 330, 200)),
+     ("crop", 256, (109, 44, 221, 156)), ("pad", 64, (0, 0, 330, 200))],
+)  # fmt: skip
+def test_what_the_network_saw_of_a_film(square, resize, seen):
+    view = View(np.zeros((200, 330), np.uint8), 128 if resize != 256 else 143, "area", square, resize)
+    np.testing.assert_allclose(view.seen, seen, atol=1)
 
 
 def test_crop_and_pad_keep_the_aspect_and_lose_or_add_only_what_they_say():
@@ -172,7 +223,7 @@ def test_a_recipe_with_an_unknown_filter_or_geometry_is_named(what):
 
 
 def test_a_recipe_decides_the_whole_view():
-    names = {"size": 64, "interpolation": "skimage", "geometry": "crop", "resize": 70}
+    names = {"size": 64, "interpolation": "skimage", "geometry": "crop", "resize": 70, "crop_borders": True}
     recipe = Recipe("net", "random:0", "", "relu", "torch", **names)
     view = View.of(np.zeros((100, 80), np.uint8), recipe)
     assert {name: getattr(view, name) for name in names} == names
