@@ -392,10 +392,14 @@ def looks_like_labels(column: pd.Series, words: Container[str] = _WRITTEN, unkno
 
     Unknown cells do not count. One of the 14 findings needs a single cell of 1 or 0.
     """
-    counts = column.str.strip().str.lower().value_counts()
-    filled = {str(text): n for text, n in counts.items() if text not in unknown}
-    share = sum(n for text, n in filled.items() if text in words) / max(1, sum(filled.values()))
-    return share >= NEARLY or (share > 0 and canonical(str(column.name)) in NIH_LABELS)
+    counts = column.value_counts()  # before texts are folded: there are fewer
+    finding = canonical(str(column.name)) in NIH_LABELS
+    if len(counts) > 100 + (1 - NEARLY) * len(column) and not finding:
+        return False  # ids: too many different texts for nine in ten cells to be labels
+    folded = [(str(text).strip().lower(), n) for text, n in zip(counts.index.tolist(), counts.tolist(), strict=True)]
+    filled = sum(n for text, n in folded if text not in unknown)
+    share = sum(n for text, n in folded if text in words and text not in unknown) / max(1, filled)
+    return share >= NEARLY or (share > 0 and finding)
 
 
 def _relocate(paths: Iterable[str], root: Path, here: Path) -> list[str]:
