@@ -46,6 +46,8 @@ class Task:
         Embeddings and labels for early stopping; never fitted on.
     folder : Path, optional
         Where checkpoints go.
+    soft : numpy.ndarray, optional
+        The labels with probabilities where `y` is unknown, for kinds that learn from them.
     """
 
     rows: Rows
@@ -56,6 +58,7 @@ class Task:
     seed: int = 0
     validation: tuple[npt.NDArray[np.float32], Floats] | None = None
     folder: Path | None = None
+    soft: Floats | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -71,8 +74,13 @@ class Task:
 
     @property
     def weights(self) -> Floats:
-        """Weight of every entry of `y`; 0 where unknown."""
-        return self.weighting.of(self.y)
+        """Weight of every entry of `targets`; 0 where unknown."""
+        return self.weighting.of(self.y if self.soft is None else self.soft)
+
+    @property
+    def targets(self) -> Floats:
+        """What to fit, float64 (rows, labels): `y`, with probabilities between 0 and 1 for kinds that take them."""
+        return self.y if self.soft is None else self.weighting.targets(self.soft)
 
     def part(self, rows: npt.NDArray[np.int64]) -> Task:
         """Some of the rows, in rising order, with class weights of their own."""
@@ -86,6 +94,7 @@ class Task:
             weighting=weigh(y, self.labels, self.weighting.scheme),
             validation=None,
             folder=None,
+            soft=None if self.soft is None else self.soft[rows],
         )
 
 
@@ -127,6 +136,8 @@ class Head(ABC):
         Values that `search=True` tries of each setting; empty if there is nothing to search.
     takes_weights : bool
         Whether it can be fitted with class weights.
+    soft_targets : bool
+        Whether `fit` learns from probabilities, `Task.targets`, and not from the labels `Task.y` alone.
     needs_validation : bool
         Whether `fit` reads `Task.validation`.
     resumes : bool
@@ -185,6 +196,7 @@ class Head(ABC):
     Settings: ClassVar[type]
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
     takes_weights: ClassVar[bool] = True
+    soft_targets: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
     resumes: ClassVar[bool] = False
 

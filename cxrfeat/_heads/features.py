@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from cxrfeat._split import resolve_splits
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import Study, identical_images
 from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
+
+_log = logging.getLogger(__name__)
 
 
 class Features:
@@ -186,7 +189,19 @@ def prepare(
         seed=options.seed,
         validation=held,
         folder=folder,
+        soft=_soft(train, len(passes), kind),
     )
+
+
+def _soft(train: Study, passes: int, kind: str) -> Floats | None:
+    """Labels of all rows with their probabilities, for a kind that learns from them; None if there are none."""
+    targets = train.targets
+    if not (count := int(((targets > 0) & (targets < 1)).sum())):
+        return None
+    if head_class(kind).soft_targets:
+        return np.tile(targets, (passes, 1))
+    _log.warning("%d labels are probabilities. The %s head does not learn from them: they are unknown.", count, kind)
+    return None
 
 
 class FileRows:

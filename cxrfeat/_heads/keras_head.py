@@ -34,7 +34,7 @@ class KerasHead(Head):
     and `probability` (sigmoid, or softmax in the preset `paper`).
     """
 
-    kind, needs_validation, resumes = "keras", True, True
+    kind, soft_targets, needs_validation, resumes = "keras", True, True, True
     grid = {"learning_rate": (1e-4, 1e-3, 1e-2)}
 
     @dataclass(frozen=True)

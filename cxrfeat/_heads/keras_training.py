@@ -92,7 +92,7 @@ class Trainer(keras.Model):
         # The number of steps to a batch of `fit` that leaves the fewest rows to fill up the last one.
         self.unroll = 1 if steps < 16 else min(range(15, 7, -1), key=lambda k: -steps % k)
         self.steps = math.ceil(steps / self.unroll) * self.unroll
-        truth = np.concatenate([np.nan_to_num(task.y), weights], axis=1)
+        truth = np.concatenate([np.nan_to_num(task.targets), weights], axis=1)
         truth = np.append(truth, np.zeros((1, truth.shape[1])), axis=0)  # what fills up the last steps: no weight
         with nullcontext() if x.nbytes < LARGE else keras.device("cpu:0"):
             self._x, self._truth = (ops.convert_to_tensor(a.astype(np.float32, copy=False)) for a in (x, truth))
@@ -274,6 +274,6 @@ def _fingerprint(task: Task, settings: Any, x: npt.NDArray[np.float32], weights:
     digest = hashlib.sha256()
     free = {**vars(settings), "epochs": None, "seed": task.seed, "labels": task.labels}
     digest.update(json.dumps(free, sort_keys=True).encode())
-    for array in (x, task.y, weights, *(task.validation or ())):
+    for array in (x, task.targets, weights, *(task.validation or ())):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -39,8 +39,19 @@ class Weighting:
         return ratio
 
     def of(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN)."""
-        return np.where(np.isnan(y), 0.0, np.where(y > 0, self.positive, self.negative))
+        """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN).
+
+        A probability weighs as its share of a positive and of a negative.
+        """
+        return np.where(np.isnan(y), 0.0, y * self.positive + (1 - y) * self.negative)
+
+    def targets(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What to fit with the weights of `of`, so that the loss is that of weighted positives and negatives.
+
+        w (t log p + (1 - t) log(1 - p)) equals w_p y log p + w_n (1 - y) log(1 - p); 1, 0 and NaN stay what they are.
+        """
+        soft = (y > 0) & (y < 1)
+        return np.where(soft, y * self.positive / np.where(soft, self.of(y), 1.0), y) if soft.any() else y
 
     def rows(self) -> list[dict[str, Any]]:
         """The table, one row per label."""

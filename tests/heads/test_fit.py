@@ -105,6 +105,21 @@ def test_unknown_labels_are_left_out_and_not_taken_for_negatives(study, embeddin
     assert not np.allclose(known.predictions()["Edema"], zero.predictions()["Edema"])
 
 
+def test_a_head_that_takes_no_probabilities_says_so_and_takes_them_for_unknown(study, embeddings, tmp_path, caplog):
+    values = study.y[:, 1].copy()
+    values[::3] = 0.4
+    table = study.table.assign(Edema=values)
+    soft = Study(table, study.labels, study.name, study.root, {"soft": ["Edema"]})
+    values[::3] = np.nan
+    hard = with_column(study, "Edema", values)
+    lda = [fit_head(one, embeddings, "lda", out=tmp_path / f"lda-{k}") for k, one in enumerate((soft, hard))]
+    assert "The lda head does not learn from them: they are unknown." in caplog.text
+    pd.testing.assert_frame_equal(lda[0].predictions(), lda[1].predictions())
+    logistic = [fit_head(one, embeddings, out=tmp_path / f"logistic-{k}") for k, one in enumerate((soft, hard))]
+    assert logistic[0].class_weights == logistic[1].class_weights
+    assert not np.allclose(logistic[0].predictions()["Edema"], logistic[1].predictions()["Edema"])
+
+
 def test_two_files_are_joined_side_by_side_whatever_their_order_of_rows(study, embeddings, write_file, tmp_path):
     other = write_file(tmp_path / "r.h5", study, seed=5, dim=7, backbone="resnet50")
     run = fit_head(study, [embeddings, other], out=tmp_path / "run")

@@ -53,6 +53,27 @@ def test_the_loss_is_the_papers_computed_by_hand(study, embeddings, tmp_path):
     assert float(history["loss"]) == pytest.approx(loss.mean(), rel=1e-4)
 
 
+def test_the_loss_of_a_probability_is_its_share_of_both_classes(study, embeddings, tmp_path):
+    """As above, with a label that is uncertain in every third row; it is unknown to everything but the loss."""
+    from cxrfeat._heads.features import Features
+    from cxrfeat._heads.keras_head import build
+
+    label = study.labels[0]
+    table = study.table.assign(**{label: study.table[label].mask(np.arange(len(study)) % 3 == 0, 0.3)})
+    soft = replace(study, table=table, provenance={"soft": [label]})
+    settings = {"epochs": 1, "batch": 10_000}
+    run = fit_head(soft, embeddings, "keras", out=tmp_path / "run", weighting="paper", settings=settings, passes="0")
+    train = soft.split("train")
+    with Features([embeddings]) as features:
+        p = np.asarray(build(12, 3, (), 0.0, "sigmoid", 0)(features.matrix(train.ids)), dtype=float)
+    share, t = np.nanmean(train.y, axis=0), train.targets
+    loss = -(1 - share) * t * np.log(p) - share * (1 - t) * np.log(1 - p)
+    history = np.genfromtxt(run.path / "history.csv", delimiter=",", names=True)
+    assert float(history["loss"]) == pytest.approx(loss.mean(), rel=1e-4)
+    assert run.study().provenance["soft"] == [label]
+    assert np.isnan(run.study().y[:, 0]).sum() == np.isnan(soft.y[:, 0]).sum() > 0
+
+
 def test_stopped_and_resumed_is_the_same_to_the_last_bit(fitted, study, embeddings, tmp_path):
     options = {"out": tmp_path / "run", "weighting": "paper"}
     fit_head(study, embeddings, "keras", settings={**SETTINGS, "epochs": 2}, **options)

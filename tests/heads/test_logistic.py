@@ -30,10 +30,10 @@ def embeddings(n, d, labels=3, seed=0, dtype=np.float64):
     return x.astype(dtype), (rng.random((n, labels)) < 1 / (1 + np.exp(-logits))).astype(float)
 
 
-def reference(x, y, weight, C):
+def reference(x, y, weight, C, scale_by=None):
     """One label by scikit-learn, in float64, on standardised features; folded back to raw ones."""
     known = ~np.isnan(y)
-    scaler = StandardScaler().fit(x.astype(np.float64))
+    scaler = StandardScaler().fit((x if scale_by is None else scale_by).astype(np.float64))
     model = LogisticRegression(C=C, tol=1e-12, max_iter=20000, solver="lbfgs")
     model.fit(scaler.transform(x[known].astype(np.float64)), y[known], sample_weight=weight[known])
     if len(x) > x.shape[1]:
@@ -47,6 +47,28 @@ def reference(x, y, weight, C):
 def large(monkeypatch):
     """Send every problem through the sweeps, as only large ones go by themselves."""
     monkeypatch.setattr(solver, "DENSE_BYTES", 0)
+
+
+@pytest.mark.parametrize("way", ["whole", "sweeps"])
+@pytest.mark.parametrize("weighting", ["none", "balanced"])
+def test_a_probability_is_a_share_of_a_positive_and_of_a_negative(weighting, way, monkeypatch):
+    """The oracle is scikit-learn with every row twice: as a positive of weight w_p t, and a negative of w_n (1 - t)."""
+    if way == "sweeps":
+        monkeypatch.setattr(solver, "DENSE_BYTES", 0)
+    x, y = embeddings(400, 20)
+    y[::5, 0], y[::7, 1] = np.random.default_rng(1).random(80), np.nan
+    ours = MultiLabelLogistic(C=0.3, weighting=weighting, tol=1e-14, max_iter=500).fit(x, y)
+    weights = weigh(y, ("a", "b", "c"), weighting)
+    for k in range(3):
+        known = ~np.isnan(y[:, k])
+        t = y[known, k]
+        twice, classes = np.concatenate([x[known], x[known]]), np.repeat([1.0, 0.0], known.sum())
+        weight = np.concatenate([weights.positive[k] * t, weights.negative[k] * (1 - t)])
+        coef, intercept = reference(twice, classes, weight, 0.3, scale_by=x)
+        assert ours.coef_[k] == pytest.approx(coef, rel=1e-4, abs=1e-5 * np.abs(coef).max())
+        assert ours.intercept_[k] == pytest.approx(intercept, rel=1e-4, abs=1e-5)
+    with pytest.raises(ValueError, match="are 0 to 1, or NaN"):
+        MultiLabelLogistic().fit(x, y * 2)
 
 
 @pytest.mark.parametrize("way", ["whole", "sweeps"])

@@ -57,9 +57,10 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    y of shape (n,) holds two classes of any kind. y of shape (n, n_labels) holds 1, 0, and NaN where a label is
-    unknown; `predict_proba` is then the probability of 1, (n, n_labels), as for scikit-learn's other multi-label
-    classifiers. With `sample_weight` the mean and scale are weighted too, so that a weight of 2 is the row twice.
+    y of shape (n,) holds two classes of any kind. y of shape (n, n_labels) holds 1, 0, NaN where a label is
+    unknown, or a probability between as a soft target; `predict_proba` is then the probability of 1, (n, n_labels), as
+    for scikit-learn's other multi-label classifiers. With `sample_weight` the mean and scale are weighted too, so that
+    a weight of 2 is the row twice.
 
     Examples
     --------
@@ -187,7 +188,7 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         truth = self._truth(y, len(X))
         row_weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         weighting = weigh(truth, tuple(map(str, range(truth.shape[1]))), self.weighting)
-        weight = weighting.of(truth)
+        weight, truth = weighting.of(truth), weighting.targets(truth)
         if row_weight is not None:
             weight *= row_weight[:, None]
         if not both_classes(truth, weight).any():
@@ -214,8 +215,9 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
                 (y == self.classes_[-1]).astype(np.float64)[:, None] if len(self.classes_) == 2 else np.ones((rows, 1))
             )
         truth = y.astype(np.float64)
-        if not np.isin(truth[~np.isnan(truth)], (0, 1)).all():
-            raise ValueError("Unknown label type: labels of a two-dimensional y are 1, 0, or NaN where unknown.")
+        known = truth[~np.isnan(truth)]
+        if not ((known >= 0) & (known <= 1)).all():
+            raise ValueError("Unknown label type: labels of a two-dimensional y are 0 to 1, or NaN where unknown.")
         self.classes_ = np.array([0, 1])
         return truth
 

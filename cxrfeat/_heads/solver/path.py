@@ -91,7 +91,7 @@ def path(
     rows : Rows
         Features, (n, d).
     y : numpy.ndarray
-        1, 0 or NaN, (n, labels); the value does not matter if the weight is 0.
+        1, 0, a probability or NaN, (n, labels); the value does not matter if the weight is 0.
     weight : numpy.ndarray
         Weight of every row in every label's loss, (n, labels); 0 if the label is unknown.
     Cs : numpy.ndarray
@@ -215,7 +215,7 @@ def _intercepts(y: Floats, weight: Floats, features: int, intercept: bool) -> Fl
     """Start at the best constant: the log odds of the weighted classes."""
     w = np.zeros((features + 1, y.shape[1]))
     if intercept:
-        positive = np.where(y > 0, weight, 0).sum(axis=0)
+        positive = (np.nan_to_num(y) * weight).sum(axis=0)
         w[-1] = np.log(np.maximum(positive, 1e-12)) - np.log(np.maximum(weight.sum(axis=0) - positive, 1e-12))
     return w
 

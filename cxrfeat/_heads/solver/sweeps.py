@@ -58,7 +58,10 @@ class Sweeper:
     def __init__(self, rows: Rows, y: Floats, weight: Floats, mean: Floats, scale: Floats, intercept: bool) -> None:
         self.rows, self.scale, self.intercept = rows, scale, intercept
         kind = rows.dtype
-        self.sign = np.where(y > 0, -1, 1).astype(kind)
+        self.sign = np.where(y == 1, -1, 1).astype(kind)
+        soft = (y > 0) & (y < 1)
+        # The loss of a probability t is that of a negative less t z.
+        self.soft = np.where(soft, y, 0).astype(kind) if soft.any() else None
         self.weight = weight.astype(kind)
         self.shift = mean.astype(kind) if float((np.abs(mean) / scale).max(initial=0.0)) > FAR else None
         self.mean = mean if self.shift is None else mean - self.shift
@@ -103,6 +106,10 @@ class Sweeper:
             if not everything:
                 sign, weight = sign[:, labels], weight[:, labels]
             loss, residual = entries(out[place], sign, weight)
+            if self.soft is not None:
+                pull = weight * (self.soft[place] if everything else self.soft[place][:, labels])
+                loss -= pull * out[place]
+                residual -= pull
             return loss.sum(axis=0, dtype=np.float64), residual.sum(axis=0, dtype=np.float64), x.T @ residual
 
         with _blas().limit(limits=1, user_api="blas"):
