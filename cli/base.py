@@ -40,6 +40,14 @@ class Command(click.Command):
         super().__init__(*args, **attributes)
         self.interrupted = interrupted
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:  # names of files may be any bytes; no other text may
+            given = ctx.params.get(parameter.name or "") if parameter.type is click.STRING else None
+            if re.search("[\ud800-\udfff]", given if isinstance(given, str) else "".join(given or ())):
+                raise click.BadParameter("is not valid UTF-8.", ctx, parameter)
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

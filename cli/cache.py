@@ -11,7 +11,7 @@ import click
 from cxrfeat._project import CACHE, RUNS, STUDIES
 
 from .base import Group
-from .options import STUDY
+from .options import SEED, STUDY
 from .output import json_option, print_json, print_table, progress_bar, say
 
 FILE = click.Path(dir_okay=False)
@@ -84,7 +84,7 @@ def info(file: str | None, as_json: bool) -> None:
 @click.option("--study", metavar="STUDY", help=f"{STUDY}, to take the paths of the images from.")
 @click.option("--deep", is_flag=True, help="Also recompute a random sample of embeddings; needs the images.")
 @click.option("--sample", type=click.IntRange(1), default=32, show_default=True, help="How many to recompute.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of that sample.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of that sample.")
 @click.option("--weights", help="Backbone weights for --deep, where the recipe's name is not enough.")
 @json_option
 def verify(file: str | None, as_json: bool, **options) -> None:

@@ -9,7 +9,7 @@ import click
 from cxrfeat._recipe import DEFAULTS
 
 from .base import Command, UserError
-from .options import BACKBONE, OneOf, engine_option, given, study_argument
+from .options import BACKBONE, SEED, OneOf, engine_option, given, study_argument
 from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
@@ -38,7 +38,7 @@ INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
 @click.option("-p", "--passes", type=click.IntRange(0), help="Augmented passes beside pass 0.  [default: 0]")
 @click.option("--size", type=click.IntRange(1), help="Side of the input, pixels.  [default: the backbone's own]")
 @click.option("--policy", type=POLICY, help=f"Augmentation; mild has no mirror.  [default: {DEFAULTS['policy']}]")
-@click.option("--seed", type=int, help="Seed of the augmentation draws.  [default: 0]")
+@click.option("--seed", type=SEED, help="Seed of the augmentation draws.  [default: 0]")
 @click.option("--preprocessing", type=PREPROCESSING, help="Normalisation.  [default: the backbone's own]")
 @click.option("--geometry", type=GEOMETRY, help="How an oblong film becomes a square.  [default: the backbone's own]")
 @click.option(

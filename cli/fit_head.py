@@ -7,7 +7,7 @@ import click
 from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRESETS, WEIGHTINGS
 
 from .base import Command
-from .options import BACKBONE, HEAD_NAME, study_argument
+from .options import BACKBONE, HEAD_NAME, SEED, study_argument
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
@@ -40,7 +40,7 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 @click.option("--search", is_flag=True, help="Choose settings by patient-wise cross-validation on train.")
 @click.option("--grid", multiple=True, metavar="KEY=V1,V2", help="Values to search. Implies --search.")
 @click.option("--labels", metavar="A,B,…", help="Fit these labels only.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--memory", metavar="SIZE", help="Read embeddings from the file when they exceed this, e.g. 2GB.")
 @click.option("--out", metavar="FOLDER", help="Run folder. Default: runs/<study>-<backbone>-<head>[-weighted][-n].")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")

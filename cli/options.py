@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 SHOWN = 12
 """Choices that a help text has room for."""
+SEED = click.IntRange(0, 2**32 - 1)
 STUDY = "A study file, a name under studies/, or `sample`"
 
 
@@ -122,7 +123,7 @@ replicates_option = click.option(
     "--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0),
     help="Replicates of the bootstrap over patients; 0 leaves it out.",
 )  # fmt: skip
-seed_option = click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
 FORMATS = click.Choice(["table", "csv", "json", "latex", "markdown"])
 format_option = click.option(
     "--format", "kind", type=FORMATS, default="table", show_default=True, help="Of the output."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .base import Group
-from .options import engine_option, study_argument
+from .options import SEED, engine_option, study_argument
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
@@ -31,7 +31,7 @@ def command() -> None:
 @click.option("-p", "--passes", default=2, show_default=True, type=click.IntRange(1), help="Augmented passes.")
 @click.option("--epochs", default=80, show_default=True, type=click.IntRange(1), help="At most.")
 @click.option("--bootstrap", "replicates", default=1000, show_default=True, type=click.IntRange(1), help="Replicates.")
-@click.option("--seed", default=0, show_default=True, help="Of augmentation, heads and bootstrap.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of augmentation, heads and bootstrap.")
 @engine_option
 @json_option
 def paper(study, as_json, **options) -> None:

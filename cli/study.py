@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .base import Group
-from .options import DATASET, STUDY_NAME, format_option, given, study_argument
+from .options import DATASET, SEED, STUDY_NAME, format_option, given, study_argument
 from .output import ended, json_option, print_json, print_result, print_table, progress_bar, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
@@ -21,7 +21,7 @@ ONE_PER = click.option(
 def _shares(command: Callable) -> Callable:
     """How a split is made."""
     for option in (
-        click.option("--seed", type=int, help="Seed of the split. [default: 0]"),
+        click.option("--seed", type=SEED, help="Seed of the split. [default: 0]"),
         click.option("--test", type=SHARE, help="Share for test, if there is no official list. [default: 0.2]"),
         click.option("--val", type=SHARE, help="Share of the images for validation. [default: 0.1]"),
     ):
@@ -165,7 +165,7 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
     "--expected-false", type=click.FloatRange(0, min_open=True), metavar="N",
     help="False pairs that may be found on average. [default: 0.05]",
 )  # fmt: skip
-@click.option("--seed", type=int, help="Which images the threshold is read from. [default: 0]")
+@click.option("--seed", type=SEED, help="Which images the threshold is read from. [default: 0]")
 @format_option
 @json_option
 def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, **options) -> None:

@@ -155,6 +155,10 @@ def read_csv(path: str | Path, error: type[CxrfeatError] = StudyError, **options
         raise NotFoundError(f"there is no file {path}.")
     try:
         return pd.read_csv(path, **{"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", **options})
+    except LookupError as cause:
+        raise error(
+            f"{path} cannot be read with `encoding={options.get('encoding')}`: there is no such encoding."
+        ) from cause
     except (ValueError, OSError, EOFError, zlib.error) as cause:  # pandas' errors are ValueErrors; of gzip, the others
         raise error(f"{path} is not a CSV table: {str(cause).strip().splitlines()[0]}.") from cause
 

@@ -36,3 +36,19 @@ def test_a_parameter_of_another_command_is_shown_as_an_option_too():
     assert as_flags("Build it with `resplit=True`.") == "Build it with --resplit."
     assert as_flags("Or take `weights=random:0`.") == "Or take --weights random:0."
     assert as_flags("Run `cxrfeat extract`; see `head.json`.") == "Run `cxrfeat extract`; see `head.json`."
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("study build table.csv --seed -1", "not in the range"),
+        ("study build table.csv --findings \udcff", "not valid UTF-8"),
+        ("study build table.csv --where a=\udcff", "not valid UTF-8"),
+        ("study build table.csv --encoding nan", "there is no such encoding"),
+    ],
+)
+def test_values_that_libraries_stumble_over_are_refused_in_a_sentence(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("image_id,Mass\na.png,1\n")
+    done = CliRunner().invoke(cli, words.split())
+    assert done.exit_code == 2 and said in done.stderr and "bug" not in done.stderr
