@@ -35,7 +35,7 @@ INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
     help="imagenet, random:SEED, the name of imported weights, a .h5 file, or auto: imagenet, else (on the sample "
     "alone) random:0.",
 )  # fmt: skip
-@click.option("-p", "--passes", type=click.IntRange(0), help="Augmented passes beside pass 0.  [default: 0]")
+@click.option("-p", "--passes", type=click.IntRange(0, 1000), help="Augmented passes beside pass 0.  [default: 0]")
 @click.option("--size", type=click.IntRange(1), help="Side of the input, pixels.  [default: the backbone's own]")
 @click.option("--policy", type=POLICY, help=f"Augmentation; mild has no mirror.  [default: {DEFAULTS['policy']}]")
 @click.option("--seed", type=SEED, help="Seed of the augmentation draws.  [default: 0]")

@@ -16,7 +16,7 @@ from cxrfeat.errors import RecipeError, WeightsError
 if TYPE_CHECKING:
     from cxrfeat._study import Study
 
-MAX_SIZE = 8192
+MAX_SIZE, MAX_PASSES = 8192, 1000
 _log = logging.getLogger(__name__)
 
 
@@ -113,6 +113,8 @@ def make_recipe(
     if backbone not in (None, spec.name):
         raise RecipeError(f"the weights {weights!r} are of {spec.name}, not of {backbone}: leave `backbone` out.")
     size, preprocessing = size or spec.size, preprocessing or spec.preprocessing
+    if not 0 <= passes <= MAX_PASSES:
+        raise RecipeError(f"`passes` must be from 0 to {MAX_PASSES}, not {passes}.")
     if not spec.min_size <= size <= MAX_SIZE:
         raise RecipeError(f"`size` of {spec.name} must be from {spec.min_size} to {MAX_SIZE} pixels, not {size}.")
     own = geometry in (None, spec.geometry)
