@@ -26,28 +26,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Task:
-    """Training rows of one head.
+    """Training rows of one head: all images of pass 0, then those of the next.
 
-    Attributes
-    ----------
-    rows : Rows
-        Embeddings.
-    y : numpy.ndarray
-        Labels, float64 (rows, labels): 1, 0 or NaN for unknown.
-    groups : numpy.ndarray
-        Patient of every row, str (rows,).
-    weighting : Weighting
-        Class weights.
-    images : int
-        Number of images; the first rows are their pass 0.
-    seed : int
-        Seed of every random draw.
-    validation : tuple of numpy.ndarray, optional
-        Embeddings and labels for early stopping; never fitted on.
-    folder : Path, optional
-        Where checkpoints go.
-    soft : numpy.ndarray, optional
-        The labels with probabilities where `y` is unknown, for kinds that learn from them.
+    `y` has their labels, float64 (rows, labels): 1, 0 or NaN for unknown; `soft` has probabilities there too, for kinds
+    that learn from them. `groups` are the patients; `images` rows are of pass 0. `validation` has embeddings and labels
+    for early stopping, which are never fitted on. Checkpoints go into `folder`.
     """
 
     rows: Rows
@@ -100,18 +83,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted head and how the fitting went.
+    """A fitted head, uncalibrated, and how the fitting went.
 
-    Attributes
-    ----------
-    head : Head
-        The head, uncalibrated.
-    converged : bool
-        False if the optimiser stopped before its tolerance.
-    history : pandas.DataFrame, optional
-        One row per epoch, if it trains by epochs.
-    notes : mapping
-        What `head.json` keeps of the fit: settings, tolerance reached, iterations.
+    `converged` is False if the optimiser stopped before its tolerance. `history` has a row per epoch, if it trains by
+    epochs; `notes` are what `head.json` keeps of the fit: settings, tolerance reached, iterations.
     """
 
     head: Head

@@ -11,8 +11,7 @@ import importlib
 import inspect
 import logging
 import warnings
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,18 +34,9 @@ PARALLEL_BYTES = 8 << 20
 class Estimator(Head):
     """Fits a scikit-learn classifier; its settings are the parameters of that class.
 
-    Attributes
-    ----------
-    target : str
-        `module:Class`.
-    defaults : mapping
-        Settings that suit embeddings.
-    scaled : bool
-        Whether features are standardised for it.
-    shared : bool
-        Whether one estimator may learn all labels, if there are no class weights and no unknown labels.
-    parallel : bool
-        Whether labels are fitted side by side; not if the estimator has threads of its own.
+    `target` is `module:Class`, and `defaults` are settings that suit embeddings. Features are standardised if `scaled`.
+    If `shared`, one estimator may learn all labels where there are no class weights and no unknown labels. Labels are
+    fitted side by side if `parallel`: not if the estimator has threads of its own.
     """
 
     target: ClassVar[str]
@@ -66,33 +56,39 @@ class Estimator(Head):
 
     @classmethod
     def fit(cls, task: Task, settings: Any, *, resume: bool = False, progress: Progress = silent) -> Fitted:
-        """Fit one estimator for all labels, or one for each."""
-        make = cls._maker(settings, task.seed)
-        weighted = task.weighting.scheme != "none"
-        if weighted and "sample_weight" not in inspect.signature(make().fit).parameters:
+        """Fit one estimator for all labels, or one for each, side by side in processes that share the features."""
+        from joblib import Parallel, delayed
+
+        model, weighted = cls._model(settings, task.seed), task.weighting.scheme != "none"
+        if weighted and "sample_weight" not in inspect.signature(model.fit).parameters:
             raise HeadError(f"head {cls.kind!r} takes no sample weights, so it cannot be class-weighted.")
         x = task.x
         mean, scale = moments(task.rows) if cls.scaled else (np.zeros(x.shape[1]), np.ones(x.shape[1]))
         if cls.scaled:
             x = ((x - mean) / scale).astype(np.float32)
         there = task.weighting.fittable.nonzero()[0]
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            if cls.shared and not weighted and not np.isnan(task.y[:, there]).any():
-                models = [_call(cls.kind, make, x, task.y[:, there], None)]
-                progress(len(task.labels), len(task.labels))
-            else:
-                models = cls._each(make, x, task, there, weighted, progress)
+        y, weights = task.y[:, there], task.weights[:, there]
+        jobs: list[tuple[Any, ...]] = [(y[:, k], weights[:, k] if weighted else None) for k in range(len(there))]
+        if cls.shared and not weighted and not np.isnan(y).any():
+            jobs = [(y, None)]
+        # Features go as an argument: joblib then maps them into every process once, instead of copying them.
+        many = cls.parallel and len(jobs) > 1 and x.nbytes > PARALLEL_BYTES
+        run = Parallel(n_jobs=-1 if many else 1, max_nbytes="1M", return_as="generator")
+        models, said = [], list[warnings.WarningMessage]()
+        for done, (fitted, warned) in enumerate(run(delayed(_one)(cls.kind, model, x, *job) for job in jobs), start=1):
+            models.append(fitted)
+            said += warned
+            progress(done, len(jobs), task.labels[there[done - 1]] if len(jobs) > 1 else "")
         late = _unconverged(cls.kind, said)
-        notes = {"estimator": cls.target, "settings": {k: repr(v) for k, v in make().get_params(deep=False).items()}}
+        notes = {"estimator": cls.target, "settings": {k: repr(v) for k, v in model.get_params(deep=False).items()}}
         return Fitted(cls._of(task.labels, models, there, mean, scale), not late, None, notes)
 
     @classmethod
-    @abstractmethod
     def _of(
         cls, labels: tuple[str, ...], models: list[Any], there: npt.NDArray[np.int64], mean: Floats, scale: Floats
     ) -> Head:
         """Make the head of fitted estimators."""
+        raise NotImplementedError
 
     @classmethod
     def _estimator(cls) -> Any:
@@ -106,39 +102,11 @@ class Estimator(Head):
         return found
 
     @classmethod
-    def _maker(cls, settings: Mapping[str, Any], seed: int) -> Callable[[], Any]:
-        """A function that makes the estimator anew."""
+    def _model(cls, settings: Mapping[str, Any], seed: int) -> Any:
+        """The estimator, not fitted yet."""
         found = cls._estimator()
         drawn = {"random_state": seed} if "random_state" in inspect.signature(found).parameters else {}
-        return lambda: found(**{**drawn, **settings})
-
-    @classmethod
-    def _each(
-        cls,
-        make: Callable[[], Any],
-        x: npt.NDArray[np.float32],
-        task: Task,
-        there: npt.NDArray[np.int64],
-        weighted: bool,
-        progress: Progress,
-    ) -> list[Any]:
-        """One estimator a label, side by side in processes that share the features."""
-        weights = task.weights
-        jobs = ((cls.kind, make, x, task.y[:, k], weights[:, k] if weighted else None) for k in there)
-        if cls.parallel and len(there) > 1 and x.nbytes > PARALLEL_BYTES:
-            from joblib import Parallel, delayed
-
-            # Features go as an argument: joblib then maps them into every process once, instead of copying them.
-            results = Parallel(n_jobs=-1, max_nbytes="1M", return_as="generator")(delayed(_one)(*job) for job in jobs)
-        else:
-            results = (_one(*job) for job in jobs)
-        models = []
-        for done, (model, said) in enumerate(results, start=1):
-            models.append(model)
-            for message, category in said:
-                warnings.warn(str(message), category, stacklevel=2)
-            progress(done, len(there), task.labels[there[done - 1]])
-        return models
+        return found(**{**drawn, **settings})
 
 
 class LinearEstimator(Estimator, LinearHead):
@@ -221,24 +189,21 @@ def of_class(kind: str) -> type[Head]:
     return type("ClassifierHead", (KeptEstimator,), {"kind": kind, "target": kind})
 
 
-def _one(
-    kind: str, make: Callable[[], Any], x: npt.NDArray[np.float32], y: Floats, weight: Floats | None
-) -> tuple[Any, list[Any]]:
-    """Fit one label on its known rows; its warnings come back with it, since processes do not share them."""
+def _one(kind: str, model: Any, x: npt.NDArray[np.float32], y: Floats, weight: Floats | None) -> tuple[Any, list[Any]]:
+    """Fit on the known rows; warnings come back with the estimator, since processes do not share them."""
+    from sklearn.base import clone
+
     known = ~np.isnan(y)
+    if not known.all():
+        x, y, weight = x[known], y[known], None if weight is None else weight[known]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        part = x if known.all() else x[known]
-        model = _call(kind, make, part, y[known].astype(int), None if weight is None else weight[known])
-    return model, [(w.message, w.category) for w in said]
-
-
-def _call(kind: str, make: Callable[[], Any], x: Any, y: Any, weight: Any) -> Any:
-    try:
-        return make().fit(x, y) if weight is None else make().fit(x, y, sample_weight=weight)
-    except (ValueError, TypeError, OverflowError) as error:
-        # scikit-learn names the setting or shape at fault in its first line.
-        raise HeadError(f"head {kind!r} could not be fitted: {str(error).splitlines()[0]}") from error
+        try:
+            fitted = clone(model).fit(x, y.astype(int), **({} if weight is None else {"sample_weight": weight}))
+        except (ValueError, TypeError, OverflowError) as error:
+            # scikit-learn names the setting or shape at fault in its first line.
+            raise HeadError(f"head {kind!r} could not be fitted: {str(error).splitlines()[0]}") from error
+    return fitted, said
 
 
 def _unconverged(kind: str, said: list[warnings.WarningMessage]) -> bool:

@@ -218,16 +218,7 @@ class FileRows:
         self.dim = sum(file.dim for file in files)
         self.block = solver_rows.BLOCK
         self.batch = self.block * max(1, memory // (self.block * self.dim * 4))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and features."""
-        return len(self.passes) * len(self.image_ids), self.dim
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Always float32."""
-        return np.dtype(np.float32)
+        self.shape, self.dtype = (len(self.passes) * len(image_ids), self.dim), np.dtype(np.float32)
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         """Every block once, read anew."""

@@ -173,14 +173,9 @@ def _with_preset(preset: str | None, given: dict[str, Any]) -> dict[str, Any]:
 
 def _check(options: Options, resume: bool) -> None:
     """Raise a HeadError for options that are wrong whatever the data."""
-    allowed = {
-        "weighting": (options.weighting, WEIGHTINGS),
-        "calibration": (options.calibration, CALIBRATIONS),
-        "passes": (options.passes, PASSES),
-        "ensemble": (options.ensemble, ("", *ENSEMBLES)),
-    }
-    for name, (value, choices) in allowed.items():
-        if value not in choices:
+    allowed = {"weighting": WEIGHTINGS, "calibration": CALIBRATIONS, "passes": PASSES, "ensemble": ("", *ENSEMBLES)}
+    for name, choices in allowed.items():
+        if (value := getattr(options, name)) not in choices:
             raise HeadError(f"unknown {name} {value!r}; choose one of {', '.join(filter(None, choices))}.")
     if isinstance(options.seed, bool) or not isinstance(options.seed, int) or not 0 <= options.seed < 2**32:
         raise HeadError(f"`seed` must be a whole number from 0 to {2**32 - 1}, not {options.seed!r}.")
@@ -229,19 +224,17 @@ def _fit(
 def _fit_one(kind: str, task: Task, options: Options, resume: bool, progress: Progress) -> Fitted:
     """Fit a head, with settings searched for if asked."""
     declared, settings = head_class(kind), settings_of(options.settings, kind)
-    table = None
+    searched: dict[str, Any] = {}
     if options.search:
         # Imported here: scoring needs scipy.stats, which takes as long to import as a small head to fit.
         from cxrfeat._heads.search import search
 
         settings, table = search(declared, task, settings, options.grid, progress=progress)
+        searched = {"search": json.loads(table.to_json(orient="records", double_precision=6))}
     found = declared.fit(task, declared.settings(settings), resume=resume, progress=progress)
     fitted = Fitted(found) if isinstance(found, Head) else found
     fitted.head.fitted = task.weighting.fittable
-    if table is None:
-        return fitted
-    notes = {**fitted.notes, "search": json.loads(table.to_json(orient="records", double_precision=6))}
-    return replace(fitted, notes=notes)
+    return replace(fitted, notes={**fitted.notes, **searched})
 
 
 def settings_of(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:

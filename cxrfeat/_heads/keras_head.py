@@ -39,25 +39,12 @@ class KerasHead(Head):
 
     @dataclass(frozen=True)
     class Settings:
-        """How to train.
+        """Adam with rows of a `batch` a step; training stops after `patience` epochs without a better `monitor`.
 
-        Attributes
-        ----------
-        epochs, batch, patience : int
-            Largest number of epochs, and rows a step; training stops after `patience` epochs without a better
-            `monitor`.
-        learning_rate : float
-            Adam's.
-        hidden : tuple of int
-            Units of hidden layers; none by default.
-        dropout : float
-            Share of inputs of the last layer dropped in training.
-        activation : str
-            `sigmoid`, or `softmax` as in the preset `paper`.
-        monitor : str
-            `val_loss`: stop by the validation loss and keep the weights of the best epoch; or `accuracy`, as in the
-            preset `paper`: stop by the accuracy that Keras shows in training, which for several labels is the share of
-            rows whose largest output is their first label, and keep the weights of the last epoch.
+        `hidden` has the units of hidden layers; `dropout` is the share of inputs of the last layer that is dropped. The
+        `activation` is `sigmoid`, or `softmax` as in the preset `paper`. `monitor` is `val_loss`: the weights of the
+        best epoch are kept; or `accuracy`, as in the preset: that which Keras shows in training, for several labels the
+        share of rows whose largest output is their first label, and the weights of the last epoch are kept.
         """
 
         epochs: int = 80
@@ -131,13 +118,11 @@ class KerasHead(Head):
 
         if self._before is None:
             self._before = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
-        parts = [
-            keras.ops.convert_to_numpy(
-                self._before(np.ascontiguousarray(x[at : at + ROWS], dtype=np.float32), training=False)
-            )
-            for at in range(0, len(x), ROWS)
-        ]
-        return np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(self.labels)))
+        out = np.empty((len(x), len(self.labels)))
+        for at in range(0, len(x), ROWS):
+            part = np.ascontiguousarray(x[at : at + ROWS], dtype=np.float32)
+            out[at : at + ROWS] = keras.ops.convert_to_numpy(self._before(part, training=False))
+        return out
 
     def save(self, folder: Path) -> list[str]:
         """Write `head.keras`."""
@@ -206,15 +191,11 @@ def _classes(config: Any) -> Iterator[str]:
 def check(model: Any, path: Path, labels: int) -> None:
     """Raise a HeadError unless a loaded model is built as this project's heads are."""
     layers = list(model.layers)
-    strange = [layer for layer in layers if type(layer).__name__ not in LAYERS or _foreign(layer)]
-    if strange:
-        raise HeadError(f"{path} has a layer of type {type(strange[0]).__name__}, which no Keras head of cxrfeat has.")
+    kinds = [type(layer) for layer in layers]
+    if strange := [kind for kind in kinds if kind.__name__ not in LAYERS or not kind.__module__.startswith("keras.")]:
+        raise HeadError(f"{path} has a layer of type {strange[0].__name__}, which no Keras head of cxrfeat has.")
     if [layer.name for layer in layers[-2:]] != [LOGITS, PROBABILITY] or model.output_shape[-1] != labels:
         raise HeadError(f"{path} is no head for {labels} labels: its last layers are not `{LOGITS}`, `{PROBABILITY}`.")
-
-
-def _foreign(layer: Any) -> bool:
-    return not type(layer).__module__.startswith("keras.")
 
 
 def build(dim: int, labels: int, hidden: tuple[int, ...], dropout: float, activation: str, seed: int) -> keras.Model:

@@ -41,11 +41,7 @@ def train(model: keras.Model, logits: str, task: Task, settings: Any, resume: bo
     """
     trainer = Trainer(keras.Model(model.input, model.get_layer(logits).output), task, settings)
     epochs = Epochs(trainer, task, settings, progress)
-    kept = None
-    if resume:
-        kept = epochs.restore()
-    else:
-        epochs.begin()
+    kept = epochs.restore() if resume else epochs.begin()
     if not epochs.done:
         positions = np.arange(trainer.steps * trainer.batch, dtype=np.int32)
         trainer.fit(
@@ -66,18 +62,15 @@ def _callbacks(epochs: Epochs, kept: Any) -> list[keras.callbacks.Callback]:
     found: list[keras.callbacks.Callback] = []
     if epochs.keeps_best or epochs.settings.monitor == "accuracy":
         found.append(Stop(epochs, kept))
-    if epochs.folder is not None:
-        if epochs.keeps_best:
-            lowest = min((val for _, val in epochs.losses), default=None)
-            options: dict[str, Any] = {"save_best_only": True, "save_weights_only": True, "mode": "min"}
-            found.append(
-                keras.callbacks.ModelCheckpoint(
-                    str(epochs.folder / BEST), "val_loss", initial_value_threshold=lowest, **options
-                )
-            )
-        backup = {"double_checkpoint": True, "delete_checkpoint": False}
-        found.append(keras.callbacks.BackupAndRestore(str(epochs.folder), **backup))
-    return found
+    if epochs.folder is None:
+        return found
+    if epochs.keeps_best:
+        lowest = min((val for _, val in epochs.losses), default=None)
+        options: dict[str, Any] = {"save_best_only": True, "save_weights_only": True, "mode": "min"}
+        best = str(epochs.folder / BEST)
+        found.append(keras.callbacks.ModelCheckpoint(best, "val_loss", initial_value_threshold=lowest, **options))
+    backup = {"double_checkpoint": True, "delete_checkpoint": False}
+    return [*found, keras.callbacks.BackupAndRestore(str(epochs.folder), **backup)]
 
 
 class Trainer(keras.Model):
@@ -165,11 +158,12 @@ class Epochs(keras.callbacks.Callback):
         self.keeps_best = task.validation is not None and settings.monitor == "val_loss"
         self.folder = None if task.folder is None else task.folder / CHECKPOINT
 
-    def begin(self) -> None:
-        """Remove the checkpoint of another fit."""
+    def begin(self) -> Any:
+        """Remove the checkpoint of another fit; there are no weights to go on from."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
+        return None
 
     @property
     def judged(self) -> list[float]:
@@ -200,9 +194,9 @@ class Epochs(keras.callbacks.Callback):
                 )
             best = folder / (BEST if self.keeps_best else LATEST)
             self.trainer.load_weights(str(best))
+        except HeadError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, HeadError):
-                raise
             raise HeadError(f"{folder} is damaged ({error}); start without `resume`.") from error
         return self.trainer.get_weights()
 

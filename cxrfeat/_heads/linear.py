@@ -71,16 +71,9 @@ class LogisticHead(LinearHead):
 
     @dataclass(frozen=True)
     class Settings:
-        """How to fit.
+        """`C` is the inverse L2 strength on standardised features, as in scikit-learn: the loss is summed over rows.
 
-        Attributes
-        ----------
-        C : float
-            Inverse L2 strength on standardised features, as in scikit-learn: the loss is summed over rows.
-        tol : float
-            Relative tolerance on the objective.
-        steps : int
-            Largest number of iterations.
+        `tol` is relative, on the objective; `steps` is the largest number of iterations.
         """
 
         C: float = 1.0
@@ -129,10 +122,6 @@ class LogisticHead(LinearHead):
         yield from (heads[k] for k in range(len(tried)))
 
 
-DAMAGE = (ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile)
-"""What reading an archive that is not one raises."""
-
-
 def check_archive(path: Path) -> None:
     """Raise a HeadError for a zip archive that inflates to far more than its own size."""
     with zipfile.ZipFile(path) as archive:
@@ -151,15 +140,6 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any
             return {name: archive[name] for name in names}
     except HeadError:
         raise
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        OSError,
-        EOFError,
-        AttributeError,
-        MemoryError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # a damaged archive raises a dozen kinds
         # numpy says of object arrays and of pickles that they would have to be unpickled, which is not done here.
         raise HeadError(f"{path} has content other than plain arrays ({error}); it was not loaded.") from error

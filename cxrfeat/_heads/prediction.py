@@ -46,32 +46,11 @@ def predict(
     memory: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
-    """Predict the images of a study, or of an embedding file, with the head of a run.
+    """Predict the images of a study, by default all of the first file without a split, with the head of a run.
 
-    Parameters
-    ----------
-    run : Run or path
-        The run folder.
-    embeddings : path, EmbeddingFile, Extraction, or several of them
-        Embeddings by the recipes that the head was trained on, in the same order. By default the study's newest.
-    study : Study, optional
-        Which images, and their splits. By default every image of the first file, without a split.
-    tta : bool, optional
-        Mean of the logits over all passes instead of pass 0; by default as the run did it.
-    memory : int, optional
-        Bytes of embeddings to hold at once.
-    progress : Progress
-        Called with the image files compared, if some may have changed.
-
-    Returns
-    -------
-    pandas.DataFrame
-        `image_id`, `split`, and a calibrated probability for each label, NaN if a label was not fitted.
-
-    Raises
-    ------
-    RecipeError
-        If an embedding file was made by another recipe than the head was trained on.
+    `embeddings` are by the recipes that the head was trained on, in the same order, by default the study's newest;
+    another recipe is a RecipeError. `tta` is by default as the run did it; `memory` bytes of embeddings are held at
+    once. The table is that of `prediction_table`, calibrated, NaN where a label was not fitted.
     """
     run = load_run(run)
     head = load_head(run)

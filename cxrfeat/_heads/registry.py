@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 WEIGHTINGS = ("none", "paper", "paper-literal", "balanced", "effective-number")
 CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
-THRESHOLDS = ("youden", "f1", "sensitivity", "precision", "fixed")
 ENSEMBLES = ("mean", "stacked")
 PASSES = ("all", "0")
 IMPORTED = "imported"

@@ -55,40 +55,19 @@ class Weighting:
 
     def rows(self) -> list[dict[str, Any]]:
         """The table, one row per label."""
-        return [
-            {
-                "label": label,
-                "positives": int(self.positives[k]),
-                "negatives": int(self.negatives[k]),
-                "weight_positive": float(self.positive[k]),
-                "weight_negative": float(self.negative[k]),
-            }
-            for k, label in enumerate(self.labels)
-        ]
+        names = ("label", "positives", "negatives", "weight_positive", "weight_negative")
+        counts, weights = (self.positives, self.negatives), (self.positive, self.negative)
+        columns = [self.labels, *(column.tolist() for column in (*counts, *weights))]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def weigh(y: npt.NDArray[np.float64], labels: Sequence[str], scheme: str = "none") -> Weighting:
-    """Compute the class weights of a scheme.
+    """Compute the class weights of a scheme from training labels, float64 (n, labels): 1, 0 or NaN for unknown.
 
-    Parameters
-    ----------
-    y : numpy.ndarray
-        Training labels, float64 (n, labels): 1, 0 or NaN for unknown. Unknown rows count for neither class.
-    labels : sequence of str
-        Names of the columns.
-    scheme : str
-        `none`: 1 and 1.
-        `paper`: w_p = share of negatives, w_n = share of positives (Fan and Bu, Entropy 2022, 24(3):313, after
-        Wang et al., CVPR 2017).
-        `paper-literal`: the other way round, as the paper's formula reads: positives weigh as they are frequent.
-        `balanced`: n / (2 n_class), as scikit-learn's `class_weight="balanced"`.
-        `effective-number`: proportional to (1 - beta) / (1 - beta^n_class) with beta = 0.9999, scaled to a sum of 2
-        over the classes (Cui et al., CVPR 2019).
-
-    Raises
-    ------
-    HeadError
-        If the scheme is unknown.
+    `paper` weighs each class by the share of the other (Fan and Bu, Entropy 2022, 24(3):313, after Wang et al., CVPR
+    2017); `paper-literal` by its own share, as the paper's formula reads; `balanced` by n / (2 n_class), as
+    scikit-learn's `class_weight="balanced"`; `effective-number` in proportion to (1 - beta) / (1 - beta^n_class), to a
+    sum of 2 over the classes (Cui et al., CVPR 2019).
     """
     if scheme not in WEIGHTINGS:
         raise HeadError(f"unknown weighting {scheme!r}; choose one of {', '.join(WEIGHTINGS)}.")

@@ -21,6 +21,9 @@ from cxrfeat._progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
 
+Found = tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]
+"""Coefficients, objectives, relative half decrements, and whether these met the tolerance."""
+
 MEMORY = 20
 SLOW = 0.3  # a decrement above this share of the last one calls for a new Hessian,
 PATIENCE = 2  # if the old one is at least so many iterations old
@@ -82,19 +85,17 @@ def minimise(
     tol: float,
     steps: int,
     progress: Progress = silent,
-) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+) -> Found:
     """Minimise the objective of every label from `start`, (features + 1, labels).
 
-    A label is done when half its squared Newton decrement is below `tol` times its objective. Returns the coefficients,
-    the objectives, the last relative half decrements, and whether they met `tol`. Factors and courses that hold
-    something from a search before are used.
+    A label is done when half its squared Newton decrement is below `tol` times its objective. Factors and courses that
+    hold something from a search before are used.
     """
     count = start.shape[1]
     active = np.arange(count)
     point = sweeper.begin(start)
-    factors.renew([k for k in range(count) if k not in factors.factors], point.z[:, [
-        k for k in range(count) if k not in factors.factors
-    ]])  # fmt: skip
+    new = [k for k in range(count) if k not in factors.factors]
+    factors.renew(new, point.z[:, new])
     w, value, gap = start.copy(), point.value.copy(), np.full(count, np.inf)
     for _ in range(steps + 1):
         step = _directions(point, active, courses, factors, tol)
@@ -108,10 +109,10 @@ def minimise(
             break
         if not going.all():
             point, step, active = point.of(going), step[:, going], active[going]
-        new = _advance(sweeper, point, -step, active)
+        ahead = _advance(sweeper, point, -step, active)
         for i, k in enumerate(active):
-            courses[k].learn(new.w[:, i] - point.w[:, i], new.gradient[:, i] - point.gradient[:, i])
-        point = new
+            courses[k].learn(ahead.w[:, i] - point.w[:, i], ahead.gradient[:, i] - point.gradient[:, i])
+        point = ahead
     return w, value, gap, gap <= tol
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from cxrfeat._heads.solver import dense
 from cxrfeat._heads.solver.curvature import Factors
-from cxrfeat._heads.solver.newton import Course, minimise
+from cxrfeat._heads.solver.newton import Course, Found, minimise
 from cxrfeat._heads.solver.rows import Rows, moments
 from cxrfeat._heads.solver.sweeps import Sweeper
 from cxrfeat._progress import Progress, silent
@@ -33,26 +33,14 @@ class ConvergenceWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Solution:
-    """Coefficients of every label, and how close to the optimum they are; NaN for labels with one class only.
+    """Coefficients of every label on raw features, and how close to the optimum they are; NaN if it has one class only.
 
-    Attributes
-    ----------
-    coef, intercept : numpy.ndarray
-        On raw features: float64 (labels, features) and (labels,).
-    mean, scale : numpy.ndarray
-        What features are standardised by, (features,).
-    objective, gap : numpy.ndarray
-        The objective, and its estimated distance to the optimum relative to it, (labels,).
-    converged, fittable : numpy.ndarray
-        Whether the gap is within the tolerance asked for, and whether the label has both classes, bool (labels,).
-    sweeps : int
-        Number of passes over the rows.
+    `coef` is float64 (labels, features), all else (labels,). `gap` is the estimated distance of the `objective` to its
+    optimum, relative to it; `sweeps` is the number of passes over the rows.
     """
 
     coef: Floats
     intercept: Floats
-    mean: Floats
-    scale: Floats
     objective: Floats
     gap: Floats
     converged: npt.NDArray[np.bool_]
@@ -86,26 +74,9 @@ def path(
     Go from small C to large. The next start is extrapolated in log C from the last three solutions; what was learnt of
     a label's curvature is carried over, and renewed only where it fails.
 
-    Parameters
-    ----------
-    rows : Rows
-        Features, (n, d).
-    y : numpy.ndarray
-        1, 0, a probability or NaN, (n, labels); the value does not matter if the weight is 0.
-    weight : numpy.ndarray
-        Weight of every row in every label's loss, (n, labels); 0 if the label is unknown.
-    Cs : numpy.ndarray
-        Inverse L2 strengths, (strengths, labels).
-    row_weight : numpy.ndarray, optional
-        Weight of every row in the mean and scale, (n,).
-    intercept : bool
-        Whether there is one.
-    tol : float
-        Relative tolerance on the objective.
-    steps : int
-        Largest number of iterations.
-    progress : Progress
-        Called with the number of labels that are done.
+    `y` is 1, 0, a probability or NaN, (n, labels), and does not matter where `weight` is 0: the weight of every row in
+    every label's loss. `Cs` are the inverse L2 strengths, (strengths, labels). `row_weight`, (n,), counts in the mean
+    and scale. `tol` is relative, on the objective; `progress` is called with the number of labels that are done.
     """
     there = both_classes(y, weight)
     if not there.all():
@@ -114,7 +85,7 @@ def path(
     n, d = rows.shape
     if n * d * 8 <= DENSE_BYTES and n * min(n, d) ** 2 <= DENSE_PRODUCTS:
         x = np.concatenate([block for _, block in rows.blocks()]).astype(np.float64)
-        search: _Search = _Dense((x - mean) / scale, np.nan_to_num(y), weight, intercept)
+        search: _Dense | _Large = _Dense((x - mean) / scale, np.nan_to_num(y), weight, intercept)
     else:
         search = _Large(rows, y, weight, mean, scale, intercept)
     done: list[tuple[Floats, Floats]] = []
@@ -126,7 +97,7 @@ def path(
         found = [_spread(values, there) for values in (coef, w[-1] - coef @ mean, value, gap)]
         ended = np.ones(len(there), dtype=bool)
         ended[there] = converged
-        yield Solution(found[0], found[1], mean, scale, found[2], found[3], ended, there, search.sweeps)
+        yield Solution(found[0], found[1], found[2], found[3], ended, there, search.sweeps)
 
 
 def both_classes(y: Floats, weight: Floats) -> npt.NDArray[np.bool_]:
@@ -141,33 +112,23 @@ def _spread(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
     return out
 
 
-class _Search(Protocol):
-    @property
-    def sweeps(self) -> int: ...
-
-    def run(
-        self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
-    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]: ...
-
-
 class _Dense:
-    """Label by label, with whole Hessians."""
+    """Label by label, with whole Hessians.
+
+    Systems this small lose more to threads that wait for each other, on a busy machine above all, than they gain.
+    """
 
     def __init__(self, x: Floats, y: Floats, weight: Floats, intercept: bool) -> None:
-        with _one_thread():
+        with threadpool_limits(1, "blas"):
             self.span = dense.Span.of(x)
         self.y, self.weight, self.intercept = y, weight, intercept
 
-    @property
-    def sweeps(self) -> int:
-        return 1
+    sweeps = 1
 
-    def run(
-        self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
-    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
         w, count = start.copy(), len(C)
         value, gap, converged = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
-        with _one_thread():
+        with threadpool_limits(1, "blas"):
             for k in range(count):
                 begin = self.span.down(start[:, k])
                 found, value[k], gap[k], converged[k] = dense.newton(
@@ -191,9 +152,7 @@ class _Large:
     def sweeps(self) -> int:
         return self.sweeper.sweeps
 
-    def run(
-        self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress
-    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
+    def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
         weight = self.weight * C
         self.sweeper.weight = weight.astype(self.sweeper.rows.dtype)
         self.factors.weight = weight
@@ -204,11 +163,6 @@ class _Large:
                 course.transport(float(change))
         self.last = C
         return minimise(self.sweeper, self.factors, self.courses, start, tol, steps, progress)
-
-
-def _one_thread() -> threadpool_limits:
-    """Systems this small lose more to threads that wait for each other, on a busy machine above all, than they gain."""
-    return threadpool_limits(1, "blas")
 
 
 def _intercepts(y: Floats, weight: Floats, features: int, intercept: bool) -> Floats:

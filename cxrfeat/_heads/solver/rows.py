@@ -24,20 +24,16 @@ class Rows(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and features."""
-        ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        ...
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         """Every block once, with the place of its rows."""
-        ...
 
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Copy some rows, whose numbers rise, into a matrix."""
-        ...
 
 
 class MatrixRows:
@@ -47,18 +43,8 @@ class MatrixRows:
     """
 
     def __init__(self, x: npt.NDArray[Any], segment: int | None = None) -> None:
-        self.x = x
-        self.segment = segment or len(x)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and features."""
-        return self.x.shape[0], self.x.shape[1]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self.x.dtype
+        self.x, self.segment = x, segment or len(x)
+        self.shape, self.dtype = x.shape, x.dtype
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         """Every block once, as a view."""
