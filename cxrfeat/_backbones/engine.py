@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from cxrfeat import _machine as machine
 from cxrfeat._backbones import registry
-from cxrfeat._backbones.registry import ENGINES
+from cxrfeat._backbones.registry import ENGINES, Backbone
 from cxrfeat._backbones.weights import Weights, weights_for
 from cxrfeat._images.choices import FILTERS
 from cxrfeat._recipe import Recipe
@@ -58,10 +59,15 @@ def open_engine(
     """
     if not outputs or set(outputs) - {"embedding", "map"}:
         raise EngineError(f"outputs are `embedding` and `map`, not {list(outputs)}.")
-    name = resolve(engine)
+    spec = registry.get(recipe.backbone)
+    if "map" in outputs and not spec.maps:
+        raise EngineError(
+            f"there are no maps of {spec.name}: its embedding is {recipe.layer!r}, which is no average of cells. A "
+            "network imported with `tokens=mean` has maps."
+        )
+    name = resolve(engine, spec)
     if precision != "float32" and name != "tensorflow":
         raise EngineError("`precision=mixed` needs a GPU: on a CPU the engine computes in float32.")
-    spec = registry.get(recipe.backbone)
     found = weights_for(recipe, weights, spec, fresh)
 
     def build() -> Any:
@@ -69,19 +75,28 @@ def open_engine(
 
         return graph.keras_graph(spec, found, recipe.preprocessing, recipe.size, FILTERS[recipe.interpolation].dtype)
 
+    def write(folder: Path) -> None:
+        from cxrfeat._backbones import imported, kept
+
+        imported.write(folder, recipe, found) if spec.onnx else kept.write_graph(folder, build())
+
     if name == "tensorflow":
         from cxrfeat._backbones import tensorflow_engine
 
         return tensorflow_engine.open_engine(build, tuple(outputs), recipe.size, precision)
     from cxrfeat._backbones import openvino_engine
 
-    return openvino_engine.open_engine(recipe, spec, build, tuple(outputs), fresh)
+    return openvino_engine.open_engine(recipe, spec, write, tuple(outputs), fresh)
 
 
-def resolve(engine: str = "auto") -> str:
-    """Return the engine that a name means here: `openvino` or `tensorflow`."""
+def resolve(engine: str = "auto", spec: Backbone | None = None) -> str:
+    """Return the engine that a name means here, for a backbone: `openvino` or `tensorflow`."""
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}.")
+    if spec is not None and spec.onnx:
+        if engine == "tensorflow":
+            raise EngineError(f"{spec.name} is an ONNX network, which OpenVINO runs: take `engine=openvino`.")
+        return "openvino"
     if engine != "auto":
         return engine
     if machine.gpu_likely():

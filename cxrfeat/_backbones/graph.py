@@ -65,6 +65,11 @@ def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, siz
     """
     import keras
 
+    if spec.onnx:
+        raise EngineError(
+            f"{spec.name} is an ONNX network, and this needs a Keras model. Its maps are those of the closed form, "
+            "with a linear head: `method=cam`."
+        )
     builder = spec.builder
     if isinstance(builder, str):
         module, _, name = builder.partition(":")
@@ -76,7 +81,8 @@ def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, siz
     network.trainable = False
     if weights:
         fill(network, weights)
-    feature_map = network.output if spec.layer == "output" else network.get_layer(spec.layer).output
+    ends = spec.layer == "output" or getattr(spec.builder, "ends_at_layer", False)
+    feature_map = network.output if ends else network.get_layer(spec.layer).output
     if len(feature_map.shape) != 4 or feature_map.shape[3] != spec.dim:
         raise EngineError(
             f"the layer {spec.layer!r} of {spec.name} has the shape {feature_map.shape}; its entry promises (n, rows, "
@@ -246,7 +252,10 @@ def _moved(layer: Any, place: Place, axis: int) -> Place:
         reach = (kernel[axis] - 1) * getattr(layer, "dilation_rate", (1, 1))[axis]
         step, padded = layer.strides[axis], 0
         if layer.padding == "same":
-            side = before[axis + 1]
+            if (side := before[axis + 1]) is None:  # in a model within a model that takes any size
+                if step > 1:
+                    return Place(place.stride * step, float("nan"))
+                side = 1
             padded = max((-(-side // step) - 1) * step + reach + 1 - side, 0) // 2
         return Place(place.stride * step, place.centre + place.stride * (reach / 2 - padded))
     if type(layer).__name__ == "ZeroPadding2D":

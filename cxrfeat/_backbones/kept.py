@@ -37,16 +37,19 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def export(
-    recipe: Recipe, spec: Backbone, build: Callable[[], Any], mode: Literal["kept", "again", "fresh"] = "kept"
+    recipe: Recipe, spec: Backbone, write: Callable[[Path], None], mode: Literal["kept", "again", "fresh"] = "kept"
 ) -> Iterator[Path]:
     """Give the folder of a recipe's export, in which an engine may keep what it compiles.
 
-    `build` builds the Keras graph where the export is made: if it is missing or damaged, `again` whatever is there, or
-    `fresh` in a temporary folder.
+    `write` puts the network and the embedding of the test image into a folder where the export is made: if it is
+    missing or damaged, `again` whatever is there, or `fresh` in a temporary folder.
     """
 
     def make(folder: Path) -> None:
-        _write(folder, build(), recipe)
+        write(folder)
+        hashes = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
+        meta = {"backbone": recipe.backbone, "weights": recipe.weights, "size": recipe.size, "sha256": hashes}
+        files.write_atomically(folder / _META, json.dumps(meta, indent=1))
 
     if mode == "fresh":
         with tempfile.TemporaryDirectory() as name:
@@ -79,12 +82,19 @@ def value(name: str, make: Callable[[], Any]) -> Any:
     return found["value"]
 
 
-def map_geometry(backbone: str, size: int) -> tuple[int, float]:
+def map_geometry(backbone: str, size: int) -> tuple[float, float]:
     """Return a map's stride and the centre of its first cell, in pixels of the network's input.
 
     As the backbone's entry declares, else as the strides and paddings of its graph say.
     """
     spec = registry.get(backbone)
+    if spec.onnx:
+        from cxrfeat._backbones import imported
+
+        found: tuple[float, float] = value(
+            f"geometry/{backbone}-{spec.sha256[:8]}-{size}", lambda: imported.place(backbone, size)
+        )
+        return found[0], found[1]
     if spec.first_centre is not None:
         return spec.stride, spec.first_centre
 
@@ -144,21 +154,23 @@ def _ensure(folder: Path, make: Callable[[Path], None], again: bool) -> None:
             shutil.rmtree(made, ignore_errors=True)
 
 
-def _write(folder: Path, graph: Any, recipe: Recipe) -> None:
-    """Write an export's files: our own translation where it knows every layer, else the engine's conversion."""
+def write_graph(folder: Path, graph: Any) -> None:
+    """Write the export of a Keras graph: our own translation where it knows every layer, else the engine's."""
     from cxrfeat._backbones import translate
 
     try:
         (folder / "model.onnx").write_bytes(translate.to_onnx(graph).SerializeToString())
     except translate.NotTranslatedError:
         _convert(folder, graph)
-    row = np.arange(recipe.size)
+    kind = graph.input.dtype
+    write_canary(folder, graph.input_shape[1], lambda images: graph(images[..., None].astype(kind), training=False)[0])
+
+
+def write_canary(folder: Path, size: int, embed: Callable[[Any], Any]) -> None:
+    """Keep a test image uint8 (size, size) and its embedding, as `embed` gives it of images (1, size, size)."""
+    row = np.arange(size)
     image = ((np.outer(row, row) // 7 + 3 * row[:, None]) % 256).astype(np.uint8)
-    embedding = np.asarray(graph(image[None, ..., None].astype(graph.input.dtype), training=False)[0])[0]
-    np.savez(folder / "canary.npz", image=image, embedding=embedding)
-    hashes = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
-    meta = {"backbone": recipe.backbone, "weights": recipe.weights, "size": recipe.size, "sha256": hashes}
-    files.write_atomically(folder / _META, json.dumps(meta, indent=1))
+    np.savez(folder / "canary.npz", image=image, embedding=np.asarray(embed(image[None]))[0])
 
 
 def _convert(folder: Path, graph: Any) -> None:

@@ -16,10 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
@@ -27,12 +24,16 @@ from cxrfeat._backbones import registry
 from cxrfeat._backbones.registry import Backbone
 from cxrfeat.errors import OutputError, WeightsError
 
+if TYPE_CHECKING:  # names of cards are choices of help texts, which import no numpy
+    import numpy as np
+    import numpy.typing as npt
+
 FORMAT, VERSION = "cxrfeat-weights", 1
 CARD, ARRAYS = "card.json", "arrays.safetensors"
 CLASSIFIER = "classifier/"
 """What the names of a classifier's arrays begin with, beside those of the backbone."""
 
-Arrays = Mapping[str, npt.NDArray[np.float32]]
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[np.float32]]"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TAKEN = ("auto", "imagenet", "random", "sample")
 _ENDINGS = (".h5", ".hdf5", ".keras", ".onnx", ".pt", ".pth", ".tar", ".safetensors", ".bin", ".npz", ".json")
@@ -72,7 +73,9 @@ class Card:
     trained_on, licence, reference : str
         What is known of their origin.
     pretraining : mapping
-        Which images they have seen, where it is known.
+        Which images they have seen, where it is known; see `pretraining`.
+    network : mapping
+        What the entry of an imported network needs; see `imported`.
     created : str
         When, ISO 8601, UTC.
     """
@@ -94,6 +97,7 @@ class Card:
     licence: str = ""
     reference: str = ""
     pretraining: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
 
     @property
@@ -240,6 +244,7 @@ def arrays(card: Card, classifier: bool = False) -> dict[str, npt.NDArray[np.flo
 
 def save_arrays(card: Card, backbone: Arrays, classifier: Arrays | None = None, overwrite: bool = False) -> Card:
     """Keep a card with the arrays of a backbone and of its classifier; its hash is that of the backbone's values."""
+    import numpy as np
     import safetensors.numpy
 
     content = {
@@ -262,6 +267,8 @@ def remove(name: str) -> None:
 
 def values_sha256(arrays: Mapping[str, Any]) -> str:
     """Hash of arrays: names, shapes and little-endian float32 values, by name. It identifies weights."""
+    import numpy as np
+
     digest = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         values = np.ascontiguousarray(values, dtype="<f4")

@@ -54,11 +54,11 @@ class OpenVINOEngine:
 
 
 def open_engine(
-    recipe: Recipe, spec: Backbone, build: Callable[[], Any], outputs: tuple[str, ...], fresh: bool = False
+    recipe: Recipe, spec: Backbone, write: Callable[[Path], None], outputs: tuple[str, ...], fresh: bool = False
 ) -> OpenVINOEngine:
     """Open the kept export of a recipe's network; one whose embedding of the canary is wrong is made again."""
     for mode in ("fresh",) if fresh else ("kept", "again"):
-        with kept.export(recipe, spec, build, mode) as folder:  # type: ignore[arg-type]
+        with kept.export(recipe, spec, write, mode) as folder:  # type: ignore[arg-type]
             engine = compile_model(folder, min(machine.cores(), MAX_STREAMS), outputs, keep=not fresh)
             canary = np.load(folder / "canary.npz", allow_pickle=False)
         values = engine.run(canary["image"][None])[0]
@@ -67,8 +67,8 @@ def open_engine(
         if off <= TOLERANCE:
             return engine
     raise EngineError(
-        f"OpenVINO's embedding of a test image with {recipe.backbone} differs from Keras's by {off:.1g} of the largest "
-        "value. Take `engine=tensorflow`."
+        f"OpenVINO's embedding of a test image with {recipe.backbone} differs from the expected one by {off:.1g} of "
+        "the largest value. Take `engine=tensorflow`."
     )
 
 

@@ -33,8 +33,14 @@ def pin(name: str, path: Path) -> None:
         "nobody has published a hash of %s: it is taken as it was found, and pinned. Compare %s with another source.",
         name, sha256,
     )  # fmt: skip
+    keep(name, sha256)
+
+
+def keep(name: str, sha256: str) -> None:
+    """Keep the hash of a file, `sha256:...`, unless there is one already."""
     try:
         known = dict(json.loads(place().read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         known = {}
-    files.write_atomically(place(), json.dumps(known | {name: sha256}, indent=1, sort_keys=True) + "\n")
+    if name not in known:
+        files.write_atomically(place(), json.dumps(known | {name: sha256}, indent=1, sort_keys=True) + "\n")

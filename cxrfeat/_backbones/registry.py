@@ -53,6 +53,14 @@ class Backbone:
     weights_url, weights_hash : str, optional
         Official ImageNet weights without the classifier, and their hash as `md5:...` or `sha256:...`. Without them the
         backbone takes random weights and files of the user's.
+    max_size : int
+        Largest side of the input; with `min_size` the same, the network takes this size alone.
+    default_weights : str
+        What `weights="auto"` takes.
+    maps : bool
+        Whether the embedding is an average of cells, so that there are maps. That of a class token is not.
+    onnx : bool
+        Whether the network is an imported ONNX file, which OpenVINO runs, and not a Keras model.
     pretraining : mapping, optional
         Which images those weights have seen: a dataset's name, such as `ChestX-ray14`, with `train`, `test`, `all`, or
         `some` where it is not known which. Tables, report and model card then say so of evaluated images.
@@ -81,6 +89,10 @@ class Backbone:
     first_centre: float | None = None
     weights_url: str = ""
     weights_hash: str = ""
+    max_size: int = 8192
+    default_weights: str = "imagenet"
+    maps: bool = True
+    onnx: bool = False
     pretraining: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, preprocessing: str) -> bool:
@@ -107,7 +119,8 @@ class Backbone:
         """Hash of what decides the network: what is kept for an entry is not used for another of the same name."""
         builder = self.builder if isinstance(self.builder, str) else f"{self.builder.__module__}:{self.builder!r}"
         kept = {**asdict(self), "builder": builder.partition(" at 0x")[0], "weights_url": "", "weights_hash": ""}
-        for name in ("geometry", "resize", "interpolation", "pretraining"):  # of pictures, not of the network
+        for name in ("geometry", "resize", "interpolation", "max_size", "default_weights", "pretraining"):
+            # None of these changes the network.
             del kept[name]
         return hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()
 
@@ -119,7 +132,29 @@ RESNET50_V15 = Backbone(
     layer="conv5_block3_out",
     first_centre=0.0,
 )
-BACKBONES: Registry[Backbone] = Registry(
+
+
+class _Backbones(Registry[Backbone]):
+    """Ours, those of other packages, and the networks that the user imported."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name, imported networks last."""
+        from cxrfeat._backbones import imported
+
+        return (*super().names, *imported.names())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Backbone:
+        """Return the entry of that name; see `Registry`."""
+        from cxrfeat._backbones import imported
+
+        return (name not in super().names and imported.find(name)) or super().__getitem__(name)
+
+
+BACKBONES: Registry[Backbone] = _Backbones(
     "backbone",
     "cxrfeat.backbones",
     {**{name: Backbone(name, **fields) for name, fields in ENTRIES.items()}, "resnet50-v1.5": RESNET50_V15},

@@ -50,6 +50,8 @@ def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weight
 
     That is `imagenet`, `random:SEED`, the name of imported weights, or a path.
     """
+    if backbone.onnx and wanted != backbone.name:
+        raise WeightsError(f"{backbone.name} is an ONNX network with weights of its own: leave `weights` out.")
     if wanted == "imagenet" and not backbone.weights_url:
         raise WeightsError(
             f"there are no official ImageNet weights of {backbone.name}. Give a file as `weights`, or take "

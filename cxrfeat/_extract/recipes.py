@@ -115,8 +115,10 @@ def make_recipe(
     size, preprocessing = size or spec.size, preprocessing or spec.preprocessing
     if not 0 <= passes <= MAX_PASSES:
         raise RecipeError(f"`passes` must be from 0 to {MAX_PASSES}, not {passes}.")
-    if not spec.min_size <= size <= MAX_SIZE:
-        raise RecipeError(f"`size` of {spec.name} must be from {spec.min_size} to {MAX_SIZE} pixels, not {size}.")
+    largest = min(spec.max_size, MAX_SIZE)
+    if not spec.min_size <= size <= largest:
+        fits = f"from {spec.min_size} to {largest}" if largest > spec.min_size else f"{largest}, as it was exported, in"
+        raise RecipeError(f"`size` of {spec.name} must be {fits} pixels, not {size}.")
     own = geometry in (None, spec.geometry)
     geometry, interpolation = geometry or spec.geometry, interpolation or spec.interpolation
     if resize is None:
@@ -172,7 +174,7 @@ def _find_weights(spec: registry.Backbone, wanted: str, study: Study | None) -> 
     if wanted != "auto":
         return weights_module.find(spec, wanted)
     try:
-        return weights_module.find(spec, "imagenet")
+        return weights_module.find(spec, spec.default_weights)
     except WeightsError:
         if study is None or not sample.holds(study):
             raise

@@ -79,6 +79,9 @@ NORMALISATION: dict[str, Normalisation] = {
     "unit": Normalisation((1 / 255, 1 / 255, 1 / 255)),
     # TorchXRayVision's `normalize`: [-1024, 1024], one channel.
     "xrv": Normalisation((2048 / 255,), (-1024.0,)),
+    # RAD-DINO's and EVA-X's own mean and standard deviation.
+    "rad-dino": Normalisation((1 / (255 * 0.2583),) * 3, (-0.5307 / 0.2583,) * 3),
+    "eva-x": Normalisation((1 / (255 * 0.28509309),) * 3, (-0.49185243 / 0.28509309,) * 3),
     # As it is, for networks that scale their input themselves.
     "raw": Normalisation(),
 }
