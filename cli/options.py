@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -51,41 +51,28 @@ class OneOf(click.ParamType):
 
 
 class Named(click.ParamType):
-    """A text that the shell completes: names of things here, and files."""
+    """A text that the shell completes: with the names that a function or `module:attribute` gives, or with files."""
 
     name = "text"
 
-    def __init__(self, complete: Callable[[click.Context], Iterable[str]], files: bool = True) -> None:
-        self.complete, self.files = complete, files
+    def __init__(self, names: Callable[[], list[str]] | str) -> None:
+        self.names = names
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        found = [CompletionItem(name) for name in self.complete(ctx) if name.startswith(incomplete)]
-        return found or ([CompletionItem(incomplete, type="file")] if self.files else [])
+        if isinstance(self.names, str):
+            return OneOf(self.names).shell_complete(ctx, param, incomplete)
+        found = [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
-def _studies(ctx: click.Context) -> list[str]:
-    return [*sorted(path.stem for path in Path("studies").glob("*.csv")), "sample"]
-
-
-def _runs(ctx: click.Context) -> list[str]:
+def _runs() -> list[str]:
     newest = sorted(Path("runs").glob("[!.]*/head.json"), key=lambda path: -path.stat().st_mtime)
     return [path.parent.name for path in newest]
 
 
-def _labels(ctx: click.Context) -> list[str]:
-    from cxrfeat._labels import NIH_LABELS
-
-    return list(NIH_LABELS)
-
-
-def _heads(ctx: click.Context) -> Iterable[str]:
-    from cxrfeat._heads.registry import HEADS
-
-    return HEADS.names
-
-
-HEAD_NAME = Named(_heads, files=False)
-STUDY_NAME, RUN_NAME, LABEL_NAME = Named(_studies), Named(_runs), Named(_labels, files=False)
+STUDY_NAME = Named(lambda: [*sorted(path.stem for path in Path("studies").glob("*.csv")), "sample"])
+RUN_NAME, HEAD_NAME = Named(_runs), Named("cxrfeat._heads.registry:HEADS")
+LABEL_NAME = Named("cxrfeat._labels:NIH_LABELS")
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
 DATASET = OneOf("cxrfeat._datasets.dataset:DATASETS")
 ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+from cxrfeat._html import cell, plain
 from cxrfeat._progress import Progress, silent
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
@@ -42,9 +42,9 @@ def ended(made: Any, fact: str = "", then: str = "", kind: str = "table") -> Non
 
 def print_json(result: Any) -> None:
     """Print a result as JSON; NaN and infinity become null, since JSON has neither."""
-    text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False)
     names_are_utf8 = not any("\udc80" <= letter <= "\udcff" for letter in text)
-    click.echo(text if names_are_utf8 else json.dumps(_plain(result), indent=2, allow_nan=False))
+    click.echo(text if names_are_utf8 else json.dumps(plain(result), indent=2, allow_nan=False))
 
 
 def print_table(
@@ -56,7 +56,7 @@ def print_table(
     broken. In a pipe the table is as wide as it needs.
     """
     columns = list(columns or (rows[0] if rows else ()))
-    cells = {column: [column, *(_cell(row.get(column), digits) for row in rows)] for column in columns}
+    cells = {column: [column, *(cell(row.get(column), digits) for row in rows)] for column in columns}
     numeric = {c for c in columns if any(isinstance(row.get(c), int | float) for row in rows)}
     least = {c: max(len(word) for text in cells[c] for word in text.split(" ")) for c in columns}
     widths = {column: max(map(len, cells[column])) for column in columns}
@@ -136,25 +136,3 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
             bar.update(task, completed=done, total=total, note=note, rate=f"{speed:.1f}" if speed else "-")
 
         yield show
-
-
-def _cell(value: Any, digits: int) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # numpy arrays and scalars
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, str | int | bool | None) else str(value)

@@ -6,14 +6,14 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from cxrfeat import _files as files
 from cxrfeat import _html as html
+from cxrfeat._html import cell
 from cxrfeat.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -114,15 +114,6 @@ def p_text(p: float) -> str:
     return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def cell(value: Any, digits: int = 3) -> str:
-    """Return a value as it is printed: a dash for what is not defined."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-
 def flat(row: Mapping[str, Any], digits: int = 3) -> Row:
     """Return a row with its intervals as text, for people."""
     return {key: span_text(value, digits) if isinstance(value, list | tuple) else value for key, value in row.items()}
@@ -146,13 +137,13 @@ def markdown(rows: Sequence[Row]) -> str:
     columns = list(rows[0])
     lines = ["| " + " | ".join(escaped(c) for c in columns) + " |"]
     lines.append("|" + "|".join("---:" if _is_number(rows, c) else "---" for c in columns) + "|")
-    for row in rows:
-        cells = (escaped(cell(row.get(c))) for c in columns)
-        marked = (
-            f"**{text}**" if isinstance(row.get(c), Bold) else text for c, text in zip(columns, cells, strict=True)
-        )
-        lines.append("| " + " | ".join(marked) + " |")
+    lines += ["| " + " | ".join(_cells(row, columns, escaped, "**{}**")) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _cells(row: Row, columns: Sequence[str], escape: Callable[[str], str], bold: str) -> list[str]:
+    texts = {column: escape(cell(row.get(column))) for column in columns}
+    return [bold.format(text) if isinstance(row.get(c), Bold) else text for c, text in texts.items()]
 
 
 def escaped(text: str) -> str:
@@ -169,11 +160,7 @@ def latex(rows: Sequence[Row], caption: str, label: str) -> str:
     for k, row in enumerate(rows):
         if k and str(row.get("label", "")).startswith("macro"):
             lines.append(r"\midrule")
-        cells = (tex(cell(row.get(c))) for c in columns)
-        marked = (
-            rf"\textbf{{{x}}}" if isinstance(row.get(c), Bold) else x for c, x in zip(columns, cells, strict=True)
-        )
-        lines.append(" & ".join(marked) + r" \\")
+        lines.append(" & ".join(_cells(row, columns, tex, r"\textbf{{{}}}")) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
@@ -194,7 +181,7 @@ def tex(text: str) -> str:
 
 def json_text(value: Any) -> str:
     """Return numbers as JSON text, NaN as null, since JSON has no NaN."""
-    return json.dumps(_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(html.plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -209,13 +196,3 @@ def _texts(rows: Sequence[Row]) -> list[Row]:
 
 def _is_number(rows: Sequence[Row], column: str) -> bool:
     return any(isinstance(row.get(column), int | float) for row in rows)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(v) for v in value]
-    return value.item() if isinstance(value, np.generic) else value
