@@ -75,7 +75,7 @@ def _played(boxes: pd.DataFrame) -> np.ndarray:
     hits = []
     for image_id, box in zip(boxes["image_id"], boxes[["x", "y", "width", "height"]].to_numpy() * scale, strict=True):
         drawn = scoring.random_maps((GRID, GRID), affine, (FRAME, FRAME), scoring.image_seed(image_id, 0))
-        scores = [score(one.heat, [tuple(box)], 0.5, point=one.point) for one in drawn]
+        scores = [score(heat, [tuple(box)], 0.5, point=point) for heat, point in drawn]
         hits.append([found[0, NAMES.index("pointing")] > 0 for found in scores])
     return np.array(hits)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from cxrfeat import _project as project
-from cxrfeat._backbones import weights_for
 from cxrfeat._datasets import read_study
+from cxrfeat._explain.explainer import weights_of
 from cxrfeat._extract.images import Image, as_items, embed_items
 from cxrfeat._files import check_output
 from cxrfeat._heads.prediction import load_head
@@ -21,7 +21,7 @@ from cxrfeat._images import SUFFIXES
 from cxrfeat._progress import Progress, silent
 from cxrfeat._run import Run, load_run, record, write_predictions
 from cxrfeat._study import Study, is_study_file
-from cxrfeat.errors import ImageError, NotFoundError, WeightsError
+from cxrfeat.errors import ImageError, NotFoundError
 
 BEGINS = (b"image_id,split,", b"image,")
 """How a CSV of predictions begins."""
@@ -148,16 +148,12 @@ def _images(
     run: Run, what: Image | Sequence[Image], weights: str | Sequence[str] | None, engine: str, progress: Progress
 ) -> pd.DataFrame:
     head, recipes = load_head(run), run.recipes
-    given = [weights] if isinstance(weights, str) else list(weights or ())
-    if given and len(given) != len(recipes):
-        raise WeightsError(f"the run has {len(recipes)} backbones: give `weights` one file for each, not {len(given)}.")
     items = as_items(_files(what))
     count = len(items)
     x: list[np.ndarray] = []
     failed: dict[str, str] = {}
-    places: Sequence[str | None] = given or [None] * len(recipes)
-    for recipe, place in zip(recipes, places, strict=True):
-        values, failures = embed_items(items, recipe, weights_for(recipe, place), engine, progress=progress)
+    for recipe, found in zip(recipes, weights_of(run, weights), strict=True):
+        values, failures = embed_items(items, recipe, found, engine, progress=progress)
         failed |= {str(path): reason for path, reason in failures.values()}
         usable = [i for i in range(len(items)) if i not in failures]
         x, items = [*(part[usable] for part in x), values], [items[i] for i in usable]

@@ -27,7 +27,7 @@ from cxrfeat._images.choices import FILTERS
 from cxrfeat._images.decode import Film, decode_film, read_bytes
 from cxrfeat._images.prepare import View
 from cxrfeat._run import Run
-from cxrfeat.errors import CxrfeatError, ExplainError
+from cxrfeat.errors import CxrfeatError, ExplainError, WeightsError
 
 METHODS = ("auto", "cam", "gradcam", "gradcam++", "hirescam", "paper")
 MethodName = Literal["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]
@@ -197,7 +197,7 @@ def open_method(
             f"the closed form needs a linear head, and the {run.kind} head of run {run.name} has hidden layers; use "
             "`method=gradcam`."
         )
-    found = _weights(run, weights)
+    found = weights_of(run, weights)
     if linear is not None and method in ("auto", "cam"):
         engines = [
             open_engine(recipe, weights, engine, ("embedding", "map"))
@@ -229,10 +229,10 @@ def what(head: Head, method: str) -> str:
     return PROBABILITY if method == "paper" else CENTRED if head.softmax else LOGIT
 
 
-def _weights(run: Run, named: str | Sequence[str]) -> list[Weights]:
+def weights_of(run: Run, named: str | Sequence[str] | None) -> list[Weights]:
     """The weights of each recipe: from the files named, else by the recipe's own name for them."""
-    named = [named] if isinstance(named, str) else named
-    if named and len(named) != len(run.recipes):
-        raise ExplainError(f"run {run.name} has {len(run.recipes)} backbones; name the weights of each, in order.")
-    places: Sequence[str | None] = list(named) or [None] * len(run.recipes)
+    given = [named] if isinstance(named, str) else named
+    places: Sequence[str | None] = given or [None] * len(run.recipes)
+    if len(places) != len(run.recipes):
+        raise WeightsError(f"run {run.name} has {len(run.recipes)} backbones; name the `weights` of each, in order.")
     return [weights_for(recipe, place) for recipe, place in zip(run.recipes, places, strict=True)]

@@ -301,7 +301,8 @@ def _page(page: Sequence[Explanation], maps: Maps) -> Path:
     from cxrfeat._report import panels
 
     assert maps.folder is not None
-    return panels.draw(page, maps.folder / f"grid-{len(maps.pages) + 1:02d}.png", maps.labels, maps.top, maps.scale)
+    drawn = panels.page(page, maps.labels, maps.top, maps.scale)
+    return drawn.save(maps.folder / f"grid-{len(maps.pages) + 1:02d}.png")
 
 
 def _found(stem: Path, target: Target) -> Explanation | None:

@@ -178,7 +178,9 @@ def sanity_check(
         progress(len(names), total, name)
     rank = np.array([[rank_correlation(m, t) for m, t in zip(step, maps[0], strict=True)] for step in maps])
     ssim = np.array([[similarity(m, t) for m, t in zip(step, maps[0], strict=True)] for step in maps])
-    example, example_of = np.stack([step[0] for step in maps]), (run.labels[chosen[0]], used[0].image_id)
+    # Of the first image, the map of the label that it was chosen for.
+    k = next((k for k, label in enumerate(chosen) if run.labels[label] in used[0].focus), 0)
+    example, example_of = np.stack([step[k] for step in maps]), (run.labels[chosen[k]], used[0].image_id)
     return Sanity(tuple(names), rank, ssim, example, example_of, len(used), gradients.name, run)
 
 

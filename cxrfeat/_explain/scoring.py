@@ -7,7 +7,8 @@ the finding usually is. Every kind of map is scored on the same boxes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,12 +36,8 @@ SPREAD = 0.25
 """Standard deviation of the centre prior, as a fraction of the image's side."""
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A map on the frame's pixels, float64 (h, w), and where it points, if its grid says so."""
-
-    heat: Floats
-    point: Point | None = None
+Drawn = tuple[Floats, Point | None]
+"""A map on the frame's pixels, float64 (h, w), and where it points, if its grid says so."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def score_split(
                 reason = "the head has not learnt the label"
                 left_out[reason] = left_out.get(reason, 0) + len(here)
                 continue
-            drawn = {KINDS[0]: [Drawn(on_pixels(cells, affine, frame), summit(cells, affine))]}
+            drawn: dict[str, list[Drawn]] = {KINDS[0]: [(on_pixels(cells, affine, frame), summit(cells, affine))]}
             if baseline:
                 rows = boxes[boxes["patient_id"] != patient]
                 same = rows[rows["label"] == label]
@@ -100,8 +97,15 @@ def score_split(
                 borrowed += len(here) if same.empty else 0
             empty += not cells.max() > 0
             forgiven = tolerance * frame[1] / across[result.image_id]
-            for c in cuts:
-                tables[c].append(_rows(result, patient, label, here, drawn, frame, c, forgiven))
+            fx, fy = frame[1] / result.image_shape[1], frame[0] / result.image_shape[0]
+            framed = [(x * fx, y * fy, w * fx, h * fy) for x, y, w, h in here]
+            for c, (kind, several) in itertools.product(cuts, drawn.items()):
+                # Random maps are averaged.
+                values = np.mean([score(heat, framed, c, forgiven, point) for heat, point in several], axis=0)
+                # A map's false boxes are counted once, however many boxes of its label the image has.
+                values[1:, NAMES.index("false boxes")] = np.nan
+                table = pd.DataFrame(values, columns=list(NAMES))
+                tables[c].append(table.assign(image_id=result.image_id, patient_id=patient, label=label, kind=kind))
         progress(done, len(chosen), result.image_id)
     none = pd.DataFrame(columns=["image_id", "patient_id", "label", "kind", *NAMES])
     return {
@@ -143,7 +147,7 @@ def resolution(run: Run, boxes: pd.DataFrame) -> str:
 def random_maps(grid: tuple[int, int], affine: Affine, shape: tuple[int, int], seed: Sequence[int]) -> list[Drawn]:
     """Maps of independent uniform cells on the same grid as the method's: `DRAWS` of them, and where each points."""
     cells = np.random.default_rng(list(seed)).random((DRAWS, *grid))
-    return [Drawn(heat, summit(one, affine)) for heat, one in zip(on_pixels(cells, affine, shape), cells, strict=True)]
+    return [(heat, summit(one, affine)) for heat, one in zip(on_pixels(cells, affine, shape), cells, strict=True)]
 
 
 def image_seed(image_id: str, seed: int) -> tuple[int, ...]:
@@ -184,29 +188,6 @@ def _baselines(
     grid = result.grids[0].maps.shape[1], result.grids[0].maps.shape[2]
     return {
         KINDS[1]: random_maps(grid, affine, frame, image_seed(result.image_id, seed)),
-        KINDS[2]: [Drawn(centre_prior(frame))],
-        KINDS[3]: [Drawn(mean_box(fractions(rows), frame))],
+        KINDS[2]: [(centre_prior(frame), None)],
+        KINDS[3]: [(mean_box(fractions(rows), frame), None)],
     }
-
-
-def _rows(
-    result: Explanation,
-    patient: str,
-    label: str,
-    boxes: Sequence[tuple[float, float, float, float]],
-    drawn: Mapping[str, Sequence[Drawn]],
-    frame: tuple[int, int],
-    cut: float,
-    tolerance: float,
-) -> pd.DataFrame:
-    """Scores of every kind of map on the boxes of one label in one image; random maps are averaged."""
-    fx, fy = frame[1] / result.image_shape[1], frame[0] / result.image_shape[0]
-    framed = [(x * fx, y * fy, w * fx, h * fy) for x, y, w, h in boxes]
-    tables = []
-    for kind, several in drawn.items():
-        values = np.mean([score(one.heat, framed, cut, tolerance, one.point) for one in several], axis=0)
-        # A map's false boxes are counted once, however many boxes of its label the image has.
-        values[1:, NAMES.index("false boxes")] = np.nan
-        table = pd.DataFrame(values, columns=list(NAMES))
-        tables.append(table.assign(image_id=result.image_id, patient_id=patient, label=label, kind=kind))
-    return pd.concat(tables, ignore_index=True)

@@ -128,7 +128,7 @@ def picture(explanation: Explanation, top: int = TOP) -> Picture:
     for k, label in enumerate(labels):
         p = explanation.probabilities[explanation.index(label)]
         known = {1.0: "labelled present", 0.0: "labelled absent"}.get(explanation.truth.get(label, np.nan), "unknown")
-        raw = "no positive evidence" if scaled.empty[k] else f"maximum {scaled.raw_max[k]:.3g}"
+        raw = "no positive evidence" if scaled.empty[k] else f"maximum {panels.number(scaled.raw_max[k])}"
         uri = None if scaled.empty[k] else heat_uri(heat(explanation, scaled.maps[k], shape))
         layers.append(Layer(pretty(label), f"p = {p:.3f}, {known}, {raw}", uri))
     fx, fy = w / explanation.image_shape[1], h / explanation.image_shape[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -25,13 +23,10 @@ def localization(found: Localization) -> Figure:
     for k, kind in enumerate(kinds):
         rows = [row for row in found.rows if row["kind"] == kind]
         at = [labels.index(row["label"]) + (k - 1.5) * 0.19 for row in rows]
-        values = [row["pointing"]["value"] for row in rows]
-        for y, row in zip(at, rows, strict=True):
-            low, high = row["pointing"]["low"], row["pointing"]["high"]
-            if math.isfinite(low):
-                axes.plot([low, high], [y, y], color=style.COLOURS[k], linewidth=1.0, alpha=0.7)
-        axes.plot(values, at, "o" if k == 0 else "D", markersize=5 if k == 0 else 3.2, color=style.COLOURS[k],
-                  linestyle="none", label=kind)  # fmt: skip
+        values, low, high = ([row["pointing"][end] for row in rows] for end in ("value", "low", "high"))
+        axes.hlines(at, low, high, color=style.COLOURS[k], linewidth=1.0, alpha=0.7)
+        look: Any = {"marker": "o", "markersize": 5} if k == 0 else {"marker": "D", "markersize": 3.2}
+        axes.plot(values, at, color=style.COLOURS[k], linestyle="none", label=kind, **look)
     counts = {row["label"]: row["boxes"] for row in found.rows if row["kind"] == kinds[0]}
     axes.set_yticks(range(len(labels)), [f"{style.pretty(label)} ({counts.get(label, 0)})" for label in labels])
     axes.invert_yaxis()
@@ -71,7 +66,11 @@ def sanity(found: Sanity) -> Figure:
         axes.set_ylim(min(-0.35, float(table["10 %"].min()) - 0.05), 1.05)
         axes.set_ylabel("similarity to the trained maps")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=2.2, columnspacing=1.2)
-        _examples(figure, [grid[1, k] for k in range(steps)], found)
+        for k, example in enumerate(found.example):
+            reach = float(np.abs(example).max()) or 1.0
+            below = figure.add_subplot(grid[1, k])
+            below.imshow(example, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
+            below.set_axis_off()
     caption = (
         f"{found.run.describe()}; {found.method}, {found.images} images, {found.rank.shape[1]} maps. {found.verdict} "
         f"Below: the map of {style.pretty(found.example_of[0])} in {found.example_of[1]}, red for, blue against, "
@@ -79,12 +78,3 @@ def sanity(found: Sanity) -> Figure:
     )
     style.annotate(figure, "Do the maps depend on what was learnt?", caption, found.run.random)
     return figure
-
-
-def _examples(figure: Figure, cells: Sequence[Any], found: Sanity) -> None:
-    for cell, one in zip(cells, found.example, strict=True):
-        axes = figure.add_subplot(cell)
-        reach = float(np.abs(one).max()) or 1.0
-        axes.imshow(one, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
-        axes.set_xticks([])
-        axes.set_yticks([])

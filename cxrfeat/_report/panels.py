@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -45,13 +44,6 @@ class Layer:
     name: str
     scaled: Scaled
     to_image: npt.NDArray[np.float64]
-
-
-def draw(
-    explanations: Sequence[Explanation], path: str | Path, labels: Sequence[str] = (), top: int = 4, per: Per = "image"
-) -> Path:
-    """Draw a page and save it as PNG; see `page`."""
-    return page(explanations, labels, top, per).save(path)
 
 
 def figure(explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, per: Per = "image") -> Figure:
@@ -178,7 +170,7 @@ def heading(explanation: Explanation, label: str, layer: Layer, k: int) -> tuple
     known = {1.0: "labelled present", 0.0: "labelled absent"}.get(
         explanation.truth.get(label, math.nan), "label unknown"
     )
-    raw = "no positive evidence" if layer.scaled.empty[k] else f"max {_number(layer.scaled.raw_max[k])}"
+    raw = "no positive evidence" if layer.scaled.empty[k] else f"max {number(layer.scaled.raw_max[k])}"
     if layer.name:
         return f"{pretty(label)}, {layer.name}", raw
     return name, f"{known}, {'mean map, ' if len(explanation.grids) > 1 else ''}{raw}"
@@ -191,12 +183,13 @@ def _colour_bar(canvas: Canvas, x: float, y: float, scaled: Scaled, k: int, unit
     canvas.picture(x, y, np.repeat(ramp(round(WIDTH * DPI))[None], round(bar * DPI), axis=0))
     own = x + WIDTH * max(float(scaled.raw_max[k]), 0.0) / float(scaled.top[k])
     canvas.rectangle(own - 0.01, y - 0.03, 0.02, bar + 0.06, "#222222", filled=True)
-    words = (("left", x, "0"), ("center", x + WIDTH / 2, unit), ("right", x + WIDTH, _number(scaled.top[k])))
+    words = (("left", x, "0"), ("center", x + WIDTH / 2, unit), ("right", x + WIDTH, number(scaled.top[k])))
     for ha, at, said in words:
         canvas.text(at, y + bar + 0.03, said, 6.5, ha)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a raw maximum as a picture has it."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 

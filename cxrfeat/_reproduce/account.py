@@ -20,7 +20,6 @@ from cxrfeat._reproduce.paper import (
     TRAINING_IMAGES,
     VALIDATION_IMAGES,
     WAYS,
-    Way,
 )
 from cxrfeat._reproduce.reproduction import Reproduction, Result
 
@@ -164,52 +163,29 @@ def auroc_rows(done: Reproduction) -> list[Row]:
 
 def sentences(done: Reproduction) -> list[str]:
     """Where and why these numbers differ from the paper's, as far as is known."""
-    return [_weights(done), _images(done), _accuracy(done), _softmax(done), _figure_7()]
-
-
-def _weights(done: Reproduction) -> str:
-    if done.random:
-        return (
-            "The backbones have RANDOM weights here, so that no number on this page says anything about the paper: "
-            "neither agreement nor difference. `cxrfeat weights fetch` gets ImageNet's."
-        )
-    return "Both start from ImageNet's weights."
-
-
-def _images(done: Reproduction) -> str:
     counts = {name: len(done.study.split(name)) for name in ("train", "val", "test")}
-    size = "" if done.size == SIZE else f" Images are {done.size} px here and {SIZE} px there."
-    return (
+    test = done.results[0].test
+    called = [np.mean([np.nanmean(result.test.scored.p >= 0.5) for result in done.of(way)]) for way in WAYS]
+    shares = ", ".join(f"{way.title.lower()} {share:.1%}" for way, share in zip(WAYS, called, strict=True))
+    figure_7 = " and ".join(f"{label} at {p}" for label, p in FIGURE_7.items())
+    return [
+        "The backbones have RANDOM weights here, so that no number on this page says anything about the paper: "
+        "neither agreement nor difference. `cxrfeat weights fetch` gets ImageNet's."
+        if done.random
+        else "Both start from ImageNet's weights.",
         f"{CITATION} trained on {TRAINING_IMAGES} images and validated on {VALIDATION_IMAGES}, and does not say on how "
         f"many it tested; study {done.study.name} has {counts['train']:,} for training, {counts['val']:,} for "
-        f"validation and {counts['test']:,} for testing, and they are other images.{size}"
-    )
-
-
-def _accuracy(done: Reproduction) -> str:
-    micro = done.results[0].test.micro
-    return (
+        f"validation and {counts['test']:,} for testing, and they are other images."
+        + ("" if done.size == SIZE else f" Images are {done.size} px here and {SIZE} px there."),
         "Accuracy counts every label of every image, most of which are absent: the always-negative baseline scores "
-        f"{micro['all_negative_accuracy']:.3f} on these test images. The paper gives no baseline for its images, so "
-        "that its accuracies may lie above or below it, and a difference to them may be one of baselines."
-    )
-
-
-def _softmax(done: Reproduction) -> str:
-    shares = ", ".join(f"{way.title.lower()} {_called(done, way):.1%}" for way in WAYS)
-    return (
+        f"{test.micro['all_negative_accuracy']:.3f} on these test images. The paper gives no baseline for its images, "
+        "so that its accuracies may be above or below it, and a difference to them may be one of baselines.",
         "The probabilities of a softmax add up to one, so that at most one of an image's labels passes 0.5, and the "
         f"accuracy approaches that of the baseline. Labels of the test images called present at 0.5: {shares}; "
-        f"{_present(done):.1%} are."
-    )
-
-
-def _figure_7() -> str:
-    said = " and ".join(f"{label} at {p}" for label, p in FIGURE_7.items())
-    return (
-        f"The paper's text says softmax, and its Figure 7 shows {said} in one image: {sum(FIGURE_7.values()):.3f} "
-        "together, which one softmax cannot give."
-    )
+        f"{np.nanmean(test.scored.y):.1%} are.",
+        f"The paper's text says softmax, and its Figure 7 shows {figure_7} in one image: {sum(FIGURE_7.values()):.3f} "
+        "together, which one softmax cannot give.",
+    ]
 
 
 def _auroc(row: Row) -> str:
@@ -235,14 +211,6 @@ def _share(done: Reproduction, label: str) -> float:
     """How frequent a label is in the study; of one that it does not have, as in ChestX-ray14."""
     published = {"Fibrosis": 1686 / 112120, "Cardiomegaly": 2776 / 112120}
     return float(np.nanmean(done.study.table[label])) if label in done.study.labels else published[label]
-
-
-def _called(done: Reproduction, way: Way) -> float:
-    return float(np.mean([np.nanmean(result.test.scored.p >= 0.5) for result in done.of(way)]))
-
-
-def _present(done: Reproduction) -> float:
-    return float(np.nanmean(done.results[0].test.scored.y))
 
 
 def _draws(result: Result, done: Reproduction) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def reproduce_paper(
     for way in WAYS:
         for arm in ARMS:
             _log.info("head: %s, %s", way.title, arm.title)
-            run = _head(done, arm, way, embeddings[arm.backbone, _recipe_key(way)], progress)
+            run = _head(done, arm, way, embeddings[arm.backbone, repr(way.recipe)], progress)
             done.results.append(_evaluated(arm, way, run, replicates, seed))
     _log.info("tests between the arms and between the ways")
     _compare(done)
@@ -135,17 +135,11 @@ def _refuse_impossible(study: Study, weights: str, passes: int) -> None:
     study.split("train", "val", "test")
 
 
-def _recipe_key(way: Way) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(way.recipe.items()))
-
-
-def _embeddings(
-    done: Reproduction, weights: str, engine: str, progress: Steps
-) -> Mapping[tuple[str, tuple[tuple[str, Any], ...]], Path]:
+def _embeddings(done: Reproduction, weights: str, engine: str, progress: Steps) -> dict[tuple[str, str], Path]:
     """One file for each backbone and recipe; arms and ways that differ in the head alone share theirs."""
     from cxrfeat._extract import extract, make_recipe
 
-    found: dict[tuple[str, tuple[tuple[str, Any], ...]], Path] = {}
+    found: dict[tuple[str, str], Path] = {}
     backbones = list(dict.fromkeys(arm.backbone for arm in ARMS))
     if weights == "auto":
         made_of = [make_recipe(backbone, study=done.study) for backbone in backbones]
@@ -153,8 +147,7 @@ def _embeddings(
         weights = next((one.weights for one in made_of if one.random), "imagenet")
     for way in WAYS:
         for backbone in backbones:
-            key = backbone, _recipe_key(way)
-            if key in found:
+            if (key := (backbone, repr(way.recipe))) in found:
                 continue
             _log.info("embeddings: %s, %s, %d px, pass 0 and %d augmented", way.title, backbone, done.size, done.passes)
             with progress(f"extract {backbone}") as bar:

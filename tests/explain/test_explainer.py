@@ -13,7 +13,7 @@ from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat._heads import load_head
 from cxrfeat._heads.keras_head import KerasHead, build
 from cxrfeat._report import panels
-from cxrfeat.errors import ExplainError, RecipeError
+from cxrfeat.errors import ExplainError, RecipeError, WeightsError
 
 pytestmark = pytest.mark.usefixtures("graphs")
 
@@ -159,7 +159,7 @@ def test_methods_and_weights_are_checked(trained, tmp_path):
     head = load_head(trained.run)
     with pytest.raises(ExplainError, match="scorecam"):
         open_method(trained.run, head, "scorecam")
-    with pytest.raises(ExplainError, match="1 backbones"):
+    with pytest.raises(WeightsError, match="1 backbones"):
         open_method(trained.run, head, weights=["a.h5", "b.h5"])
     with pytest.raises(RecipeError, match="sha256"):
         open_method(trained.run, head, weights=["random:1"])

@@ -50,7 +50,7 @@ def test_what_is_hot_in_the_map_is_hot_on_the_page(tmp_path, image_shape):
     )
     one = explanation(planted(3.0), image_shape=image_shape)
     one = replace(one, grids=(Grid("net", one.grids[0].maps, to_image),))
-    page = cv2.imread(str(panels.draw([one], tmp_path / "p.png", ["Mass"]))).astype(int)
+    page = cv2.imread(str(panels.page([one], ["Mass"]).save(tmp_path / "p.png"))).astype(int)
     film = page[:, : page.shape[1] // 2]
     film_rows, film_columns = (np.flatnonzero((film == 100).all(axis=2).sum(axis=1 - k) > 10) for k in (0, 1))
     right = page[film_rows[0] : film_rows[-1] + 1, page.shape[1] // 2 :]
@@ -65,7 +65,7 @@ def test_what_is_hot_in_the_map_is_hot_on_the_page(tmp_path, image_shape):
 
 def test_every_backbone_makes_the_page_taller_and_images_stand_below_each_other(tmp_path):
     heights = [
-        cv2.imread(str(panels.draw(rows, tmp_path / "p.png"))).shape[0]
+        cv2.imread(str(panels.page(rows).save(tmp_path / "p.png"))).shape[0]
         for rows in (
             [explanation(planted(1.0))],
             [explanation(planted(1.0)), explanation(planted(1.0))],
@@ -79,13 +79,13 @@ def test_every_backbone_makes_the_page_taller_and_images_stand_below_each_other(
 
 
 def test_an_empty_map_has_no_colour_on_the_page(tmp_path):
-    page = cv2.imread(str(panels.draw([explanation(np.full((2, 4, 4), -1.0))], tmp_path / "p.png"))).astype(int)
+    page = cv2.imread(str(panels.page([explanation(np.full((2, 4, 4), -1.0))]).save(tmp_path / "p.png"))).astype(int)
     assert np.abs(page[..., 2] - page[..., 0]).max() == 0
 
 
 def test_boxes_are_drawn_on_their_label_and_on_the_film(tmp_path):
     boxed = explanation(planted(-1.0), boxes=(("Mass", 10.0, 20.0, 30.0, 40.0),))
-    page = cv2.imread(str(panels.draw([boxed], tmp_path / "p.png", LABELS))).astype(int)
+    page = cv2.imread(str(panels.page([boxed], LABELS).save(tmp_path / "p.png"))).astype(int)
     cyan = (page[..., 0] > 200) & (page[..., 2] < 80)
     thirds = [cyan[:, k * page.shape[1] // 3 : (k + 1) * page.shape[1] // 3] for k in range(3)]
     assert thirds[0].any() and thirds[1].any() and not thirds[2].any()
@@ -106,6 +106,6 @@ def test_headings_are_the_paper_s():
 
 def test_without_pixels_or_explanations_there_is_a_sentence(tmp_path):
     with pytest.raises(ExplainError, match="nothing to draw"):
-        panels.draw([], tmp_path / "p.png")
+        panels.page([]).save(tmp_path / "p.png")
     with pytest.raises(ExplainError, match="no pixels"):
-        panels.draw([replace(explanation(planted(1.0)), grey=None)], tmp_path / "p.png")
+        panels.page([replace(explanation(planted(1.0)), grey=None)]).save(tmp_path / "p.png")
