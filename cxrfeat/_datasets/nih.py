@@ -34,7 +34,9 @@ _COLUMNS = {
     "Follow-up #": "follow_up",
 }
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
-_GOOGLE_TABLES = ("test_labels.csv", "validation_labels.csv", "google2019_nih-chest-xray-labels.csv")
+_GOOGLE_TABLES = tuple(
+    f"{folder}{part}_labels.csv" for folder in ("", "four_findings_expert_labels/") for part in ("*test", "*validation")
+)
 _GOOGLE_FINDINGS = ("Pneumothorax", "Nodule or mass", "Airspace opacity", "Fracture")
 _GOOGLE = ("Image Index", *_GOOGLE_FINDINGS, "Set Id")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -128,7 +130,7 @@ GOOGLE = Dataset(
     get="Download `test_labels.csv` and `validation_labels.csv` of `four_findings_expert_labels` from "
     "https://cloud.google.com/healthcare-api/docs/resources/public-datasets/nih-chest. The images are those of "
     "ChestX-ray14: name their folder with `--images`.",
-    licence="Of the labels: CC BY 4.0. Of the images: as ChestX-ray14.",
+    licence="Of the labels: for research and education only. Of the images: as ChestX-ray14.",
     citation="Majkowska A, Mittal S, Steiner DF, et al. Chest radiograph interpretation with deep learning models: "
     "assessment with radiologist-adjudicated reference standards and population-adjusted evaluation. Radiology 2020; "
     "294(2):421-431.",

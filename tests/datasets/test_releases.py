@@ -77,7 +77,7 @@ def test_a_relabelling_goes_before_the_labels_that_it_corrects(put):
             "Data_Entry_2017_v2020.csv": nih + "00000013_008.png,Pneumothorax,8,13,60,M,AP\n"
             "00000013_026.png,Mass,26,13,57,M,AP\n00000014_000.png,No Finding,0,14,50,F,PA\n"
             "00000015_000.png,Pneumothorax,0,15,50,F,PA\n",
-            "google/test_labels.csv": GOOGLE
+            "google/four_findings_expert_labels_test_labels.csv": GOOGLE
             + "00000013_008.png,Pneumothorax,8,13,60,M,AP,3056,2544,0.139,0.139,YES,NO,YES,NO,test\r\n",
             **{f"images/{n}.png": "" for n in ("00000013_008", "00000013_026", "00000014_000", "00000015_000")},
         }

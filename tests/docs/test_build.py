@@ -47,3 +47,7 @@ def test_every_command_is_in_the_readme():
 def test_nothing_in_the_repository_names_a_place_on_a_developer_s_machine():
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changes/*.md")]:
         assert not re.search(r"/(?:home|root|tmp|Users|work)/\w", path.read_text()), path.name
+
+
+def test_the_page_of_datasets_is_written_from_their_declarations(build):
+    assert (ROOT / "docs" / "datasets.md").read_text() == build.datasets_page(), "run `make docs`"
