@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from .base import Group
-from .output import json_option, print_json, print_table, progress_bar, say
+from .options import OneOf
+from .output import ended, json_option, print_json, print_table, progress_bar, say
+
+LAYOUT = OneOf("cxrfeat._backbones.checkpoints.layouts:LAYOUTS")
 
 
 @click.group("weights", cls=Group)
 def command() -> None:
-    """List and fetch backbone weights; list and remove the networks kept of them.
+    """List, fetch and import backbone weights; list and remove the networks kept of them.
 
     \b
     Example:
       cxrfeat weights ls
       cxrfeat weights fetch densenet121
+      cxrfeat weights import model.pth.tar --as chexnet --layout chexnet-weng
       cxrfeat weights networks
     """
 
@@ -49,6 +55,36 @@ def fetch(backbone: str) -> None:
     with progress_bar("fetch") as progress:
         path = weights.fetch(backbone, progress=progress)
     click.echo(path)
+
+
+@command.command("import")
+@click.argument("file", type=click.Path())
+@click.option("--as", "name", required=True, metavar="NAME", help="What to call the weights.")
+@click.option("--layout", type=LAYOUT, help="Whose checkpoint it is.  [default: recognised]")
+@click.option("--label", "labels", multiple=True, metavar="LABEL", help="An output's name, in order; '' leaves it out.")
+@click.option("--with-head", is_flag=True, help="Also make a run of the checkpoint's classifier.")
+@click.option("--run", metavar="RUN", help="Folder of that run.  [default: runs/NAME]")
+@click.option("--overwrite", is_flag=True, help="Replace other weights, or a run, of the same name.")
+@json_option
+def import_(labels: tuple[str, ...], as_json: bool, **options) -> None:
+    """Import the weights of a PyTorch, safetensors or Keras FILE, so that --weights NAME names them.
+
+    Nothing in FILE is run. Its layout says how images were prepared and what its outputs mean; it is recognised where
+    the file says it.
+
+    \b
+    Example:
+      cxrfeat weights import nih-densenet121-d121-tw-lr001-rot45-tr15-sc15-seed0-best.pt --as xrv-nih --with-head
+      cxrfeat weights import model.pth.tar --as chexnet --layout chexnet-weng
+    """
+    import cxrfeat as cxr
+
+    found = cxr.import_weights(labels=labels or None, **options)
+    if as_json:
+        print_json({**asdict(found.card), "run": found.run and str(found.run.path)})
+        return
+    hint = f"cxrfeat predict --run {found.run.path} --study STUDY" if found.run else ""
+    ended(found.run.path if found.run else found.card.path, found.card.describe() + ".", hint)
 
 
 @command.command("networks")

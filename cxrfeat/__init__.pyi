@@ -35,5 +35,6 @@ from ._sample import copy_sample as copy_sample
 from ._shortcuts import shortcuts as shortcuts
 from ._store import EmbeddingFile as EmbeddingFile
 from ._study import Study as Study
+from .weights import import_weights as import_weights
 
 __version__: str

@@ -13,13 +13,14 @@ import pandas as pd
 from cxrfeat import _project as project
 from cxrfeat._datasets import read_study
 from cxrfeat._explain.explainer import weights_of
+from cxrfeat._extract import extract
 from cxrfeat._extract.images import Image, as_items, embed_items
 from cxrfeat._files import check_output
 from cxrfeat._heads.prediction import load_head
 from cxrfeat._heads.prediction import predict as predict_embeddings
 from cxrfeat._images import SUFFIXES
 from cxrfeat._progress import Progress, silent
-from cxrfeat._run import Run, load_run, record, write_predictions
+from cxrfeat._run import Run, adopt, load_run, record, write_predictions
 from cxrfeat._study import Study, is_study_file
 from cxrfeat.errors import ImageError, NotFoundError
 
@@ -56,7 +57,8 @@ def predict(
         A study with embeddings (also as a CSV file, a name under `studies/`, or `sample`); or image files, folders of
         image files, or grey arrays of uint8. By default the run's own study.
     embeddings : path or sequence of paths, optional
-        For a study: one file for each that the head was trained on; by default those under `cache/` that fit.
+        For a study: one file for each that the head was trained on; by default those under `cache/` that fit, which
+        are made for an imported classifier's first study.
     tta : bool, optional
         For a study: the mean over all passes; by default as the run did it.
     long : bool
@@ -66,7 +68,8 @@ def predict(
     overwrite : bool
         Replace a file of another kind in `out`; earlier predictions are replaced without.
     save : bool
-        For a study: write the run's own `predictions.csv`, or `predictions-<study>.csv` beside it.
+        For a study: write the run's own `predictions.csv`, or `predictions-<study>.csv` beside it. The first study
+        that an imported classifier predicts becomes its run's own, and can be evaluated.
     weights : path or sequence of paths, optional
         For images: where the backbone's weights file is now, one for each backbone.
     engine : str
@@ -117,10 +120,15 @@ def predict(
         table = _images(run, what, weights, engine, progress)  # type: ignore[arg-type]
     else:
         paths = [embeddings] if isinstance(embeddings, str | Path) else list(embeddings or ())
-        paths = paths or [project.embedding_path(None, study, recipe) for recipe in run.recipes]
+        paths = paths or _embedded(run, study, engine, progress)
         table = predict_embeddings(run, paths, study, tta=tta, memory=memory, progress=progress)
         table.attrs["failed"] = {}
-        if save and not out:
+        adopted = not run.study_name and not set(run.labels).isdisjoint(study.labels)
+        if save and not out and adopted:
+            usable = study.join(table["image_id"].to_numpy(dtype=str))
+            run = adopt(run, usable, table[list(run.labels)].to_numpy())
+            table.attrs["path"] = run.path / "predictions.csv"
+        elif save and not out:
             own = study.name == run.study_name
             out = run.path / ("predictions.csv" if own else f"predictions-{study.name}.csv")
     if run.random:
@@ -142,6 +150,19 @@ def _as_study(run: Run, what: object) -> Study | None:
         return None
     known = str(what) == "sample" or (project.STUDIES / f"{what}.csv").is_file()
     return read_study(what) if Path(what).suffix == ".csv" or (known and not Path(what).exists()) else None
+
+
+def _embedded(run: Run, study: Study, engine: str, progress: Progress) -> list[str | Path]:
+    """The embedding files of a study for each of a run's recipes; an imported classifier's are made if they must be."""
+    found: list[str | Path] = []
+    for recipe in run.recipes:
+        try:
+            found.append(project.embedding_path(None, study, recipe))
+        except NotFoundError:
+            if run.study_name:
+                raise
+            found.append(extract(study, recipe, engine=engine, progress=progress).path)
+    return found
 
 
 def _images(

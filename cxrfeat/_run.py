@@ -262,13 +262,14 @@ class Run:
         return f"{self.kind} head on " + " + ".join(recipe.describe() for recipe in recipes)
 
     def __repr__(self) -> str:
-        return f"<Run {self.name}: {self.describe()}; study {self.study_name}, {len(self.labels)} labels>"
+        return f"<Run {self.name}: {self.describe()}; study {self.study_name or 'none'}, {len(self.labels)} labels>"
 
     def _repr_html_(self) -> str:
         facts = {
             "head": self.describe(),
             "study": self.study_name,
-            "trained on": f"{self.fitted_on.images:,} images of {self.fitted_on.patients:,} patients",
+            "trained on": self.notes.get("trained_on")
+            or f"{self.fitted_on.images:,} images of {self.fitted_on.patients:,} patients",
             "validation": self.validation,
             "class weights": self.options.weighting,
             "thresholds": f"{self.decision.rule}, on {self.decision.split or 'no split'}",
@@ -284,9 +285,22 @@ class Run:
         return page(f"Run {self.name}", facts, rows)
 
     def study(self) -> Study:
-        """Return the study it was trained on, with the splits used and its labels in the head's order."""
+        """Return the study it was trained on, with the splits used and its labels in the head's order.
+
+        Of an imported classifier that is the first study that it has predicted.
+        """
+        if not self.study_name:
+            raise NotFoundError(
+                f"{self.path} is an imported classifier without a study; `cxrfeat predict --run {self.path} --study "
+                "STUDY` predicts one, which can then be evaluated."
+            )
         check_files(self, *_TABLES[:2])
-        return read_study_file(self.path / "study.csv", labels=self.labels, name=self.study_name)
+        study = read_study_file(self.path / "study.csv", name=self.study_name)
+        if not self.fitted_on.images:  # a study that was not fitted on may say nothing of some labels
+            missing = [label for label in self.labels if label not in study.labels]
+            table = study.table.assign(**dict.fromkeys(missing, np.nan))
+            study = replace(study, table=table, labels=(*study.labels, *missing))
+        return study.with_labels(self.labels)
 
     def predictions(self, split: str | None = None) -> pd.DataFrame:
         """Return probabilities, float64, one column per label, indexed by `image_id`; of one split or of all.
@@ -330,6 +344,19 @@ def write_tables(folder: Path, study: Study, labels: Sequence[str], p: npt.NDArr
     replace(study, table=study.table.drop(columns=texts)).save(folder / "study.csv")
     predictions = prediction_table(study.ids, study.table["split"], labels, p)
     write_predictions(folder / "predictions.csv", predictions)
+
+
+def adopt(run: Run, study: Study, p: npt.NDArray[np.float64]) -> Run:
+    """Make a study, with its predictions, that of a run which has none: an imported classifier's."""
+    missing = [label for label in run.labels if label not in study.labels]
+    if missing:
+        _log.info("%s has no labels %s: they are predicted and cannot be evaluated.", study.name, ", ".join(missing))
+    own = study.with_labels([label for label in run.labels if label in study.labels])
+    write_tables(run.path, own, run.labels, p)
+    hashes = {name: sha256(run.path / name) for name in _TABLES if (run.path / name).is_file()}
+    run = replace(run, study_name=study.name, study_sha256=own.sha256, files={**run.files, **hashes})
+    run.save()
+    return run
 
 
 def prediction_table(

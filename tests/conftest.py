@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -86,6 +87,15 @@ def graphs() -> Iterator[dict[tuple, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "keras_graph", once)
         yield kept
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Any:
+    """The module that writes files as PyTorch does."""
+    spec = importlib.util.spec_from_file_location("pytorch_files", Path(__file__).parent / "backbones/pytorch_files.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,11 @@ class Card:
     network: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
 
+    def describe(self) -> str:
+        """The weights in one line."""
+        layout = f", layout {self.layout}" if self.layout else ""
+        return f"{self.name}: {self.backbone}{layout}, values {self.values_sha256[:8]}"
+
     @property
     def path(self) -> Path:
         """Its folder."""

@@ -47,13 +47,20 @@ class ImportedHead(LinearHead):
         raise HeadError("a head of kind `imported` comes with imported weights and is not fitted; choose another kind.")
 
 
+def check_run(out: Path, overwrite: bool = False) -> None:
+    """Raise an OutputError if a run cannot be written there."""
+    settle(out)
+    if out.exists() and not ((out / FILE).exists() and overwrite):
+        raise OutputError(
+            f"{out} exists already; name another folder in `run`, or replace a run with `overwrite=True`."
+        )
+
+
 def save_run(card: Card, recipe: Recipe, out: Path, overwrite: bool = False) -> Run:
     """Write the run of a card's classifier, whole or not at all; labels without a name are left out."""
     if not card.labels:
         raise WeightsError(f"the weights {card.name!r} have no classifier with named outputs.")
-    settle(out)
-    if out.exists() and not ((out / FILE).exists() and overwrite):
-        raise OutputError(f"{out} exists already; name another folder, or replace a run with `overwrite=True`.")
+    check_run(out, overwrite)
     head, decision = _head(card)
     draft = draft_of(out)
     shutil.rmtree(draft, ignore_errors=True)
@@ -100,7 +107,7 @@ def _head(card: Card) -> tuple[ImportedHead, Decision]:
     head.calibration = Calibration(OPERATING_POINT, tuple(steps))
     thresholds = {label: None if point is None else 0.5 for label, point in zip(labels, points, strict=True)}
     reasons = {label: "this output was not trained" for label, point in zip(labels, points, strict=True) if not point}
-    return head, Decision("the checkpoint's operating points", "", thresholds, reasons)
+    return head, Decision("operating points", "its authors' data", thresholds, reasons)
 
 
 def _notes(card: Card) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ class Layout:
     trained_on, licence, reference : str
         What is known of the published files.
     pretraining : mapping
-        Which images the published files have seen.
+        Which datasets the published files have seen; see `cxrfeat._backbones.pretraining`.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Layout:
     trained_on: str = ""
     licence: str = ""
     reference: str = ""
-    pretraining: Mapping[str, Any] = field(default_factory=dict)
+    pretraining: Mapping[str, str] = field(default_factory=dict)
 
 
 _XRV_ORDER = (
@@ -84,7 +84,12 @@ def _points(text: str) -> tuple[float | None, ...]:
     return tuple(None if word == "-" else float(word) for word in text.split())
 
 
-def _xrv(name: str, prefix: str, trained_on: str, line: str) -> Layout:
+def _some(*datasets: str) -> dict[str, str]:
+    """These datasets were seen in part, and not the part that is published for training."""
+    return dict.fromkeys(datasets, "some")
+
+
+def _xrv(name: str, prefix: str, trained_on: str, seen: Mapping[str, str], line: str) -> Layout:
     """One of the seven releases of TorchXRayVision's DenseNet121: an output without an operating point has no label."""
     points = _points(line)
     return Layout(
@@ -101,6 +106,7 @@ def _xrv(name: str, prefix: str, trained_on: str, line: str) -> Layout:
         trained_on=trained_on,
         licence="Apache-2.0 (the repository's)",
         reference=_COHEN_2020,
+        pretraining=seen,
     )
 
 
@@ -147,6 +153,7 @@ LAYOUTS: dict[str, Layout] = {
             "all",
             "nih-pc-chex-mimic_ch-google-openi-kaggle",
             "NIH, PadChest, CheXpert, MIMIC-CXR, Google, OpenI, RSNA",
+            _some("ChestX-ray14", "PadChest", "CheXpert", "MIMIC-CXR", "RSNA"),
             "0.07422872 0.038290843 0.09814756 0.0098118475 0.023601074 0.0022490358 0.010060724 0.103246614 "
             "0.056810737 0.026791653 0.050318155 0.023985857 0.01939503 0.042889766 0.053369623 0.035975814 "
             "0.20204692 0.05015312",
@@ -155,6 +162,7 @@ LAYOUTS: dict[str, Layout] = {
             "nih",
             "nih",
             "NIH ChestX-ray14",
+            _some("ChestX-ray14"),
             "0.039117552 0.0034529066 0.11396341 0.0057298196 0.00045666535 0.0018880932 0.012037827 0.038744126 "
             "0.0037213727 0.014730946 0.016149804 0.054241467 0.037198864 0.0004403434 - - - -",
         ),
@@ -162,6 +170,7 @@ LAYOUTS: dict[str, Layout] = {
             "pc",
             "pc",
             "PadChest",
+            _some("PadChest"),
             "0.031012505 0.013347598 0.081435576 0.001262615 0.002587246 0.0035944257 0.0023071 0.055412333 "
             "0.044385884 0.042766232 0.043258056 0.037629247 0.005658899 0.0091741895 - 0.026507627 - -",
         ),
@@ -169,6 +178,7 @@ LAYOUTS: dict[str, Layout] = {
             "chex",
             "chex",
             "CheXpert",
+            _some("CheXpert"),
             "0.1988969 0.05710573 - 0.0531293 0.1435217 - - 0.27212676 0.07749717 - 0.19712369 - - - 0.09932402 "
             "0.09273402 0.3270967 0.10888247",
         ),
@@ -176,12 +186,14 @@ LAYOUTS: dict[str, Layout] = {
             "rsna",
             "kaggle",
             "RSNA Pneumonia Detection Challenge",
+            _some("RSNA", "ChestX-ray14"),
             "- - - - - - - - 0.13486601 - - - - - - - 0.13511065 -",
         ),
         _xrv(
             "mimic_nb",
             "mimic_nb",
             "MIMIC-CXR, NegBio labels",
+            _some("MIMIC-CXR"),
             "0.08558747 0.011884617 - 0.0040595434 0.010733786 - - 0.118761964 0.022924708 - 0.06358637 - - - "
             "0.022143636 0.017476924 0.1258702 0.014020768",
         ),
@@ -189,6 +201,7 @@ LAYOUTS: dict[str, Layout] = {
             "mimic_ch",
             "mimic_ch",
             "MIMIC-CXR, CheXpert labels",
+            _some("MIMIC-CXR"),
             "0.09121389 0.010573786 - 0.005023008 0.003698257 - - 0.08001232 0.037242252 - 0.05006329 - - - "
             "0.019866971 0.03823637 0.11303808 0.0069147074",
         ),
@@ -208,6 +221,7 @@ LAYOUTS: dict[str, Layout] = {
             trained_on="PadChest, NIH, RSNA, SIIM, VinBrain",
             licence="Apache-2.0 (the repository's)",
             reference=_COHEN_2022,
+            pretraining=_some("PadChest", "ChestX-ray14", "RSNA", "VinDr-CXR"),
         ),
         Layout(
             "chexnet-weng",
@@ -221,6 +235,7 @@ LAYOUTS: dict[str, Layout] = {
             trained_on="NIH ChestX-ray14, a random 70 % and not the official training part",
             licence="none stated",
             reference=_RAJPURKAR + "github.com/arnoweng/CheXNet and github.com/zoogzog/chexnet",
+            pretraining=_some("ChestX-ray14"),
         ),
         Layout(
             "chexnet-zech",
@@ -234,6 +249,7 @@ LAYOUTS: dict[str, Layout] = {
             trained_on="NIH ChestX-ray14, a training part of its own and not the official one",
             licence="BSD-3-Clause (the repository's)",
             reference=_RAJPURKAR + "github.com/jrzech/reproduce-chexnet",
+            pretraining=_some("ChestX-ray14"),
         ),
         Layout(
             "chexnet-keras",
@@ -246,6 +262,7 @@ LAYOUTS: dict[str, Layout] = {
             trained_on="NIH ChestX-ray14, a training part of its own and not the official one",
             licence="MIT (the repository's)",
             reference=_RAJPURKAR + "github.com/brucechou1983/CheXNet-Keras",
+            pretraining=_some("ChestX-ray14"),
         ),
         Layout("keras-densenet121", "densenet121", "keras", "Keras DenseNet121"),
         Layout("keras-resnet50", "resnet50", "keras", "Keras ResNet50"),
