@@ -132,6 +132,13 @@ def csv_text(table: pd.DataFrame, float_format: str | None = "%.6g") -> str:
     return safe.to_csv(index=False, float_format=float_format, lineterminator="\n")
 
 
+def csv_for(path: Path, table: pd.DataFrame, float_format: str | None = "%.6g", overwrite: bool | None = None) -> str:
+    """Return the `csv_text` to write to `path`, after `check_output`: an earlier table of the same columns is replaced."""
+    text = csv_text(table, float_format)
+    check_output(path, begins=f"{text.partition(chr(10))[0]}\n".encode()[:64], overwrite=overwrite)
+    return text
+
+
 def _harmless(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value

@@ -40,7 +40,7 @@ class Earlier:
                 file.close()
                 continue
             if best:
-                best.close()
+                best.file.close()
             best = cls(file, passes)
         if best:
             _log.info("images whose files are the same take %d renderings from %s.", best.passes, best.file.path)
@@ -58,10 +58,6 @@ class Earlier:
             return {}
         hashes = self.file.image_sha256(there)
         return {i: (bytes(hashes[k]), embeddings[:, k]) for k, i in enumerate(there)}
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
 
 
 def _shared(other: Recipe, recipe: Recipe) -> int:

@@ -258,7 +258,7 @@ def _embed(
     progress(0, len(todo))
     with ExitStack() as open_files:
         if (earlier := Earlier.find(writer.path, writer.recipe)) is not None:
-            open_files.enter_context(closing(earlier))
+            open_files.enter_context(earlier.file)
         blocks = open_files.enter_context(closing(pipeline.run(todo, writer.recipe, engine, workers, earlier)))
         for block in blocks:
             start = time.perf_counter()

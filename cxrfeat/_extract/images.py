@@ -104,17 +104,10 @@ def embed_items(
     fresh: bool = False,
     progress: Progress = silent,
 ) -> tuple[npt.NDArray[np.float32], dict[int, tuple[Path, str]]]:
-    """Embed pass 0 of some images.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, dim)
-        Of the images that can be used, in order.
-    dict of int to (Path, str)
-        The others by their place in `items`, with what is wrong.
-    """
+    """Embed pass 0 of the images that can be used, in order; the others by their place, with what is wrong."""
+    none = np.zeros((0, registry.get(recipe.backbone).dim), np.float32)
     if not items:
-        return np.zeros((0, registry.get(recipe.backbone).dim), np.float32), {}
+        return none, {}
     places = {id(item): place for place, item in enumerate(items)}
     parts, done = [], 0
     failures: dict[int, tuple[Path, str]] = {}
@@ -124,4 +117,4 @@ def embed_items(
             parts += [block.embeddings[0]] if block.image_ids else []
             failures |= {places[id(item)]: (item.path, reason) for item, reason in block.failures}
             progress(done := done + block.size, len(items))
-    return np.concatenate(parts) if parts else np.zeros((0, registry.get(recipe.backbone).dim), np.float32), failures
+    return np.concatenate([none, *parts]), failures

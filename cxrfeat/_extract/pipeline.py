@@ -172,7 +172,7 @@ def _process_batch(
             prepare.matrix(policy, recipe.seed, item.image_id, k) if policy and k else None
             for k in range(first, recipe.passes + 1)
         ]
-        rendered += [view.render(m, _border(policy)) for m in matrices]
+        rendered += [view.render(m, policy.border if policy else "constant") for m in matrices]
         ids.append(item.image_id)
         hashes.append(np.frombuffer(digest, np.uint8))
         seconds.decode += decoded - begun
@@ -200,10 +200,6 @@ def _put_together(there: Sequence[Floats | None], flat: Floats | None, passes: i
         parts.append(np.concatenate([*([] if known is None else [known]), *new]))
         start += missing
     return np.stack(parts, axis=1)
-
-
-def _border(policy: choices.Policy | None) -> str:
-    return policy.border if policy else "constant"
 
 
 def _load(item: Item, voi: str) -> tuple[decode.Film, bytes]:

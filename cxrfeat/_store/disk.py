@@ -11,7 +11,7 @@ import errno
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,8 @@ def create(path: Path, data: Any) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file if it is there."""
-    try:
+    with suppress(FileNotFoundError):
         system.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cxrfeat._html import page
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import rows
 from cxrfeat._store.protocols import Table, store_of
-from cxrfeat._store.rows import BLOCK, EARLIER, Failure, Rows
+from cxrfeat._store.rows import BLOCK, Failure, Rows
 from cxrfeat.errors import EmbeddingFileError, NotFoundError, RecipeError
 
 if TYPE_CHECKING:
@@ -256,13 +256,6 @@ class EmbeddingFile:
         """
         hashes = self.header.image_sha256
         return hashes if image_ids is None else hashes[self._rows(image_ids)]
-
-    @property
-    def study_sha256(self) -> tuple[str, ...]:
-        """Content hashes of the studies from which the rows came, latest first, as far as the provenance has them."""
-        sessions = (self.provenance, *reversed(self.provenance.get(EARLIER, [])))
-        found = [session.get("study_sha256") for session in sessions if isinstance(session, dict)]
-        return tuple(dict.fromkeys(text for text in found if isinstance(text, str)))
 
     @property
     def failed(self) -> Sequence[Failure]:

@@ -228,9 +228,9 @@ class Writer:
         if file is None:
             return False
         ids = rows.decode_texts(segment.rows.ids)
-        for image_id, hash_ in zip(ids.tolist(), segment.rows.image_sha256, strict=True):
-            if self.done.get(image_id) != bytes(hash_):
-                return False
+        hashes = map(bytes, segment.rows.image_sha256)
+        if any(self.done.get(image_id) != hash_ for image_id, hash_ in zip(ids.tolist(), hashes, strict=True)):
+            return False
         if any(row[0] not in self.done and self._failures.get(row[0]) != row for row in segment.failures):
             return False
         there = file.read(ids, range(file.passes))

@@ -169,16 +169,6 @@ def test_it_shows_itself(made):
         assert text in html
 
 
-def test_the_studies_from_which_rows_came(tmp_path, recipe, rows):
-    ids, hashes, embeddings = rows(3)
-    for k, study in enumerate(["aa", "aa", "bb"]):
-        with Writer.open(tmp_path / "a.h5", recipe(), 8, {"created": k, "study_sha256": study}) as writer:
-            writer.append(ids[k : k + 1], hashes[k : k + 1], embeddings[:, k : k + 1])
-            writer.publish(ids)
-    with EmbeddingFile(tmp_path / "a.h5") as file:
-        assert file.study_sha256 == ("bb", "aa")
-
-
 def test_a_missing_file(tmp_path):
     with pytest.raises(NotFoundError, match="cxrfeat extract"):
         EmbeddingFile.open(tmp_path / "none.h5")

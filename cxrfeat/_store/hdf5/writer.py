@@ -29,66 +29,58 @@ def write(path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32
     with disk.DiskFile(path) as raw:
         # No chunk cache: chunks are written whole and once, and lie on the disk in the order of writing.
         with h5py.File(raw, "w", libver=LIBVER, rdcc_nbytes=0) as file:
-            writer = HDF5Writer(file, header)
+            table, rows = _begin(file, header), 0
             for embeddings in stretches:
-                writer.write(embeddings)
+                _add(file["embeddings"], table, embeddings.astype("<f4", copy=False), rows)
+                rows += embeddings.shape[1]
                 raw.check()
-            writer.finish()
+            if rows != header.shape[1]:
+                raise EmbeddingFileError(f"{rows} rows were written where {header.shape[1]} were announced.")
+            for block, part in blocks(rows):
+                table[0, block] = digest(header.ids[part], header.image_sha256[part])
+            file["block_sha256"][...] = table
+            file.attrs.modify("content_sha256", _fixed(header.content_sha256(table)))
         raw.check()
         raw.seek(0, os.SEEK_END)
         raw.write(salvage.index(path, header))
         raw.sync()
 
 
-class HDF5Writer:
-    """An empty HDF5 file, filled with a header and then with embeddings."""
+def _begin(file: h5py.File, header: Header) -> npt.NDArray[np.uint8]:
+    """Write all but the embeddings, with places for the hashes; return their table, which is still empty."""
+    layout = schema.layout(*header.shape)
+    table = np.zeros(layout["block_sha256"][1], dtype=np.uint8)
+    _set(file, "format", FORMAT)
+    file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
+    for name, said in {"recipe": header.recipe, "provenance": header.provenance}.items():
+        _set(file, name, said)
+        _set(file, f"{name}_sha256", text_sha256(said))
+    _set(file, "content_sha256", "0" * 64)
+    text = h5py.string_dtype("utf-8", max(header.ids.dtype.itemsize, 1))
+    beside = {"image_id": header.ids.astype(text), "image_sha256": header.image_sha256, "block_sha256": table}
+    for name, values in beside.items():
+        _, shape, chunks = layout[name]
+        _dataset(file, name, shape, values.dtype, chunks)[...] = values
+    _write_failures(file, header.failures)
+    kind, shape, chunks = layout["embeddings"]
+    _dataset(file, "embeddings", shape, kind, chunks)
+    file.flush()
+    return table
 
-    def __init__(self, file: h5py.File, header: Header) -> None:
-        self._file, self._header, self._at = file, header, 0
-        layout = schema.layout(*header.shape)
-        self._table = np.zeros(layout["block_sha256"][1], dtype=np.uint8)
-        self._set("format", FORMAT)
-        file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
-        self._set("recipe", header.recipe)
-        self._set("recipe_sha256", text_sha256(header.recipe))
-        self._set("provenance", header.provenance)
-        self._set("provenance_sha256", text_sha256(header.provenance))
-        self._set("content_sha256", "0" * 64)
-        text = h5py.string_dtype("utf-8", max(header.ids.dtype.itemsize, 1))
-        beside = {"image_id": header.ids.astype(text), "image_sha256": header.image_sha256, "block_sha256": self._table}
-        for name, values in beside.items():
-            _, shape, chunks = layout[name]
-            _dataset(file, name, shape, values.dtype, chunks)[...] = values
-        _write_failures(file, header.failures)
-        kind, shape, chunks = layout["embeddings"]
-        self._embeddings = _dataset(file, "embeddings", shape, kind, chunks)
-        file.flush()
 
-    def write(self, embeddings: npt.NDArray[np.float32]) -> None:
-        """Add embeddings (passes, rows, dim) after those there are: whole blocks, but for the last."""
-        embeddings = embeddings.astype("<f4", copy=False)
-        first, start = self._at // BLOCK, self._at
-        # All passes of a block lie together on the disk: what lies before a cut is whole rows.
-        for block, part in blocks(embeddings.shape[1]):
-            for pass_, rendering in enumerate(embeddings):
-                self._embeddings[pass_, start + part.start : start + part.stop] = rendering[part]
-                self._table[1 + pass_, first + block] = digest(rendering[part])
-        self._at += embeddings.shape[1]
+def _add(dataset: h5py.Dataset, table: npt.NDArray[np.uint8], embeddings: npt.NDArray[np.float32], start: int) -> None:
+    """Add embeddings (passes, rows, dim) from row `start` on, whole blocks but for the last, and their hashes."""
+    # All passes of a block lie together on the disk: what lies before a cut is whole rows.
+    for block, part in blocks(embeddings.shape[1]):
+        for pass_, rendering in enumerate(embeddings):
+            dataset[pass_, start + part.start : start + part.stop] = rendering[part]
+            table[1 + pass_, start // BLOCK + block] = digest(rendering[part])
 
-    def finish(self) -> None:
-        """Write the hashes, in the places kept for them."""
-        header = self._header
-        if self._at != header.shape[1]:
-            raise EmbeddingFileError(f"{self._at} rows were written where {header.shape[1]} were announced.")
-        for block, part in blocks(self._at):
-            self._table[0, block] = digest(header.ids[part], header.image_sha256[part])
-        self._file["block_sha256"][...] = self._table
-        self._file.attrs.modify("content_sha256", _fixed(header.content_sha256(self._table)))
 
-    def _set(self, name: str, text: str) -> None:
-        if len(text.encode()) > MAX_TEXT:
-            raise EmbeddingFileError(f"the {name} is {len(text):,} characters; a file holds at most {MAX_TEXT:,}.")
-        self._file.attrs.create(name, _fixed(text))
+def _set(file: h5py.File, name: str, text: str) -> None:
+    if len(text.encode()) > MAX_TEXT:
+        raise EmbeddingFileError(f"the {name} is {len(text):,} characters; a file holds at most {MAX_TEXT:,}.")
+    file.attrs.create(name, _fixed(text))
 
 
 def _fixed(text: str) -> npt.NDArray[Any]:
