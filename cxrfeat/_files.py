@@ -133,7 +133,7 @@ def csv_text(table: pd.DataFrame, float_format: str | None = "%.6g") -> str:
 
 
 def csv_for(path: Path, table: pd.DataFrame, float_format: str | None = "%.6g", overwrite: bool | None = None) -> str:
-    """Return the `csv_text` to write to `path`, after `check_output`: an earlier table of the same columns is replaced."""
+    """Return the `csv_text` to write to `path`; an OutputError unless that is an earlier table of the same columns."""
     text = csv_text(table, float_format)
     check_output(path, begins=f"{text.partition(chr(10))[0]}\n".encode()[:64], overwrite=overwrite)
     return text

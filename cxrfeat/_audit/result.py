@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxrfeat._audit import pixels, record
-from cxrfeat._files import check_output, csv_text, write_atomically
+from cxrfeat._files import csv_for, write_atomically
 from cxrfeat._recipe import Recipe
 from cxrfeat._report import tables
 from cxrfeat._study import SPLITS, Study
@@ -183,11 +183,8 @@ class Leaks(tables.Result):
             `pairs.csv`; `drop.txt` with ids of the first study, `drop-NAME.txt` of each other; `pairs.png` if any.
         """
         own, folder = not folder, Path(folder) if folder else record.folder(self.studies[0])
-        text = csv_text(self.to_frame(), None)
-        check_output(
-            folder / "pairs.csv", begins=f"{text.partition(chr(10))[0]}\n".encode()[:64], overwrite=own or None
-        )
-        written = [write_atomically(folder / "pairs.csv", text)]
+        pairs = folder / "pairs.csv"
+        written = [write_atomically(pairs, csv_for(pairs, self.to_frame(), None, overwrite=own or None))]
         for k, study in enumerate(self.studies):
             text = "".join(f"{one}\n" for one in self.drop(study.name))
             written.append(write_atomically(folder / (f"drop-{study.name}.txt" if k else "drop.txt"), text))

@@ -180,8 +180,8 @@ def save(figure: Figure, path: str | Path, data: pd.DataFrame, *, overwrite: boo
         kind: stem.with_name(f"{stem.name}.{kind}")
         for kind in dict.fromkeys(([ending] if ending in known else []) + list(FORMATS))
     }
-    table, text = stem.with_name(f"{stem.name}.csv"), files.csv_text(data)
-    files.check_output(table, begins=f"{text.partition(chr(10))[0]}\n".encode()[:64], overwrite=overwrite)
+    table = stem.with_name(f"{stem.name}.csv")
+    text = files.csv_for(table, data, overwrite=overwrite)
     for kind, target in pictures.items():
         files.check_output(target, suffixes=[f".{kind}"], begins=_BEGINS.get(kind, b""), overwrite=overwrite)
     with mpl.rc_context(RC):
