@@ -143,11 +143,17 @@ def _patients(table: pd.DataFrame, source: Path, pattern: str | None) -> pd.Seri
 
 def _dicom_in(source: Path, most: int | None = None) -> Iterator[Path]:
     """DICOM files among the first `most` files of a folder and those in it, by their ending or their first bytes."""
-    names = (Path(folder, name) for folder, _, files in sorted(os.walk(source)) for name in sorted(files))
-    for path in islice(names, most):
+    for path in islice(_walked(source), most):
         if path.suffix.lower() in (".dcm", ".dicom"):
             yield path
         elif not path.suffix:
             with path.open("rb") as file:
                 if file.read(132)[128:] == b"DICM":
                     yield path
+
+
+def _walked(source: Path) -> Iterator[Path]:
+    """Every file below a folder, in order; nothing is listed before it is asked for."""
+    for folder, below, files in os.walk(source):
+        below.sort()
+        yield from (Path(folder, name) for name in sorted(files))

@@ -199,10 +199,12 @@ def read_study(
 def _recognise(source: Path, named: str | None, given: set[str]) -> Dataset:
     """The dataset named, else the first that recognises the source and takes the options that are given."""
     kinds = [DATASETS[named]] if named is not None else sorted(DATASETS, key=lambda kind: kind.generic)
-    known = [kind for kind in kinds if named is not None or kind.recognises(source)]
-    for kind in known:
-        if given <= set(kind.options):
-            return kind
+    known = []
+    for kind in kinds:
+        if named is not None or kind.recognises(source):
+            if given <= set(kind.options):
+                return kind
+            known.append(kind)
     if known:
         raise StudyError(f"{known[0].title} has no option `{min(given.difference(known[0].options))}`.")
     titles = ", ".join(kind.title for kind in kinds[:-1]) + f" or {kinds[-1].title}"
@@ -294,17 +296,29 @@ def _located(root: Path, paths: pd.Series) -> tuple[list[str], npt.NDArray[np.bo
 
     Each folder is listed once: asking for 112,120 files takes minutes.
     """
-    listed: dict[str, dict[str, str]] = {}
+    listed: dict[str, set[str]] = {}
+    whole: dict[str, dict[str, str]] = {}
     found, absent = [], np.zeros(len(paths), dtype=bool)
     for i, path in enumerate(paths):
         folder, _, name = path.rpartition("/")
         if folder not in listed:
-            place = os.path.join(root, folder or ("/" if path.startswith("/") else ""))  # noqa: PTH118 - 112,120 times
-            names = os.listdir(place) if os.path.isdir(place) else []  # noqa: PTH112, PTH208
-            pictures = [n for n in names if n.lower().endswith(SUFFIXES)]
-            stems = Counter(n.rpartition(".")[0] for n in pictures)
-            whole = {stem: n for n in pictures if stems[stem := n.rpartition(".")[0]] == 1}
-            listed[folder] = whole | {n: n for n in names}
-        absent[i] = name not in listed[folder]
-        found.append(path.removesuffix(name) + listed[folder].get(name, name) if name else path)
+            place = os.path.join(root, folder or ("/" if path.startswith("/") else ""))  # noqa: PTH118 - 187,641 times
+            try:
+                listed[folder] = set(os.listdir(place))  # noqa: PTH208
+            except OSError:
+                listed[folder] = set()
+        if name not in listed[folder] and name:
+            if folder not in whole:
+                whole[folder] = _by_stem(listed[folder])
+            absent[i] = name not in whole[folder]
+            path = path.removesuffix(name) + whole[folder].get(name, name)
+        absent[i] |= not name
+        found.append(path)
     return found, absent
+
+
+def _by_stem(names: Iterable[str]) -> dict[str, str]:
+    """Image files by their name without its ending, where that is unambiguous."""
+    pictures = [(name.rpartition(".")[0], name) for name in names if name.lower().endswith(SUFFIXES)]
+    stems = Counter(stem for stem, _ in pictures)
+    return {stem: name for stem, name in pictures if stems[stem] == 1}
