@@ -55,15 +55,16 @@ def hostile_run(make_run, name="evil", **kwargs) -> Run:
     return Run.open(path)
 
 
-@pytest.fixture
-def page(make_run, tmp_path) -> Page:
-    run = hostile_run(make_run, weights="random:0")
+@pytest.fixture(scope="module")
+def page(run_writer, tmp_path_factory) -> Page:
+    folder = tmp_path_factory.mktemp("page")
+    run = hostile_run(lambda name, **kwargs: run_writer(folder / name, **kwargs), weights="random:0")
     (run.path / "history.csv").write_text("epoch,loss,val_loss\n1,0.7,0.8\n2,0.5,0.7\n3,0.4,0.75\n")
-    other = Run.open(make_run("other", strength=1.5, seed=0))
-    first = Run.open(make_run("plain", seed=0))
-    pages.report([first, other], tmp_path / "two.html", replicates=20, images=0)
-    pages.report([run], tmp_path / "one.html", replicates=20, images=0)
-    return Page((tmp_path / "one.html").read_text() + (tmp_path / "two.html").read_text())
+    other = Run.open(run_writer(folder / "other", strength=1.5))
+    first = Run.open(run_writer(folder / "plain"))
+    pages.report([first, other], folder / "two.html", replicates=20, images=0)
+    pages.report([run], folder / "one.html", replicates=20, images=0)
+    return Page((folder / "one.html").read_text() + (folder / "two.html").read_text())
 
 
 def test_hostile_names_stay_text(page):
