@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class Summary:
     Images without a split count under `all` only. `unknown` leaves out labels that are known everywhere, `no_finding`
     counts images with every label known and none present. `unlike` names splits that differ from the whole by more than
     random patients would; `origin` is where the splits come from, empty if that is not known. `published` says how the
-    counts differ from those that were published of the dataset.
+    counts differ from those that were published of the dataset. `soft` counts unknown labels that are probabilities.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Summary:
     unlike: tuple[str, ...] = ()
     origin: str = ""
     published: str = ""
+    soft: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         lines = [f"study {self.name}"]
@@ -71,7 +72,8 @@ class Summary:
 
     def notes(self) -> list[str]:
         """What the counts do not show: unknown labels, where splits come from and differ, and the leakage check."""
-        unknown = [f"{label}: unknown for {n:,} images" for label, n in self.unknown.items()]
+        soft = {label: f", {n:,} of them with a probability" for label, n in self.soft.items()}
+        unknown = [f"{label}: unknown for {n:,} images{soft.get(label, '')}" for label, n in self.unknown.items()]
         origin = [f"splits: {self.origin}"] if self.origin else []
         return [*unknown, *origin, *filter(None, [self.published]), *self.unlike, self.leakage()]
 
@@ -104,6 +106,7 @@ def summarise(study: Study) -> Summary:
     y = study.y
     who, unit = np.unique(study.patients, return_inverse=True)
     unknown = np.isnan(y).sum(axis=0)
+    soft = unknown - np.isnan(study.targets).sum(axis=0)
     values = _covariates(study) | {"images per patient": np.ones(len(study))}
     balance: dict[str, dict[str, float]] = {}
     unlike, how = [], dict(study.provenance.get("splits", {}))
@@ -141,6 +144,7 @@ def summarise(study: Study) -> Summary:
         unlike=tuple(unlike),
         origin=", ".join([how.pop("origin", ""), *(f"{key} {value}" for key, value in how.items())]),
         published=_published(study),
+        soft={label: int(n) for label, n in zip(study.labels, soft, strict=True) if n},
     )
 
 

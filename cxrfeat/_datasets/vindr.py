@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,9 @@ from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.release import cells_of, coded, image_folder, known_by, tables_of
 from cxrfeat._labels import NO_FINDING, canonical
 from cxrfeat._study import numbers
-from cxrfeat.errors import StudyError
+from cxrfeat.errors import MissingExtraError, StudyError
+
+_log = logging.getLogger(__name__)
 
 Readers = Literal["any", "majority", "mean"]
 
@@ -69,7 +72,7 @@ def read(
 
 
 def boxes(source: Path) -> pd.DataFrame | None:
-    """Read the boxes of every radiologist; None where there are none.
+    """Read the boxes of every radiologist; None where there are none, or nothing says how large the images are.
 
     The tables do not say how large an image is: that is in `train_meta.csv`, which Kaggle's users made, or else in the
     headers of the DICOM files.
@@ -83,7 +86,7 @@ def boxes(source: Path) -> pd.DataFrame | None:
     found = raw[["image_id"]].assign(label=raw["class_name"].replace(_OTHER), x=corner["x_min"], y=corner["y_min"])
     found["width"], found["height"] = corner["x_max"] - corner["x_min"], corner["y_max"] - corner["y_min"]
     sizes = _sizes(tables[0].parent, found["image_id"].unique())
-    return found.join(sizes, on="image_id").dropna(subset=["frame_width"])
+    return found.join(sizes, on="image_id").dropna(subset=["frame_width"]) if len(sizes) else None
 
 
 DATASET = Dataset(
@@ -142,12 +145,18 @@ def _sizes(folder: Path, image_ids: np.ndarray) -> pd.DataFrame:
     for image_id in image_ids:
         names = (root / part / f"{image_id}{end}" for part in ("train", "test", ".") for end in (".dicom", ".dcm"))
         if (file := next((path for path in names if path.is_file()), None)) is not None:
-            import pydicom  # not above: it is an extra
+            try:
+                import pydicom  # not above: it is an extra
 
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
-            rows[image_id] = (float(header.Columns), float(header.Rows))
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+                rows[image_id] = (float(header.Columns), float(header.Rows))
+            except ImportError as error:
+                raise MissingExtraError("the size of DICOM files", "dicom") from error
+            except Exception as error:  # whatever a damaged header raises
+                _log.warning("%s: its size cannot be read: %s", file, error)
     if not rows:
-        raise StudyError(
-            f"{folder} has boxes, and nothing says how large the images are: put the DICOM files or {SIZES} there."
-        )
+        _log.warning(
+            "%s has boxes that cannot be used: nothing says how large the images are. Put the DICOM files or %s there.",
+            folder, SIZES,
+        )  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index", columns=["frame_width", "frame_height"])

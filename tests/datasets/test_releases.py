@@ -192,6 +192,7 @@ def test_uncertain_is_what_is_asked_and_recorded(put):
     assert study.provenance["uncertain"] == {"others": "positive", "Atelectasis": "negative", "Effusion": "0.7"}
     assert study.provenance["soft"] == ["Effusion"]
     soft = read_study(folder, soft=True)
+    assert "Edema: unknown for 5 images, 1 of them with a probability" in soft.describe().notes()
     assert rows(soft).loc[row, "Edema"] == 0.5
     again = read_study(soft.save(folder / "studies" / "soft.csv"))
     assert (again.sha256, again.labels) == (soft.sha256, soft.labels)
@@ -349,6 +350,12 @@ def test_mimic_joins_images_to_the_labels_of_their_studies(mimic):
     assert len(read_study(mimic, one_per="study")) == 3
 
 
+def test_the_table_that_is_named_has_the_labels(mimic):
+    (mimic / "mimic-cxr-2.0.0-negbio.csv").write_text(MIMIC["mimic-cxr-2.0.0-chexpert.csv.gz"].replace("-1.0", "0.0"))
+    row = rows(read_study(mimic / "mimic-cxr-2.0.0-negbio.csv")).loc["2a2277a9"]
+    assert (row["Pneumonia"], row["Consolidation"]) == (0, 1)
+
+
 def test_mimic_s_test_set_has_no_patients_and_gets_them_from_the_metadata(mimic):
     study = read_study(mimic / "mimic-cxr-2.1.0-test-set-labeled.csv")
     assert (study.ids.tolist(), study.patients.tolist(), study.splits) == (["e084de3b"], ["10000898"], ("test",))
@@ -456,9 +463,18 @@ def test_vindr_s_three_readers(vindr, readers, expected):
     assert all(path.suffix == ".dicom" and path.is_file() for path in study.paths())
 
 
-def test_vindr_s_boxes_are_in_pixels_of_the_dicom_file(vindr, put):
-    with pytest.raises(Exception, match="DICOM"):
-        read_boxes(vindr)  # an empty file
+def test_vindr_s_boxes_are_in_pixels_of_the_dicom_file(vindr, put, caplog):
+    pydicom = pytest.importorskip("pydicom")
+    with pytest.raises(NotFoundError, match="no box list"):
+        read_boxes(vindr)
+    assert "nothing says how large the images are" in caplog.text
+    header = pydicom.Dataset()
+    header.Rows, header.Columns = 3000, 2500
+    header.file_meta = pydicom.dataset.FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.3"
+    header.save_as(vindr / "train" / "aa.dicom", enforce_file_format=True)
+    assert read_boxes(vindr)[["frame_width", "frame_height"]].to_numpy().tolist() == [[2500, 3000]]
     put({"annotations/train_meta.csv": "image_id,dim0,dim1\naa,3000,2500\n"})
     found = read_boxes(vindr)
     assert found[["x", "y", "width", "height", "frame_width", "frame_height"]].to_numpy().tolist() == [
