@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, overload
 
 import numpy as np
 
@@ -27,9 +27,12 @@ from cxrfeat.errors import EvaluationError
 
 if TYPE_CHECKING:
     from cxrfeat._evaluate.curves import Curves
+    from cxrfeat._evaluate.external import External
     from cxrfeat._report.style import Drawing
 
 _log = logging.getLogger(__name__)
+
+On: TypeAlias = Study | str | Path | Sequence[Study | str | Path]
 
 NEAR_SHORTCUT = 0.05
 """A model whose AUROC is no more than this above that of shortcuts is warned of."""
@@ -246,25 +249,39 @@ class Evaluation(tables.Result):
         return written
 
 
+@overload
+def evaluate(run: Evaluable = None, split: str = "test", *, on: None = None, **options: Any) -> Evaluation: ...
+@overload
 def evaluate(
-    run: Evaluable = None,
+    run: Evaluable | Sequence[Evaluable] = None, split: str = "test", *, on: On, **options: Any
+) -> External: ...
+def evaluate(  # type: ignore[misc]
+    run: Evaluable | Sequence[Evaluable] = None,
     split: str = "test",
     *,
+    on: On | None = None,
     by: Iterable[str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     allow_contaminated: bool = False,
     shortcuts: bool = True,
     progress: Progress = silent,
-) -> Evaluation:
-    """Evaluate a run's predictions of one split: every metric of every label, with intervals, by group.
+) -> Evaluation | External:
+    """Evaluate a run's predictions of one split, or of other studies: every metric of every label, with intervals.
+
+    With `on`, the other studies are embedded by the run's recipe where they are not, labels are joined by name, and the
+    run is taken as it is, thresholds and calibration included. The result sets its numbers beside those on the own
+    split: the drop with its interval, the part of it that prevalence explains, and calibration before and after
+    recalibrating.
 
     Parameters
     ----------
     run : Run, path or name, optional
-        By default the newest run.
+        By default the newest run. With `on` there may be several: train on one, test on all.
     split : str
-        Which images.
+        Which images of the run's own study.
+    on : Study, path or str, or several of them, optional
+        Other studies, anything that `read_study` reads. All images count; `NAME:test` is a study's test split.
     by : iterable of str, optional
         Columns of the study to group by; `images_per_patient` always exists. By default `view`, if the study has it.
     replicates : int
@@ -281,8 +298,9 @@ def evaluate(
 
     Returns
     -------
-    Evaluation
-        It prints as a table; `to_frame()`, `plot()`, `render("latex")` and `save()` give its other forms.
+    Evaluation or External
+        It prints as a table; `to_frame()`, `plot()`, `render("latex")` and `save()` give its other forms. `External`
+        with `on`: `rows` of each of its `transfers` have the numbers.
 
     Raises
     ------
@@ -290,7 +308,7 @@ def evaluate(
         If the predictions are not probabilities of this split, the split was used in fitting, or a column to group by
         is missing or has too many values.
     LeakageError
-        If a patient is in two splits.
+        If a patient is in two splits, or another study has images or patients that the run was fitted on.
     NotFoundError
         If there is no run, or it has no predictions.
 
@@ -303,9 +321,22 @@ def evaluate(
     >>> table = found.to_frame()
     >>> [path.name for path in found.save(figures=False)]
     ['metrics.json', 'metrics.csv']
+    >>> other = cxr.read_study("sample").split("test")
+    >>> cxr.evaluate(on=other, replicates=200).studies
+    ['sample:test']
     """
-    source, training = None if isinstance(run, Scored) else load_run(run), None
-    scored = scored_run(source or run, split, allow_contaminated)
+    runs = [run] if run is None or isinstance(run, Run | Scored | str | Path) else list(run)
+    if on is not None:
+        from cxrfeat._evaluate.external import external  # not above: it brings the networks' engines
+
+        if by:
+            raise EvaluationError("`by` groups the images of one split; leave it out with `on`.")
+        studies = [on] if isinstance(on, Study | str | Path) else list(on)
+        return external(runs, studies, split, replicates, seed, allow_contaminated, progress)
+    if len(runs) != 1:
+        raise EvaluationError("several runs are evaluated `on` other studies; `compare` compares them on their own.")
+    source, training = None if isinstance(runs[0], Scored) else load_run(runs[0]), None
+    scored = scored_run(source or runs[0], split, allow_contaminated)
     if source:
         study = source.study()
         remind(study)

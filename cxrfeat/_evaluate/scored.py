@@ -120,41 +120,45 @@ def scored_run(run: Evaluable = None, split: str = "test", allow_contaminated: b
     """
     if isinstance(run, Scored):
         return run
-    from cxrfeat._backbones import pretraining
-
     run = load_run(run)
-    study = run.study()
-    part = study.split(split)
+    part = run.study().split(split)
     predictions = run.predictions(split)
     problems = unfair(run, split)
     if problems and not allow_contaminated:
         raise EvaluationError(
             f"{' '.join(problems)} `allow_contaminated=True` evaluates it all the same, and every output says so."
         )
-    part, p, missing = _joined(part, predictions, f"{run.path / 'predictions.csv'}, split {split!r}")
-    return Scored(
-        run.labels,
-        part.y,
-        p,
-        part.ids,
-        part.patients,
-        np.array([run.thresholds[label] for label in run.labels]),
-        run.name,
-        {
-            "run": run.name,
-            "split": split,
-            "study": study.name,
-            "head": run.describe(),
-            "recipes": [recipe.describe() for recipe in run.recipes],
-            "weights": sorted({recipe.weights for recipe in run.recipes}),
-            "thresholds": _threshold_words(run),
-            **({"not_fair": problems} if problems else {}),
-            **({"without_prediction": missing} if missing else {}),
-            **({"pretraining": seen} if (seen := pretraining.notes(run.recipes, part, split)) else {}),
-        },
-        run.random,
-        part.table,
-    )
+    where = f"{run.path / 'predictions.csv'}, split {split!r}"
+    return of_run(run, part, predictions, split, where, problems)
+
+
+def of_run(
+    run: Run, part: Study, predictions: pd.DataFrame, split: str, where: str, not_fair: Sequence[str] = ()
+) -> Scored:
+    """Join predictions of a run, a column per label by `image_id`, to images that have the run's labels, in its order.
+
+    `where` says in messages where the predictions are from.
+    """
+    from cxrfeat._backbones import pretraining
+
+    part, p, missing = _joined(part, predictions, where)
+    about: dict[str, Any] = {
+        "run": run.name,
+        "split": split,
+        "study": part.name,
+        "head": run.describe(),
+        "recipes": [recipe.describe() for recipe in run.recipes],
+        "weights": sorted({recipe.weights for recipe in run.recipes}),
+        "thresholds": _threshold_words(run),
+    }
+    more: dict[str, Any] = {
+        "not_fair": list(not_fair),
+        "without_prediction": missing,
+        "pretraining": pretraining.notes(run.recipes, part, split),
+    }
+    thresholds = np.array([run.thresholds[label] for label in run.labels])
+    about |= {key: value for key, value in more.items() if value}
+    return Scored(run.labels, part.y, p, part.ids, part.patients, thresholds, run.name, about, run.random, part.table)
 
 
 def unfair(run: Run, split: str) -> list[str]:
