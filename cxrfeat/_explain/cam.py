@@ -82,11 +82,9 @@ class ClosedForm:
             raise ExplainError(
                 f"the head takes {self.coef.shape[1]} features, the backbones give {embedding.shape[1]}."
             )
-        parts, start, share = [], 0, self.intercept / len(passes)
-        for vector, features in passes:
-            stop = start + vector.shape[1]
-            parts.append(class_maps(features, self.coef[:, start:stop], share))
-            start = stop
+        ends, share = np.cumsum([vector.shape[1] for vector, _ in passes]), self.intercept / len(passes)
+        coefs = np.split(self.coef, ends[:-1], axis=1)
+        parts = [class_maps(features, coef, share) for (_, features), coef in zip(passes, coefs, strict=True)]
         logits = sum(part.mean(axis=(2, 3)) for part in parts)
         return Evidence(embedding, np.asarray(logits), tuple(parts))
 

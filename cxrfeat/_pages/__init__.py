@@ -52,16 +52,6 @@ class Section:
     training: Chart | None = None
 
 
-@dataclass(frozen=True)
-class StudySection:
-    """A study that one or several of the runs were trained on."""
-
-    summary: Summary
-    sha256: str
-    runs: str
-    balance: Table
-
-
 def report(
     runs: Run | str | Path | Sequence[Run | str | Path] = (),
     out: str | Path = "report.html",
@@ -211,8 +201,8 @@ def _grouped(sections: Sequence[Section]) -> dict[str, list[Section]]:
     return found
 
 
-def _studies(sections: Sequence[Section]) -> list[StudySection]:
-    """The studies, each once, with its runs."""
+def _studies(sections: Sequence[Section]) -> list[tuple[Summary, str, str, Table]]:
+    """The studies that runs were trained on, each once: summary, hash, names of the runs, class balance."""
     by_hash: dict[str, list[Section]] = {}
     for s in sections:
         by_hash.setdefault(s.run.study().sha256, []).append(s)
@@ -221,7 +211,7 @@ def _studies(sections: Sequence[Section]) -> list[StudySection]:
         summary = summarise(mine[0].run.study())
         counts = ", ".join(f"{k} {summary.images[k]:,} of {summary.patients[k]:,} patients" for k in summary.splits)
         balance = html.table("Class balance", summary.rows(), f"positive images; {counts}")
-        found.append(StudySection(summary, sha256, ", ".join(s.run.name for s in mine), balance))
+        found.append((summary, sha256, ", ".join(s.run.name for s in mine), balance))
     return found
 
 

@@ -127,7 +127,7 @@ def picture(explanation: Explanation, top: int = TOP) -> Picture:
     layers = []
     for k, label in enumerate(labels):
         p = explanation.probabilities[explanation.index(label)]
-        known = {1.0: "labelled present", 0.0: "labelled absent"}.get(explanation.truth.get(label, np.nan), "unknown")
+        known = panels.known_of(explanation, label)
         raw = "no positive evidence" if scaled.empty[k] else f"maximum {panels.number(scaled.raw_max[k])}"
         uri = None if scaled.empty[k] else heat_uri(heat(explanation, scaled.maps[k], shape))
         layers.append(Layer(pretty(label), f"p = {p:.3f}, {known}, {raw}", uri))

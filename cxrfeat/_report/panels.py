@@ -124,12 +124,19 @@ def _image(
 def _fitted(explanation: Explanation, tall: float) -> npt.NDArray[np.uint8]:
     """The X-ray at the size it is drawn at, uint8 (h, w)."""
     h, w = explanation.image_shape
-    factor = min(WIDTH / w, tall / h) * DPI
-    size = (max(round(w * factor), 1), max(round(h * factor), 1))
-    shrink = factor <= 1
-    return np.asarray(
-        cv2.resize(explanation.pixels(), size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8
-    )
+    return _resized(explanation.pixels(), min(WIDTH / w, tall / h) * DPI)
+
+
+def reduced(explanation: Explanation) -> npt.NDArray[np.uint8]:
+    """The image with its longer side at most `SIDE` pixels, uint8 (h, w)."""
+    grey = explanation.pixels()
+    return _resized(grey, min(SIDE / max(grey.shape), 1.0))
+
+
+def _resized(grey: npt.NDArray[np.uint8], factor: float) -> npt.NDArray[np.uint8]:
+    size = (max(round(grey.shape[1] * factor), 1), max(round(grey.shape[0] * factor), 1))
+    how = cv2.INTER_AREA if factor <= 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(grey, size, interpolation=how), np.uint8)
 
 
 def _picture(
@@ -167,13 +174,16 @@ def heading(explanation: Explanation, label: str, layer: Layer, k: int) -> tuple
     """`Name: p=0.763`, and below it what is known and the raw maximum; of one backbone of several, the maximum."""
     p = explanation.probabilities[explanation.index(label)]
     name = f"{pretty(label)}: " + (f"p={p:.3f}" if math.isfinite(p) else "not learnt")
-    known = {1.0: "labelled present", 0.0: "labelled absent"}.get(
-        explanation.truth.get(label, math.nan), "label unknown"
-    )
+    known = known_of(explanation, label)
     raw = "no positive evidence" if layer.scaled.empty[k] else f"max {number(layer.scaled.raw_max[k])}"
     if layer.name:
         return f"{pretty(label)}, {layer.name}", raw
     return name, f"{known}, {'mean map, ' if len(explanation.grids) > 1 else ''}{raw}"
+
+
+def known_of(explanation: Explanation, label: str) -> str:
+    """What an image is labelled with regarding one label."""
+    return {1.0: "labelled present", 0.0: "labelled absent"}.get(explanation.truth.get(label, 0.5), "label unknown")
 
 
 def _colour_bar(canvas: Canvas, x: float, y: float, scaled: Scaled, k: int, unit: str) -> None:
@@ -224,14 +234,3 @@ def _footer(explanations: Sequence[Explanation], per: Per) -> str:
         f"colour scale per {per}; the mark on a bar is the map's own maximum. {empty} of {total} maps have no "
         f"positive cell.{boxes} Not a medical device."
     )
-
-
-def reduced(explanation: Explanation) -> npt.NDArray[np.uint8]:
-    """The image with its longer side at most `SIDE` pixels, uint8 (h, w)."""
-    grey = explanation.pixels()
-    h, w = grey.shape
-    factor = SIDE / max(h, w)
-    if factor >= 1:
-        return grey
-    size = (max(round(w * factor), 1), max(round(h * factor), 1))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
