@@ -9,14 +9,21 @@ import click
 from cxrfeat._recipe import DEFAULTS
 
 from .base import Command, UserError
-from .options import BACKBONE, SEED, OneOf, engine_option, given, study_argument
+from .options import (
+    BACKBONE,
+    GEOMETRY,
+    INTERPOLATION,
+    PREPROCESSING,
+    SEED,
+    OneOf,
+    engine_option,
+    given,
+    study_argument,
+)
 from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
-PREPROCESSING = OneOf("cxrfeat._images.choices:NORMALISATION")
 VOI = OneOf("cxrfeat._images.choices:VOIS")
-GEOMETRY = OneOf("cxrfeat._images.choices:GEOMETRIES")
-INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
 
 
 @click.command("extract", cls=Command, interrupted="What was embedded is kept; the same command resumes.")

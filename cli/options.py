@@ -72,9 +72,12 @@ def _runs() -> list[str]:
 
 STUDY_NAME = Named(lambda: [*sorted(path.stem for path in Path("studies").glob("*.csv")), "sample"])
 RUN_NAME, HEAD_NAME = Named(_runs), Named("cxrfeat._heads.registry:HEADS")
-LABEL_NAME = Named("cxrfeat._labels:NIH_LABELS")
+LABEL_NAME, WEIGHTS_NAME = Named("cxrfeat._labels:NIH_LABELS"), Named("cxrfeat._backbones.registry:BACKBONES")
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
 DATASET = OneOf("cxrfeat._datasets.dataset:DATASETS")
+PREPROCESSING = OneOf("cxrfeat._images.choices:NORMALISATION")
+GEOMETRY = OneOf("cxrfeat._images.choices:GEOMETRIES")
+INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
 ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")
 
 

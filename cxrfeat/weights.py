@@ -5,22 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import pandas as pd
 
 from cxrfeat import _project
+from cxrfeat._backbones import catalogue as _catalogue
+from cxrfeat._backbones import imported as _imported
 from cxrfeat._backbones import kept as _kept
-from cxrfeat._backbones import weights as _weights
+from cxrfeat._backbones import packing as _packing
+from cxrfeat._backbones import pretraining as _pretraining
 from cxrfeat._backbones.checkpoints.importing import import_file as _import_file
 from cxrfeat._backbones.library import Card
-from cxrfeat._backbones.registry import BACKBONES as _BACKBONES
 from cxrfeat._progress import Progress, silent
+from cxrfeat.errors import WeightsError
 
-__all__ = ["Card", "Imported", "fetch", "import_weights", "ls", "networks", "prune"]
+__all__ = [
+    "Card", "Imported", "fetch", "import_weights", "ls", "networks", "pack", "prune", "remove", "unpack", "verify",
+    "where",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from cxrfeat._run import Run
+
+
+class ImageOptions(TypedDict, total=False):
+    """How the images were prepared that weights were trained with, as `make_recipe` takes it."""
+
+    size: int
+    preprocessing: str
+    geometry: str
+    resize: int
+    interpolation: str
 
 
 @dataclass(frozen=True)
@@ -51,19 +67,26 @@ def import_weights(
     labels: Sequence[str] | None = None,
     with_head: bool = False,
     run: str | Path | None = None,
+    layer: str | None = None,
+    tokens: str | None = None,
+    seen: str | Path | Sequence[str | Path] = (),
+    trained_on: str | None = None,
+    licence: str | None = None,
     overwrite: bool = False,
+    **options: Unpack[ImageOptions],
 ) -> Imported:
-    """Import the weights of another toolkit's checkpoint, so that `weights=name` names them from now on.
+    """Import the weights of another toolkit's checkpoint, or a whole network, so that `weights=name` names them.
 
     Nothing in the file is run, and PyTorch is not needed. A checkpoint of another network, or with a tensor too many,
     too few or of another shape, is refused whole. The weights are known by their values: the same ones from another
-    file give the same recipe.
+    file give the same recipe. An ONNX network, or a Keras model of one's own up to a `layer`, becomes a backbone of
+    that name: `backbone=name`.
 
     Parameters
     ----------
     file : path
-        A PyTorch file (a state dict or a pickled module, of any version since 0.4), a safetensors file, or a Keras
-        file (`.h5`, `.weights.h5`, `.keras`).
+        A PyTorch file (a state dict or a pickled module, of any version since 0.4), a safetensors file, a Keras file
+        (`.h5`, `.weights.h5`, `.keras`), or an ONNX network (`.onnx`, with the values in it or beside it).
     name : str
         What to call the weights.
     layout : str, optional
@@ -75,8 +98,25 @@ def import_weights(
         Also make a run of the checkpoint's classifier, which `predict`, `evaluate`, `compare` and `explain` take.
     run : path, optional
         Folder of that run; by default `runs/<name>`.
+    layer : str, optional
+        Of an ONNX network: the tensor that gives the embedding, a map (n, dim, rows, columns) or (n, rows, columns,
+        dim), which is averaged, tokens (n, tokens, dim), or a vector (n, dim); by default its only output. Of a
+        `.keras` model: the layer whose map (n, rows, columns, dim) is averaged. Without it, or with a wrong one, the
+        error lists the candidates and their shapes.
+    tokens : {"class", "mean"}, optional
+        Of a tensor of tokens: whether the embedding is the class token, or the mean of the patches. Registers and
+        other special tokens are left out of the mean. There are maps for the mean alone.
+    seen : str, path or sequence of them
+        Which images the weights have seen in training: a dataset, such as `ChestX-ray14`, with `=train`, `=test` or
+        `=all` where it is known which part, or a file with an image id or the SHA-256 of an image file on each line.
+        `evaluate` counts and names them.
+    trained_on, licence : str, optional
+        What tables and the model card say of the weights.
     overwrite : bool
         Replace other weights, or a run, of the same name.
+    **options
+        How images are prepared, as `make_recipe` takes it: `size`, `preprocessing`, `geometry`, `resize`,
+        `interpolation`; by default as the layout says, for a network `preprocessing` is `torch`.
 
     Returns
     -------
@@ -100,6 +140,8 @@ def import_weights(
     >>> cxr.import_weights(release, "xrv-nih", with_head=True)  # doctest: +SKIP
     <Imported xrv-nih: densenet121, layout xrv-nih, values 7070989d; <Run xrv-nih: ...>>
     >>> cxr.extract("sample", weights="xrv-nih")  # doctest: +SKIP
+    >>> rad_dino = {"size": 518, "preprocessing": "rad-dino", "geometry": "crop", "interpolation": "pillow-bicubic"}
+    >>> cxr.import_weights("rad-dino.onnx", "rad-dino", tokens="mean", **rad_dino)  # doctest: +SKIP
     """
     from cxrfeat._extract import make_recipe
     from cxrfeat._heads.imported import check_run, save_run
@@ -107,49 +149,69 @@ def import_weights(
     out = Path(run) if run is not None else _project.RUNS / name
     if with_head:
         check_run(out, overwrite)
-    card = _import_file(file, name, layout, labels, with_head, overwrite)
+    origin = {key: value for key, value in (("trained_on", trained_on), ("licence", licence)) if value is not None}
+    pretraining, listed = _pretraining.statement([seen] if isinstance(seen, str | Path) else seen)
+    stated: dict[str, Any] = {**origin, **({"pretraining": pretraining} if pretraining else {})}
+    stated["options"] = _imported.check_options(options)
+    more = {_pretraining.LIST: listed.encode()} if listed else {}
+    if layer is not None or Path(file).suffix.lower() == ".onnx":
+        if with_head or layout or labels:
+            raise WeightsError(
+                "`layout`, `labels` and `with_head` are for checkpoints, not for a network up to a layer."
+            )
+        return Imported(_imported.import_network(file, name, layer or "", tokens or "", stated, more, overwrite))
+    if tokens:
+        raise WeightsError("`tokens` is for ONNX networks whose `layer` gives tokens.")
+    card = _import_file(file, name, layout, labels, with_head, overwrite, stated, more)
     if not with_head:
         return Imported(card)
     return Imported(card, save_run(card, make_recipe(weights=card.name), out, overwrite))
 
 
 def ls() -> pd.DataFrame:
-    """List the official ImageNet weights of every backbone.
+    """List all weights that are known: imported ones, official ones, and published ones that can be fetched.
 
     Returns
     -------
     pandas.DataFrame
-        One row per backbone: `backbone`, `weights`, `state` (`ok`, `missing`, `damaged`, or `none` where there are no
-        official weights), `file`, `folder`, `hash`.
+        One row each: `weights` (the name), `backbone`, `state` (`ok`, `missing`, `damaged`, or `none` where a backbone
+        has no official weights), `usable` (whether an extraction could start now), `trained_on`, `licence`, `bytes` (0
+        where they are missing), `hash`, `reference`, `file`, `folder`.
 
     Examples
     --------
     >>> import cxrfeat as cxr
-    >>> list(cxr.weights.ls()["backbone"])[:2]
-    ['densenet121', 'densenet169']
+    >>> table = cxr.weights.ls().set_index("weights")
+    >>> table.loc["xrv-nih", ["backbone", "trained_on"]].tolist()
+    ['densenet121', 'NIH ChestX-ray14']
     """
-    return pd.DataFrame(_weights.listing())
+    return pd.DataFrame(_catalogue.rows())
 
 
-def fetch(backbone: str, *, progress: Progress = silent) -> Path:
-    """Download the official ImageNet weights of a backbone into Keras's own folder, and check them.
+def fetch(name: str, *, progress: Progress = silent) -> Path:
+    """Download official ImageNet weights, or a published checkpoint, and check them.
+
+    An interrupted download goes on where it stopped. A file whose hash nobody has published is taken with a warning,
+    and its hash is pinned: a later one must be the same.
 
     Parameters
     ----------
-    backbone : str
-        Its name.
+    name : str
+        A backbone's name for its ImageNet weights, which go to Keras's own folder; or the name of published weights in
+        `ls`, which are imported under that name.
     progress : callable
         Called with the bytes downloaded, the total, and a note.
 
     Returns
     -------
     pathlib.Path
-        The file. One that is there already is checked and not downloaded again.
+        The file, or the folder of imported weights. What is there already is checked and not downloaded again.
 
     Raises
     ------
     WeightsError
-        If there is no connection, the file is not the official one, or there are no official weights.
+        If there is no connection, the server is silent or too slow, the file is not the official one, or there is
+        nothing to download under that name.
 
     Examples
     --------
@@ -157,9 +219,146 @@ def fetch(backbone: str, *, progress: Progress = silent) -> Path:
     >>> cxr.weights.fetch("densenet121")  # doctest: +SKIP
     PosixPath('/home/me/.keras/models/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5')
     """
-    found = _weights.find(_BACKBONES[backbone], "imagenet", progress=progress).path
-    assert found is not None, "ImageNet weights are a file"
-    return found
+    return _catalogue.fetch(name, progress)
+
+
+def verify(names: Sequence[str] = ()) -> pd.DataFrame:
+    """Check weights against their hashes.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names in `ls`; by default all weights that are here.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Their rows of `ls`; `state` is `ok`, `damaged` or `missing`.
+
+    Raises
+    ------
+    WeightsError
+        If there are no weights of that name.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.verify(["densenet121"])["state"].isin(["ok", "missing"]).all()
+    np.True_
+    """
+    return pd.DataFrame(_catalogue.chosen(names))
+
+
+def where(name: str) -> Path:
+    """Return the file or folder of weights, also where they are missing.
+
+    Parameters
+    ----------
+    name : str
+        A name in `ls`.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.where("resnet50").name
+    'resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5'
+    """
+    return _catalogue.where(name)
+
+
+def remove(name: str) -> list[Path]:
+    """Remove weights from this machine, with the networks that are kept of them.
+
+    Parameters
+    ----------
+    name : str
+        A name in `ls`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was removed.
+
+    Raises
+    ------
+    WeightsError
+        If they are not here.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.remove("chexnet")  # doctest: +SKIP
+    [PosixPath('/home/me/.local/share/cxrfeat/weights/chexnet')]
+    """
+    return _catalogue.remove(name)
+
+
+def pack(
+    out: str | Path, names: Sequence[str] = (), *, overwrite: bool = False, progress: Progress = silent
+) -> list[str]:
+    """Write one file with all that a machine without internet needs: weights, cards, hashes, and exported networks.
+
+    Parameters
+    ----------
+    out : path
+        The archive, a `.zip`.
+    names : sequence of str
+        Names in `ls`; by default all weights that are here.
+    overwrite : bool
+        Replace a file of another kind.
+    progress : callable
+        Called with the bytes written, the total, and a note.
+
+    Returns
+    -------
+    list of str
+        The names of the files in it.
+
+    Raises
+    ------
+    WeightsError
+        If there is nothing to pack, or no weights of that name are here.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.pack("weights.zip", ["xrv-nih"])  # doctest: +SKIP
+    ['weights/xrv-nih/card.json', 'weights/xrv-nih/arrays-1c1ff3ef5a8c.safetensors']
+    """
+    return _packing.pack(Path(out), names, overwrite, progress)
+
+
+def unpack(path: str | Path, *, overwrite: bool = False, progress: Progress = silent) -> list[Path]:
+    """Put the files of a `pack` where they belong; nothing in it is trusted, and each file's hash is checked.
+
+    Parameters
+    ----------
+    path : path
+        The archive.
+    overwrite : bool
+        Replace other files of the same names.
+    progress : callable
+        Called with the bytes read, the total, and a note.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files.
+
+    Raises
+    ------
+    WeightsError
+        If it is no such archive, is damaged, or has a name, link or size that it should not have.
+    OutputError
+        If another file is in the place of one, and not `overwrite`.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> len(cxr.weights.unpack("weights.zip"))  # doctest: +SKIP
+    2
+    """
+    return _packing.unpack(Path(path), overwrite, progress)
 
 
 def networks() -> pd.DataFrame:

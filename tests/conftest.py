@@ -89,13 +89,23 @@ def graphs() -> Iterator[dict[tuple, Any]]:
         yield kept
 
 
-@pytest.fixture(scope="session")
-def checkpoints() -> Any:
-    """The module that writes files as PyTorch does."""
-    spec = importlib.util.spec_from_file_location("pytorch_files", Path(__file__).parent / "backbones/pytorch_files.py")
+def _module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"backbones/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Any:
+    """The module that writes files as PyTorch does."""
+    return _module("pytorch_files")
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx() -> Any:
+    """The module that makes small ONNX networks."""
+    return _module("tiny_onnx")
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from cxrfeat import _files as files
 from cxrfeat._backbones import library
 from cxrfeat._backbones.library import Card
-from cxrfeat._backbones.registry import BACKBONES, Backbone
-from cxrfeat._images.choices import NORMALISATION
-from cxrfeat.errors import WeightsError
+from cxrfeat._backbones.registry import BACKBONES, DEFAULT_SIZE, Backbone
+from cxrfeat._images.choices import FILTERS, GEOMETRIES, NORMALISATION
+from cxrfeat.errors import NotFoundError, WeightsError
 
 if TYPE_CHECKING:
     from cxrfeat._backbones.weights import Weights
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ("onnx", "model")
 NETWORK = "network.onnx"
+MAX_SIZE = 8192
 
 
 def names() -> list[str]:
@@ -61,42 +65,76 @@ def entry(card: Card) -> Backbone:
     return Backbone(builder=Builder(card.name, card.values_sha256), **common)
 
 
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of images that are given; one without such a value is a WeightsError."""
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, known in (("preprocessing", NORMALISATION), ("geometry", GEOMETRIES), ("interpolation", FILTERS)):
+        if key in given and given[key] not in known:
+            raise WeightsError(f"unknown `{key}` {given[key]!r}; choose one of {', '.join(known)}.")
+    return given
+
+
 def import_network(
-    path: Path, card: Card, layer: str = "", tokens: str = "", more: Mapping[str, bytes] = {}, overwrite: bool = False
+    file: str | Path,
+    name: str,
+    layer: str = "",
+    tokens: str = "",
+    stated: Mapping[str, Any] = MappingProxyType({}),
+    more: Mapping[str, bytes] = MappingProxyType({}),
+    overwrite: bool = False,
 ) -> Card:
-    """Keep the network of an ONNX file or a Keras model up to a layer.
+    """Keep the network of an ONNX file or a Keras model up to a layer; see `cxrfeat.import_weights`.
 
-    `card` has its name, options and origin, `more` the files that are kept beside it.
+    `stated` has fields of the card, `more` files to keep beside it.
     """
-    if card.name in BACKBONES and library.find(card.name) is None:
-        raise WeightsError(f"the name {card.name!r} is that of a backbone; take another.")
-    options = {"preprocessing": "torch", **card.options}
-    channels = len(NORMALISATION[options["preprocessing"]].scale)
-    size = int(options.get("size") or 0)
-    if path.suffix.lower() == ".onnx":
-        from cxrfeat._backbones import onnx_network
-
-        model, cut, sha256 = onnx_network.cut(path, layer, size, tokens, channels)
-        kind, network, size, contents = "onnx", asdict(cut), cut.size, {NETWORK: model.SerializeToString()}
-        layer = f"{cut.layer}:{cut.output}" if cut.output in onnx_network.TOKENS else cut.layer
-    else:
-        import safetensors.numpy
-
-        from cxrfeat._backbones import keras_model
-
-        if tokens:
-            raise WeightsError("`tokens` is for ONNX networks: a Keras model's layer gives a map.")
-        text, values, dim, side = keras_model.read(path, layer, channels)
-        if side and size not in (0, side):
-            raise WeightsError(f"{path} takes {side} pixels, and `size` is {size}.")
-        size, sides = size or side or 224, (side or 32, side or 8192)
-        kind, network, sha256 = "model", {"dim": dim, "sides": sides}, library.values_sha256(values)
-        contents = {library.ARRAYS: safetensors.numpy.save(values), keras_model.CONFIG: text.encode()}
-    made = replace(
-        card, backbone=card.name, values_sha256=sha256, kind=kind, layer=layer, channels=channels,
-        options={**options, "size": size}, network=network,
+    path = Path(file)
+    library.check_name(name)
+    if name in BACKBONES and library.find(name) is None:
+        raise WeightsError(f"the name {name!r} is that of a backbone; take another.")
+    if not path.is_file():
+        raise NotFoundError(f"there is no file {path}.")
+    options = {"preprocessing": "torch", **stated.get("options", {})}
+    read = _read_onnx if path.suffix.lower() == ".onnx" else _read_keras
+    found, contents = read(path, layer, tokens, int(options.get("size") or 0), _channels(options))
+    card = Card(
+        name=name, backbone=name, channels=_channels(options), source=path.name, source_sha256=files.sha256(path),
+        created=datetime.now(UTC).isoformat(timespec="seconds"), **found,
     )  # fmt: skip
-    return library.save(made, {**contents, **more}, overwrite)
+    card = replace(card, **{**stated, "options": {**options, **card.options}})
+    return library.save(card, {**contents, **more}, overwrite)
+
+
+def _channels(options: Mapping[str, Any]) -> int:
+    return len(NORMALISATION[options["preprocessing"]].scale)
+
+
+def _read_onnx(
+    path: Path, layer: str, tokens: str, size: int, channels: int
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    from cxrfeat._backbones import onnx_network
+
+    model, cut, sha256 = onnx_network.cut(path, layer, size, tokens, channels)
+    named = f"{cut.layer}:{cut.output}" if cut.output in onnx_network.TOKENS else cut.layer
+    found = {"kind": "onnx", "values_sha256": sha256, "layer": named, "network": asdict(cut)}
+    return {**found, "options": {"size": cut.size}}, {NETWORK: model.SerializeToString()}
+
+
+def _read_keras(
+    path: Path, layer: str, tokens: str, size: int, channels: int
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    import safetensors.numpy
+
+    from cxrfeat._backbones import keras_model
+
+    if tokens:
+        raise WeightsError("`tokens` is for ONNX networks: a Keras model's layer gives a map.")
+    text, values, dim, side = keras_model.read(path, layer, channels)
+    if side and size not in (0, side):
+        raise WeightsError(f"{path} takes {side} pixels, and `size` is {size}.")
+    network = {"dim": dim, "sides": (side or 32, side or MAX_SIZE)}
+    found = {"kind": "model", "values_sha256": library.values_sha256(values), "layer": layer, "network": network}
+    contents = {library.ARRAYS: safetensors.numpy.save(values), keras_model.CONFIG: text.encode()}
+    return {**found, "options": {"size": side or size or DEFAULT_SIZE}}, contents
 
 
 def write(folder: Path, recipe: Recipe, weights: Weights) -> None:

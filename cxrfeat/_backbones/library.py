@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cxrfeat import _files as files
@@ -220,14 +221,19 @@ def by_values(backbone: str, sha256: str, name: str = "") -> Card | None:
 def file_of(card: Card, ending: str = ARRAYS) -> Path:
     """Return one file of a card, by its ending, after checking its hash; else raise a WeightsError."""
     suffix = ending[ending.index(".") :]
-    for name, sha256 in card.files.items():
+    for name in card.files:
         if name.endswith(suffix) and Path(name).name == name:
-            path = card.path / name
-            if path.is_file() and files.sha256(path) == sha256:
-                return path
-            state = "was changed" if path.is_file() else "is missing"
-            raise WeightsError(f"{path} {state}: the weights {card.name!r} are not used. Import them again.")
+            return check_file(card, name)
     raise WeightsError(f"the weights {card.name!r} have no {suffix} file: they are {card.kind}. Import them again.")
+
+
+def check_file(card: Card, name: str) -> Path:
+    """Return a file of a card if it has its hash; else raise a WeightsError."""
+    path = card.path / name
+    if path.is_file() and files.sha256(path) == card.files[name]:
+        return path
+    state = "was changed" if path.is_file() else "is missing"
+    raise WeightsError(f"{path} {state}: the weights {card.name!r} are not used. Import them again.")
 
 
 def arrays(card: Card, classifier: bool = False) -> dict[str, npt.NDArray[np.float32]]:
@@ -247,8 +253,17 @@ def arrays(card: Card, classifier: bool = False) -> dict[str, npt.NDArray[np.flo
     return mine
 
 
-def save_arrays(card: Card, backbone: Arrays, classifier: Arrays | None = None, overwrite: bool = False) -> Card:
-    """Keep a card with the arrays of a backbone and of its classifier; its hash is that of the backbone's values."""
+def save_arrays(
+    card: Card,
+    backbone: Arrays,
+    classifier: Arrays | None = None,
+    more: Mapping[str, bytes] = MappingProxyType({}),
+    overwrite: bool = False,
+) -> Card:
+    """Keep a card with the arrays of a backbone and of its classifier; its hash is that of the backbone's values.
+
+    `more` are files to keep beside them.
+    """
     import numpy as np
     import safetensors.numpy
 
@@ -256,9 +271,8 @@ def save_arrays(card: Card, backbone: Arrays, classifier: Arrays | None = None, 
         name: np.ascontiguousarray(values, np.float32)
         for name, values in [*backbone.items(), *((CLASSIFIER + n, v) for n, v in (classifier or {}).items())]
     }
-    return save(
-        replace(card, values_sha256=values_sha256(backbone)), {ARRAYS: safetensors.numpy.save(content)}, overwrite
-    )
+    contents = {ARRAYS: safetensors.numpy.save(content), **more}
+    return save(replace(card, values_sha256=values_sha256(backbone)), contents, overwrite)
 
 
 def remove(name: str) -> None:

@@ -36,12 +36,6 @@ def load(name: str):
     return module
 
 
-@pytest.fixture(scope="session")
-def tiny_onnx():
-    """The module that makes small ONNX networks."""
-    return load("tiny_onnx")
-
-
 @pytest.fixture
 def small(monkeypatch):
     """The entry of `small_network.py`, as a backbone that users can name."""

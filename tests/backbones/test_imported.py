@@ -10,7 +10,6 @@ from onnx.reference import ReferenceEvaluator
 
 import cxrfeat as cxr
 from cxrfeat._backbones import imported, kept, library, registry
-from cxrfeat._backbones.library import Card
 from cxrfeat._explain.explainer import Explainer
 from cxrfeat._explain.targets import of_study
 from cxrfeat.errors import CxrfeatError, EngineError, OutputError, RecipeError, WeightsError
@@ -37,8 +36,7 @@ def networks(tiny_onnx, tmp_path_factory):
         ("patches", "vit.onnx", "last_hidden_state", "mean", {"preprocessing": "rad-dino"}),
         ("plain", "plain.onnx", "", "", {"size": SIZE, "preprocessing": "unit"}),
     ):
-        card = Card(name, "", "", options=options, source=file)
-        made[name] = imported.import_network(folder / file, card, layer, tokens)
+        made[name] = cxr.import_weights(folder / file, name, layer=layer, tokens=tokens, **options).card
     return made
 
 
@@ -130,9 +128,9 @@ def test_names_are_choices_without_importing_numpy(networks):
 def test_a_name_is_taken_once(networks, tiny_onnx, tmp_path):
     onnx.save(tiny_onnx.vit(seed=1), tmp_path / "other.onnx")
     with pytest.raises(OutputError, match="taken by other weights"):
-        imported.import_network(tmp_path / "other.onnx", Card("tokens", "", ""), "last_hidden_state", "class")
+        cxr.import_weights(tmp_path / "other.onnx", "tokens", layer="last_hidden_state", tokens="class")
     with pytest.raises(WeightsError, match="that of a backbone"):
-        imported.import_network(tmp_path / "other.onnx", Card("densenet121", "", ""), "last_hidden_state", "class")
+        cxr.import_weights(tmp_path / "other.onnx", "densenet121", layer="last_hidden_state", tokens="class")
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +150,8 @@ def test_a_keras_model_up_to_a_layer(model, films, tmp_path, layer):
     import keras
 
     model.save(tmp_path / "own.keras")
-    card = Card(f"own-{layer}", "", "", options={"preprocessing": "unit", "size": SIZE}, source="own.keras")
-    made = imported.import_network(tmp_path / "own.keras", card, layer)
+    path, name = tmp_path / "own.keras", f"own-{layer}"
+    made = cxr.import_weights(path, name, layer=layer, preprocessing="unit", size=SIZE).card
     rgb = np.repeat(films[..., None] / 255, 3, axis=-1).astype(np.float32)
     x = model.get_layer("stem")(rgb)
     x = model.get_layer("inner")(x) if layer != "stem" else x
@@ -171,14 +169,14 @@ def test_a_keras_model_lists_its_layers_and_carries_no_code(model, tmp_path):
 
     model.save(tmp_path / "own.keras")
     with pytest.raises(WeightsError, match=r"last \(None, None, 12\).*stem"):
-        imported.import_network(tmp_path / "own.keras", Card("own", "", ""))
+        cxr.import_weights(tmp_path / "own.keras", "own", layer="")
     image = keras.Input((8, 8, 3))
     x = keras.layers.Lambda(lambda t: t * 2)(keras.layers.Conv2D(8, 3, name="stem")(image))
     keras.Model(image, x).save(tmp_path / "lambda.keras")
     with pytest.raises(WeightsError, match="carries code"):
-        imported.import_network(tmp_path / "lambda.keras", Card("own", "", ""), "stem")
+        cxr.import_weights(tmp_path / "lambda.keras", "own", layer="stem")
     for content in (b"", b"PK\x03\x04 cut off", b"<html>"):
         (tmp_path / "broken.keras").write_bytes(content)
         with pytest.raises(CxrfeatError, match=r"not a \.keras model"):
-            imported.import_network(tmp_path / "broken.keras", Card("own", "", ""), "stem")
+            cxr.import_weights(tmp_path / "broken.keras", "own", layer="stem")
     assert registry.BACKBONES.names.count("own") == 0

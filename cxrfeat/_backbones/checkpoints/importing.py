@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from cxrfeat import _files as files
 from cxrfeat._backbones import library
@@ -23,8 +26,13 @@ def import_file(
     labels: Sequence[str] | None = None,
     need_classifier: bool = False,
     overwrite: bool = False,
+    origin: Mapping[str, Any] = MappingProxyType({}),
+    more: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Card:
-    """Keep the weights of a checkpoint under a name; see `cxrfeat.import_weights`."""
+    """Keep the weights of a checkpoint under a name; see `cxrfeat.import_weights`.
+
+    `origin` has fields of the card that are stated and not taken from the layout, `more` files to keep beside it.
+    """
     path = Path(path)
     library.check_name(name)
     checkpoint = reader.read(path)
@@ -60,4 +68,5 @@ def import_file(
         pretraining=dict(chosen.pretraining),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return library.save_arrays(card, backbone, top if named else None, overwrite)
+    card = replace(card, **{**origin, "options": {**card.options, **origin.get("options", {})}})
+    return library.save_arrays(card, backbone, top if named else None, more, overwrite)

@@ -48,6 +48,9 @@ class Layout:
         Its operating points.
     trained_on, licence, reference : str
         What is known of the published files.
+    url, sha256 : str
+        Where the published file is, if it can be downloaded, and its hash as `sha256:...`, or the beginning of it, if
+        one was published.
     pretraining : mapping
         Which datasets the published files have seen; see `cxrfeat._backbones.pretraining`.
     """
@@ -66,6 +69,8 @@ class Layout:
     trained_on: str = ""
     licence: str = ""
     reference: str = ""
+    url: str = ""
+    sha256: str = ""
     pretraining: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -89,6 +94,9 @@ def _some(*datasets: str) -> dict[str, str]:
     return dict.fromkeys(datasets, "some")
 
 
+_XRV_RELEASES = "https://github.com/mlmed/torchxrayvision/releases/download/v1"
+
+
 def _xrv(name: str, prefix: str, trained_on: str, seen: Mapping[str, str], line: str) -> Layout:
     """One of the seven releases of TorchXRayVision's DenseNet121: an output without an operating point has no label."""
     points = _points(line)
@@ -100,6 +108,7 @@ def _xrv(name: str, prefix: str, trained_on: str, seen: Mapping[str, str], line:
         channels=1,
         outputs=(len(_XRV_ORDER),),
         file=rf"^{re.escape(prefix)}-densenet121-d121-",
+        url=f"{_XRV_RELEASES}/{prefix}-densenet121-d121-tw-lr001-rot45-tr15-sc15-seed0-best.pt",
         options=_XRV,
         labels=tuple(label if point is not None else "" for label, point in zip(_XRV_ORDER, points, strict=True)),
         op_threshs=points,
@@ -123,6 +132,8 @@ LAYOUTS: dict[str, Layout] = {
             trained_on="ImageNet-1k",
             licence="BSD-3-Clause (the repository's)",
             reference="torchvision, DenseNet121_Weights.IMAGENET1K_V1",
+            url="https://download.pytorch.org/models/densenet121-a639ec97.pth",
+            sha256="sha256:a639ec97",
         ),
         Layout(
             "torchvision-resnet50",
@@ -135,6 +146,8 @@ LAYOUTS: dict[str, Layout] = {
             trained_on="ImageNet-1k",
             licence="BSD-3-Clause (the repository's)",
             reference="torchvision, ResNet50_Weights.IMAGENET1K_V1",
+            url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+            sha256="sha256:0676ba61",
         ),
         Layout(
             "torchvision-resnet50-v2",
@@ -147,6 +160,8 @@ LAYOUTS: dict[str, Layout] = {
             trained_on="ImageNet-1k",
             licence="BSD-3-Clause (the repository's)",
             reference="torchvision, ResNet50_Weights.IMAGENET1K_V2",
+            url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+            sha256="sha256:11ad3fa6",
         ),
         # Labels and operating points: `model_urls` of torchxrayvision/models.py, version 1.5.
         _xrv(
@@ -211,6 +226,7 @@ LAYOUTS: dict[str, Layout] = {
             "torch",
             "TorchXRayVision resnet50-res512-all",
             channels=1,
+            url=f"{_XRV_RELEASES}/pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt",
             outputs=(len(_XRV_ORDER),),
             options={**_XRV, "size": 512},
             labels=_XRV_ORDER,
