@@ -68,7 +68,9 @@ def complaint(words: list[str], whole: bool) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_command_line_of_a_page_could_be_typed(page):
-    declared = re.findall(r'^([\w-]+) = "[\w.]+:\w+"$', page.read_text(), re.M)  # entry points of an example
+    text = page.read_text()
+    declared = re.findall(r'^([\w-]+) = "[\w.]+:\w+"$', text, re.M)  # entry points of an example
+    declared += re.findall(r"weights import .*--as ([\w-]+)", text)  # networks that the page imports
     wrong = {
         call: found
         for call, whole in calls(page)
