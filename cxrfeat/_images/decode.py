@@ -185,6 +185,10 @@ def _decode(data: bytes, voi: str) -> Film:
         raise ImageError(f"cannot be decoded: {str(error).strip().splitlines()[-1]}") from error
     if pixels is None:
         raise ImageError("cannot be decoded: it is damaged.")
+    if header.format == "TIFF" and header.mode == "RGBA":  # here alone OpenCV darkens what is transparent
+        from PIL import ImageOps
+
+        pixels = np.asarray(ImageOps.exif_transpose(header).convert("RGB"))[..., ::-1]
     film = to_grey8(pixels, voi=voi)
     # OpenCV turns a TIFF by itself. A PNG is asked only where it has the chunk: Pillow would decode it to find out.
     if header.format == "TIFF" or (header.format == "PNG" and b"eXIf" not in data):
