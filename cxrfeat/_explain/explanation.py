@@ -118,20 +118,25 @@ class Explanation:
     def on_copy(
         self, cells: npt.NDArray[np.float64], shape: tuple[int, int], to_image: Affine | None = None
     ) -> npt.NDArray[np.float64]:
-        """Cells (gh, gw) of a grid, by default that of `maps`, on a copy of the image of `shape` (h, w), float64.
+        """Cells (..., gh, gw) of a grid, by default that of `maps`, on a copy of the image of `shape` (h, w), float64.
 
         What the network of the grid did not see is 0: it is no evidence.
         """
         grid = next((g for g in self.grids if g.to_image is to_image), self.grids[0])
-        onto = resized(self.image_shape, shape)
-        found = on_pixels(cells, compose(onto, grid.to_image if to_image is None else to_image), shape)
-        if grid.seen is not None:
-            corners = np.array([[*grid.seen[:2], 1], [*grid.seen[2:], 1]]) - [0.5, 0.5, 0]  # outer edges
-            (left, top), (right, bottom) = np.rint(corners @ onto.T + 0.5).astype(int)
-            unseen = np.ones(shape, bool)
-            unseen[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
-            found[unseen] = 0.0
+        affine = grid.to_image if to_image is None else to_image
+        found = on_pixels(cells, compose(resized(self.image_shape, shape), affine), shape)
+        found[..., self.unseen(shape, grid)] = 0.0
         return found
+
+    def unseen(self, shape: tuple[int, int], grid: Grid | None = None) -> npt.NDArray[np.bool_]:
+        """What the network of a grid, by default the first, did not see of a copy of `shape` (h, w), bool (h, w)."""
+        seen = (grid or self.grids[0]).seen
+        unseen = np.full(shape, seen is not None)
+        if seen is not None:
+            corners = np.array([[*seen[:2], 1], [*seen[2:], 1]]) - [0.5, 0.5, 0]  # outer edges
+            (left, top), (right, bottom) = np.rint(corners @ resized(self.image_shape, shape).T + 0.5).astype(int)
+            unseen[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+        return unseen
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """The decoded image, uint8 (h, w): `grey`, or read again from `path`."""

@@ -20,7 +20,9 @@ from cxrfeat._explain.explainer import Explainer, Failure
 from cxrfeat._explain.explanation import Explanation
 from cxrfeat._explain.geometry import Affine, compose, grid_to_input, on_pixels, resized
 from cxrfeat._explain.targets import Target, of_study
+from cxrfeat._images.prepare import View
 from cxrfeat._progress import Progress, silent
+from cxrfeat._recipe import Recipe
 from cxrfeat._run import Run
 
 KINDS = ("map", "random map", "centre prior", "mean box")
@@ -89,7 +91,7 @@ def score_split(
                 reason = "the head has not learnt the label"
                 left_out[reason] = left_out.get(reason, 0) + len(here)
                 continue
-            drawn: dict[str, list[Drawn]] = {KINDS[0]: [(on_pixels(cells, affine, frame), summit(cells, affine))]}
+            drawn: dict[str, list[Drawn]] = {KINDS[0]: [(result.on_copy(cells, frame), summit(cells, affine))]}
             if baseline:
                 rows = boxes[boxes["patient_id"] != patient]
                 same = rows[rows["label"] == label]
@@ -128,20 +130,29 @@ def resolution(run: Run, boxes: pd.DataFrame) -> str:
     """One sentence on what the map's grid cannot show."""
     recipe = run.recipes[0]
     stride = float(grid_to_input(recipe.backbone)[0, 0])
-    cell = stride / recipe.size
     across, down = boxes["frame_width"], boxes["frame_height"]
-    small = (boxes["width"] < cell * across) & (boxes["height"] < cell * down)
+    cells = {frame: _cell(recipe, stride, *frame) for frame in {*zip(across, down, strict=True)}}
+    sides = np.array([cells[frame] for frame in zip(across, down, strict=True)]).reshape(-1, 2)
+    small = (boxes["width"] < sides[:, 0]) & (boxes["height"] < sides[:, 1])
     label = ""
     if small.any():
         worst = str(small.groupby(boxes["label"]).mean().idxmax())
         mine = boxes["label"] == worst
         label = f", with {int((small & mine).sum())} of {int(mine.sum())} of {worst} among them"
     w, h = float(across.median()), float(down.median())
+    cell = _cell(recipe, stride, w, h)
     return (
-        f"One cell of the map covers {cell * w:.0f}x{cell * h:.0f} pixels of a {w:.0f}x{h:.0f} original (input "
+        f"One cell of the map covers {cell[0]:.0f}x{cell[1]:.0f} pixels of a {w:.0f}x{h:.0f} original (input "
         f"{recipe.size} px, stride {stride:.0f}): {int(small.sum())} of the list's {len(boxes)} boxes are smaller than "
         f"one cell{label}, and no map on this grid can outline them."
     )
+
+
+def _cell(recipe: Recipe, stride: float, width: float, height: float) -> tuple[float, float]:
+    """Width and height of a map's cell in pixels of an original of that size."""
+    film = np.broadcast_to(np.uint8(0), (round(height), round(width)))
+    affine = View.of(film, recipe).geometry_of()
+    return stride * float(affine[0, 0]), stride * float(affine[1, 1])
 
 
 def random_maps(grid: tuple[int, int], affine: Affine, shape: tuple[int, int], seed: Sequence[int]) -> list[Drawn]:
@@ -186,8 +197,11 @@ def _baselines(
     result: Explanation, affine: Affine, frame: tuple[int, int], rows: pd.DataFrame, seed: int
 ) -> dict[str, list[Drawn]]:
     grid = result.grids[0].maps.shape[1], result.grids[0].maps.shape[2]
+    random, unseen = random_maps(grid, affine, frame, image_seed(result.image_id, seed)), result.unseen(frame)
+    for heat, _ in random:
+        heat[unseen] = 0.0
     return {
-        KINDS[1]: random_maps(grid, affine, frame, image_seed(result.image_id, seed)),
+        KINDS[1]: random,
         KINDS[2]: [(centre_prior(frame), None)],
         KINDS[3]: [(mean_box(fractions(rows), frame), None)],
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from cxrfeat import _files as files
 from cxrfeat._evaluate import Evaluation
+from cxrfeat._recipe import Recipe
 from cxrfeat._report import tables
 from cxrfeat._report.tables import escaped
 from cxrfeat._run import Run
@@ -69,6 +70,17 @@ def text(run: Run, evaluation: Evaluation) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _square(recipe: Recipe) -> str:
+    """How a film becomes the network's square."""
+    size, first = f"{recipe.size} x {recipe.size}", "borders cut off, " if recipe.crop_borders else ""
+    how = f"{recipe.interpolation} to {size}"
+    if recipe.resize:
+        how = f"{recipe.interpolation} to {recipe.resize} pixels a side, {recipe.geometry} to {size}"
+    elif recipe.geometry != "stretch":
+        how = f"{recipe.geometry} to a square, {how}"
+    return f"{first}{how}, grey by {recipe.voi}" if recipe.voi != "file" else f"{first}{how}"
+
+
 def made_by(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
     """What was done to get this run, as pairs of a name and a text."""
     rows = [("Head", f"{run.kind}, {len(run.labels)} labels")]
@@ -76,7 +88,7 @@ def made_by(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
         policy = (recipe.augmentation or {}).get("name", "none")
         rows += [
             ("Backbone", recipe.describe()),
-            ("Preprocessing", f"{recipe.preprocessing}, {recipe.interpolation} to {recipe.size} x {recipe.size}"),
+            ("Preprocessing", f"{recipe.preprocessing}, {_square(recipe)}"),
             ("Augmentation", f"{policy}, seed {recipe.seed}" if recipe.passes else "none"),
             ("Weights file", f"{recipe.weights}, SHA-256 {recipe.weights_sha256}"),
             ("Recipe", f"SHA-256 {recipe.sha256}"),

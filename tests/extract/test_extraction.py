@@ -123,8 +123,8 @@ def test_a_finished_extraction_is_not_repeated_and_needs_no_lock_engine_or_image
 
 def test_each_image_is_decoded_once_however_many_passes(make_study, run, monkeypatch):
     study, counted = make_study(9), []
-    original = decode.decode_grey
-    monkeypatch.setattr(decode, "decode_grey", lambda data: counted.append(1) or original(data))
+    original = decode.decode_film
+    monkeypatch.setattr(decode, "decode_film", lambda *data: counted.append(1) or original(*data))
     run(study, passes=3)
     assert len(counted) == 9
 
@@ -219,16 +219,16 @@ def test_unusable_images_are_listed_not_retried_and_taken_once_mended(make_study
 
 @pytest.mark.parametrize("what", ["retry", "mode", "decoder"])
 def test_a_failure_is_tried_again_when_asked_or_when_what_it_may_depend_on_changed(make_study, run, monkeypatch, what):
-    study, original = make_study(30), decode.decode_grey
+    study, original = make_study(30), decode.decode_film
     bad = study.paths()[4].read_bytes()
 
-    def lacks_a_codec(data):
+    def lacks_a_codec(data, voi):
         if data == bad:
             raise ImageError("is compressed in a way that no installed package decodes.")
-        return original(data)
+        return original(data, voi)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "decode_grey", lacks_a_codec)
+        patch.setattr(decode, "decode_film", lacks_a_codec)
         assert set(run(study).failed) == {study.ids[4]}
     assert set(run(study).failed) == {study.ids[4]}, "nothing changed: known, and not tried again"
     if what == "mode":
@@ -348,15 +348,15 @@ def test_what_embed_cannot_use_is_named(make_study, tmp_path):
 
 
 def test_a_decoder_that_breaks_costs_its_image_and_no_other(make_study, run, monkeypatch):
-    study, original = make_study(30), decode.decode_grey
+    study, original = make_study(30), decode.decode_film
     bad = study.paths()[4].read_bytes()
 
-    def breaks(data):
+    def breaks(data, voi):
         if data == bad:
             raise ZeroDivisionError("Mustermann, Erika")
-        return original(data)
+        return original(data, voi)
 
-    monkeypatch.setattr(decode, "decode_grey", breaks)
+    monkeypatch.setattr(decode, "decode_film", breaks)
     done = run(study)
     assert done.extracted == 29
     assert done.failed == {study.ids[4]: "cannot be decoded (ZeroDivisionError)."}
