@@ -95,6 +95,7 @@ def command() -> None:
     type=click.Choice(["error", "skip", "keep"]),
     help="Rows whose image is not on disk: refuse, leave them out, or keep them. [default: error]",
 )
+@click.option("--anonymise", metavar="SALT", help="Hash the ids of patients and studies, the same way for one SALT.")
 @click.option("--overwrite", is_flag=True, help="Replace another study of that name.")
 @json_option
 def build(source: str, out: str | None, overwrite: bool, as_json: bool, **options) -> None:

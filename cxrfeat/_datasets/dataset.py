@@ -47,6 +47,8 @@ class Dataset:
         seen, or may have seen, in pretraining.
     generic : bool
         Recognises a shape, such as any table, and not one dataset; asked after all others.
+    hashes : bool
+        Its ids of patients are those of a hospital, and hashed even if `read_study` is given no salt.
     get, licence, citation : str
         For the documentation: how to get it, under which terms, and what to cite.
     traps : sequence of str
@@ -82,6 +84,7 @@ class Dataset:
     name: str = ""
     image_ids: str = ""
     generic: bool = False
+    hashes: bool = False
     get: str = ""
     licence: str = ""
     citation: str = ""

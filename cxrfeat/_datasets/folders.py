@@ -14,15 +14,16 @@ import pandas as pd
 from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.nih import years
 from cxrfeat._datasets.table import split_name
-from cxrfeat._images import SUFFIXES
+from cxrfeat._images import SUFFIXES, dicom
 from cxrfeat._labels import canonical
 from cxrfeat._study import SPLITS
-from cxrfeat.errors import MissingExtraError, StudyError
+from cxrfeat.errors import StudyError
 
 _log = logging.getLogger(__name__)
 
 _ABSENT = {"normal", "no finding", "no findings", "healthy", "negative"}
 _NO_CLASSES = {"images", "masks", "img", "dicom", "annotations"}
+_ADDRESSES = {"PatientAddress", "PatientTelephoneNumbers", "PatientTelecomInformation", "OtherPatientIDs"}
 _TAGS = {"PatientSex": "sex", "PatientAge": "age", "ViewPosition": "view"}
 
 
@@ -59,10 +60,9 @@ def read_dicom(
     `patient` is the attribute that identifies patients, by default `PatientID`.
     """
     _no_images(images)
-    try:
-        import pydicom
-    except ImportError as error:
-        raise MissingExtraError("reading DICOM files", "dicom") from error
+    pydicom = dicom.package()
+    if named := [one for one in (patient, *keep) if one and _names_a_person(one)]:
+        raise StudyError(f"the attribute {named[0]} names a person, so that no study keeps it.")
     attribute = patient or "PatientID"
     wanted = [attribute, *_TAGS, *keep]
     rows, bad = [], []
@@ -70,7 +70,8 @@ def read_dicom(
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted)
         except Exception as error:  # whatever a damaged header raises
-            bad.append(f"{file.relative_to(source)}: {error}")
+            # Not the error's message: it may quote a value, and with it a patient's name.
+            bad.append(f"{file.relative_to(source)} ({type(error).__name__})")
             continue
         cells = [str(header.get(tag, "")).strip() for tag in wanted]
         rows.append((file.relative_to(source).as_posix(), file.name, *cells))
@@ -88,6 +89,13 @@ def read_dicom(
     return table, ()
 
 
+def _names_a_person(attribute: str) -> bool:
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    tag = tag_for_keyword(attribute)
+    return tag is not None and (dictionary_VR(tag) == "PN" or attribute in _ADDRESSES)
+
+
 CLASSES = Dataset(
     title="a folder per class",
     recognises=lambda source: len({folder.name for _, folder in _class_folders(source)}) > 1,
@@ -99,6 +107,7 @@ DICOM = Dataset(
     recognises=lambda source: source.is_dir() and next(_dicom_in(source, most=200), None) is not None,
     read=read_dicom,
     generic=True,
+    hashes=True,
 )
 
 

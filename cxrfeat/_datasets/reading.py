@@ -15,6 +15,7 @@ import pandas as pd
 from pandas.api.types import is_string_dtype
 
 from cxrfeat import _sample as sample
+from cxrfeat._datasets.anonymise import anonymised
 from cxrfeat._datasets.dataset import DATASETS, Dataset
 from cxrfeat._datasets.spreadsheet import chosen, first
 from cxrfeat._datasets.uncertain import Policy, decide
@@ -60,6 +61,7 @@ def read_study(
     test: float = 0.2,
     seed: int = 0,
     missing: Missing = "error",
+    anonymise: str | None = None,
     build: bool = False,
 ) -> Study:
     """Read a study, or build one from a dataset's folder or a table.
@@ -124,6 +126,10 @@ def read_study(
         Seed of the split.
     missing : {"error", "skip", "keep"}
         What to do if images are not on disk: refuse, leave out their rows, or keep them unchecked.
+    anonymise : str, optional
+        A salt: a secret text with which the ids of patients and studies are hashed (HMAC-SHA256, 16 hexadecimal
+        digits), the same way in every study, so that studies of one salt share their patients. Without it the ids of
+        DICOM headers are hashed without a secret, and those of tables are taken as they are.
     build : bool
         Build the study even if `source` is a finished one, or there is a finished study of that name. Any option that
         changes how it is built implies it.
@@ -189,6 +195,8 @@ def read_study(
     about = {"dataset": kind.title, "source": place.name, "splits": splits, **decided}
     about |= {key: asked[key] for key in ("unmentioned", "readers") if key in kind.options}
     about |= {"one_per": one_per} if one_per else {}
+    table, hidden = anonymised(table, anonymise, kind.hashes)
+    about |= hidden
     if kind.counts:
         about["published"] = {"by": kind.counted, **kind.counts}
     order = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]

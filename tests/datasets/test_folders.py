@@ -84,7 +84,9 @@ def test_a_folder_of_dicom_files(tmp_path):
     (tmp_path / "archive" / "broken.dcm").write_bytes(b"none of them either")
     study = read_study(tmp_path / "archive", keep=["Manufacturer"])
     assert (study.labels, study.splits) == ((), ())
-    assert study.patients.tolist() == ["p0", "p0", "p1", "p1"]
+    a, *others = study.patients
+    assert others[0] == a != others[1] == others[2]
+    assert len(a) == 16 and not any(name in str(study.table) for name in ("p0", "p1")), "hashed without being asked"
     np.testing.assert_allclose(study.table["age"], [0.5, 58, 58, 58])
     assert study.table["Manufacturer"].tolist() == ["Acme"] * 4
     assert study.table["view"].tolist() == ["PA"] * 4
@@ -92,3 +94,11 @@ def test_a_folder_of_dicom_files(tmp_path):
     assert len(set(read_study(tmp_path / "archive", patient="StudyInstanceUID").patients)) == 4
     with pytest.raises(StudyError, match=r"4 of 4 DICOM files have no AccessionNumber, the first is 'a.dcm'"):
         read_study(tmp_path / "archive", patient="AccessionNumber")
+    for attribute in ("PatientName", "ReferringPhysicianName", "PatientAddress"):
+        with pytest.raises(StudyError, match=f"{attribute} names a person"):
+            read_study(tmp_path / "archive", keep=[attribute])
+    salted = read_study(tmp_path / "archive", anonymise="salt", keep=["StudyInstanceUID"])
+    (tmp_path / "t.csv").write_text("image_id,path,patient_id\nx,archive/a.dcm,p0\ny,archive/b.dcm,p1\n")
+    table = read_study(tmp_path / "t.csv", anonymise="salt")
+    assert table.patients.tolist() == salted.patients[[0, 2]].tolist(), "one patient in two studies"
+    assert not salted.table["StudyInstanceUID"].str.contains("1.2").any()
