@@ -14,6 +14,8 @@ from cxrfeat import _html as html
 if TYPE_CHECKING:
     from cxrfeat._study import Study
 
+_DECISIONS = ("uncertain", "unmentioned", "readers", "one_per")
+
 UNLIKE = 4.0
 """Standard errors over patients beyond which a split is reported as unlike the whole."""
 
@@ -25,7 +27,8 @@ class Summary:
     Images without a split count under `all` only. `unknown` leaves out labels that are known everywhere, `no_finding`
     counts images with every label known and none present. `unlike` names splits that differ from the whole by more than
     random patients would; `origin` is where the splits come from, empty if that is not known. `published` says how the
-    counts differ from those that were published of the dataset. `soft` counts unknown labels that are probabilities.
+    counts differ from those that were published of the dataset. `soft` counts unknown labels that are probabilities,
+    `decided` says what options made of the dataset's labels and rows.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Summary:
     origin: str = ""
     published: str = ""
     soft: Mapping[str, int] = field(default_factory=dict)
+    decided: str = ""
 
     def __repr__(self) -> str:
         lines = [f"study {self.name}"]
@@ -75,7 +79,7 @@ class Summary:
         soft = {label: f", {n:,} of them with a probability" for label, n in self.soft.items()}
         unknown = [f"{label}: unknown for {n:,} images{soft.get(label, '')}" for label, n in self.unknown.items()]
         origin = [f"splits: {self.origin}"] if self.origin else []
-        return [*unknown, *origin, *filter(None, [self.published]), *self.unlike, self.leakage()]
+        return [*unknown, *filter(None, [self.decided, *origin, self.published]), *self.unlike, self.leakage()]
 
     def split_rows(self) -> list[dict[str, Any]]:
         """One row per split, and one for all: images and patients."""
@@ -144,8 +148,13 @@ def summarise(study: Study) -> Summary:
         unlike=tuple(unlike),
         origin=", ".join([how.pop("origin", ""), *(f"{key} {value}" for key, value in how.items())]),
         published=_published(study),
+        decided="; ".join(f"{key}: {_said(study.provenance[key])}" for key in _DECISIONS if key in study.provenance),
         soft={label: int(n) for label, n in zip(study.labels, soft, strict=True) if n},
     )
+
+
+def _said(value: Any) -> str:
+    return ", ".join(f"{key} {text}" for key, text in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def _published(study: Study) -> str:

@@ -122,10 +122,10 @@ def with_unmentioned(table: pd.DataFrame, policy: Unmentioned) -> tuple[pd.DataF
 
 
 def _once(paths: list[Path]) -> list[Path]:
-    """The tables but for copies of one that comes earlier, as in the folder of a batch."""
+    """The tables, one of each split: `valid.csv` and `val_labels.csv` have the same images, and so have copies."""
     kept: dict[str, Path] = {}
     for path in paths:
-        kept.setdefault(path.name, path)
+        kept.setdefault(_SPLITS.get(path.name.partition(".")[0].partition("_")[0], path.name), path)
     return list(kept.values())
 
 

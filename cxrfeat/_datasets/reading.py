@@ -186,7 +186,9 @@ def read_study(
     if asked["labels"] and "labels" not in kind.options:
         found = choose(asked["labels"], found)
     root = (place if place.is_dir() else place.parent).resolve()
-    table = _unique(_kept(table, found, (*kind.metadata, *asked["keep"]), place), place, drop_duplicates)
+    table = _unique(
+        _kept(table, found, (*(c for c in kind.metadata if c in table), *asked["keep"]), place), place, drop_duplicates
+    )
     table = _present(table, images or root, root, missing)
     if one_per:
         table = table[one_each(table, one_per, place)].reset_index(drop=True)

@@ -191,6 +191,8 @@ def test_uncertain_is_what_is_asked_and_recorded(put):
     assert study.targets[1, study.labels.index("Effusion")] == 0.7
     assert study.provenance["uncertain"] == {"others": "positive", "Atelectasis": "negative", "Effusion": "0.7"}
     assert study.provenance["soft"] == ["Effusion"]
+    said = "uncertain: others positive, Atelectasis negative, Effusion 0.7; unmentioned: unknown"
+    assert said in study.describe().notes()
     soft = read_study(folder, soft=True)
     assert "Edema: unknown for 5 images, 1 of them with a probability" in soft.describe().notes()
     assert rows(soft).loc[row, "Edema"] == 0.5
