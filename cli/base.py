@@ -7,6 +7,7 @@ traceback goes into a file), 130 for Ctrl-C.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -41,11 +42,14 @@ class Command(click.Command):
         self.interrupted = interrupted
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if empty := [text for text in args if text == "" or re.fullmatch(r"--[\w-]+=", text)]:
+            raise click.UsageError(f"{empty[0][:-1] or 'an argument'} is empty.", ctx)
         rest = super().parse_args(ctx, args)
-        for parameter in self.params:  # names of files may be any bytes; no other text may
-            given = ctx.params.get(parameter.name or "") if parameter.type is click.STRING else None
-            if re.search("[\ud800-\udfff]", given if isinstance(given, str) else "".join(given or ())):
-                raise click.BadParameter("is not valid UTF-8.", ctx, parameter)
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name or "")
+            for value in given if isinstance(given, tuple) else (given,):
+                if reason := _unusable(value, parameter.type):
+                    raise click.BadParameter(reason, ctx, parameter)
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -55,6 +59,16 @@ class Command(click.Command):
             raise UserError(as_flags(str(error))) from error
         except KeyboardInterrupt as stop:
             raise Interrupted(str(stop) or self.interrupted) from None
+
+
+def _unusable(value: Any, kind: click.ParamType) -> str:
+    """Why no command can use a value, whatever it is for; empty if one may."""
+    if isinstance(value, float) and math.isnan(value):
+        return "is not a number."
+    # Names of files may be any bytes; no other text may.
+    if kind is click.STRING and isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        return "is not valid UTF-8."
+    return ""
 
 
 class Group(click.Group):

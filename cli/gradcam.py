@@ -89,7 +89,8 @@ def _print(done) -> None:
     resumed = sum(row["resumed"] for row in done.rows)
     failed = f"; {len(done.failed)} could not be explained" if done.failed else ""
     earlier = f" ({resumed} of them made earlier)" if resumed else ""
-    ended(done.folder, f"{len(done)} images{earlier}{failed}; {done.empty_sentence()}.", "cxrfeat report")
+    summary = f"{len(done)} images{earlier}{failed}; {done.empty_sentence()}."
+    ended(done.folder, summary, "cxrfeat report") if done.rows else say(f"error: nothing was drawn{failed}.")
 
 
 def _sanity(run, images, labels, out, as_json: bool, options) -> None:

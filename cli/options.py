@@ -110,7 +110,7 @@ contaminated_option = click.option(
     "--allow-contaminated", is_flag=True, help="Evaluate a split that was used in fitting; every output says so."
 )
 replicates_option = click.option(
-    "--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0),
+    "--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0, 1_000_000),
     help="Replicates of the bootstrap over patients; 0 leaves it out.",
 )  # fmt: skip
 seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
@@ -124,7 +124,7 @@ method_option = click.option(
     help="How maps are computed; auto: the closed form for linear heads, Grad-CAM for others.",
 )  # fmt: skip
 smooth_option = click.option(
-    "--smooth", default=0, show_default=True, metavar="K", type=click.IntRange(0),
+    "--smooth", default=0, show_default=True, metavar="K", type=click.IntRange(0, 1000),
     help="Average the maps over K augmented renderings, warped back.",
 )  # fmt: skip
 weights_option = click.option(

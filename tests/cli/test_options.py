@@ -45,6 +45,9 @@ def test_a_parameter_of_another_command_is_shown_as_an_option_too():
         ("study build table.csv --findings \udcff", "not valid UTF-8"),
         ("study build table.csv --where a=\udcff", "not valid UTF-8"),
         ("study build table.csv --encoding nan", "there is no such encoding"),
+        ("evaluate --bootstrap 99999999999999999999", "not in the range"),
+        ("roc --width nan", "not a number"),
+        ("roc --out=", "--out is empty"),
         ("extract table.csv --passes 99999999999999999999", "not in the range"),
     ],
 )

@@ -319,5 +319,5 @@ def test_wrong_values_in_every_option_end_in_a_sentence(server, fresh, told):
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".seen")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
