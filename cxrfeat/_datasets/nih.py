@@ -34,8 +34,13 @@ _COLUMNS = {
     "Follow-up #": "follow_up",
 }
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
-_GOOGLE_TABLES = tuple(
-    f"{folder}{part}_labels.csv" for folder in ("", "four_findings_expert_labels/") for part in ("*test", "*validation")
+_GOOGLE_TABLES = (
+    *(
+        f"{place}{part}_labels.csv"
+        for place in ("", "four_findings_expert_labels/")
+        for part in ("*test", "*validation")
+    ),
+    "google2019_nih-chest-xray-labels.csv",  # both, as TorchXRayVision has them
 )
 _GOOGLE_FINDINGS = ("Pneumothorax", "Nodule or mass", "Airspace opacity", "Fracture")
 _GOOGLE = ("Image Index", *_GOOGLE_FINDINGS, "Set Id")
