@@ -70,15 +70,15 @@ def open_engine(
         raise EngineError("`precision=mixed` needs a GPU: on a CPU the engine computes in float32.")
     found = weights_for(recipe, weights, spec, fresh)
 
-    def build() -> Any:
+    def build(dtype: str = FILTERS[recipe.interpolation].dtype) -> Any:
         from cxrfeat._backbones import graph
 
-        return graph.keras_graph(spec, found, recipe.preprocessing, recipe.size, FILTERS[recipe.interpolation].dtype)
+        return graph.keras_graph(spec, found, recipe.preprocessing, recipe.size, dtype)
 
     def write(folder: Path) -> None:
         from cxrfeat._backbones import imported, kept
 
-        imported.write(folder, recipe, found) if spec.onnx else kept.write_graph(folder, build())
+        imported.write(folder, recipe, found) if spec.onnx else kept.write_graph(folder, build("float32"))
 
     if name == "tensorflow":
         from cxrfeat._backbones import tensorflow_engine

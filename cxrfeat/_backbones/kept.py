@@ -27,7 +27,7 @@ from cxrfeat._backbones.registry import Backbone
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
-EXPORT_VERSION = 6
+EXPORT_VERSION = 7
 """Part of an export's name: raised when the translation changes, so that no old export is read."""
 
 _META, _COMPILED, _COMPILED_META = "meta.json", "compiled", "compiled.json"

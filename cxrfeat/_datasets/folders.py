@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def read_dicom(
             # Not the error's message: it may quote a value, and with it a patient's name.
             bad.append(f"{file.relative_to(source)} ({type(error).__name__})")
             continue
-        cells = [str(header.get(tag, "")).strip() for tag in wanted]
+        cells = [_text(header.get(tag, "")) for tag in wanted]
         rows.append((file.relative_to(source).as_posix(), file.name, *cells))
     if bad:
         _log.warning("%d DICOM files cannot be read and are left out, the first is %s", len(bad), bad[0])
@@ -87,6 +87,12 @@ def read_dicom(
     table["age"] = years(table["age"])
     table["image_id"] = table["file"] if table["file"].is_unique else table["path"].str.replace("/", "-")
     return table, ()
+
+
+def _text(value: object) -> str:
+    """A header's value as a cell; several are joined as DICOM writes them."""
+    several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return "\\".join(map(str, several)).strip()
 
 
 def _names_a_person(attribute: str) -> bool:

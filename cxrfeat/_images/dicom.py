@@ -151,9 +151,8 @@ def _checked_kind(dataset: Any) -> str:
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID, JPEGExtended12Bit
 
-    from cxrfeat._images import jpeg12
+    from cxrfeat._images import jpeg12  # noqa: F401  (it adds a decoder)
 
-    jpeg12.register()
     meta = getattr(dataset, "file_meta", {})
     uid = UID(str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""))
     kind = "of an unknown kind" if uid.name == uid else f"of the kind {uid.name!r}"

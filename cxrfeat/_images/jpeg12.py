@@ -10,12 +10,6 @@ from pydicom.pixels.decoders import JPEGExtended12BitDecoder
 DECODER_DEPENDENCIES = {uid.JPEGExtended12Bit: ("numpy", "gdcm>=3.0.10")}
 
 
-def register() -> None:
-    """Offer the plugin to pydicom, once."""
-    if "cxrfeat" not in (*JPEGExtended12BitDecoder.available_plugins, *JPEGExtended12BitDecoder._unavailable):
-        JPEGExtended12BitDecoder.add_plugin("cxrfeat", (__name__, "decode_frame"))
-
-
 def is_available(syntax: str) -> bool:
     """Whether GDCM is installed; asked by pydicom."""
     try:
@@ -49,3 +43,6 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
     bits = runner.bits_stored
     image.SetPixelFormat(gdcm.PixelFormat(1, runner.bits_allocated, bits, bits - 1, runner.pixel_representation))
     return bytes(image.GetBuffer().encode("utf-8", "surrogateescape"))  # GDCM returns its bytes as text
+
+
+JPEGExtended12BitDecoder.add_plugin("cxrfeat", (__name__, "decode_frame"))  # here, since a module runs once

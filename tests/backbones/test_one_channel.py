@@ -58,6 +58,25 @@ def test_engines_take_fractions_of_grey_values_on_one_channel():
         assert np.abs(rounded - found[0]).max() > 1e-4 * np.abs(expected[0]).max(), "fractions are not dropped"
 
 
+def build_converted(input_tensor, include_top, weights):
+    x = keras.layers.Conv2D(8, 3, strides=8, name="stem")(input_tensor)
+    return keras.Model(input_tensor, keras.layers.Activation("gelu", name="relu")(x), name="tiny2")
+
+
+def test_an_export_that_was_made_for_whole_grey_values_takes_fractions_too(monkeypatch):
+    """OpenVINO's converter takes the network, since only ReLU is translated; both recipes share its export."""
+    spec = dataclasses.replace(TINY, name="tiny2", builder=build_converted, dim=8, interpolation="area")
+    monkeypatch.setitem(registry.BACKBONES._places, "tiny2", "nowhere:TINY2")
+    monkeypatch.setitem(registry.BACKBONES._loaded, "tiny2", spec)
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, 40, 40)).astype(np.float32)
+    whole = open_engine(make_recipe("tiny2", weights="random:0"), RANDOM, "openvino").run(np.rint(pictures))[0]
+    floats = make_recipe("tiny2", weights="random:0", interpolation="skimage")
+    found = open_engine(floats, RANDOM, "openvino").run(pictures)[0]
+    expected = np.asarray(graph.keras_graph(spec, RANDOM, "xrv", 40, "float32")(pictures[..., None])[0])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert np.abs(found - whole).max() > 1e-4 * np.abs(expected).max()
+
+
 def test_a_preprocessing_of_other_channels_is_refused():
     with pytest.raises(RecipeError, match="does not fit tiny1, which takes xrv"):
         make_recipe("tiny1", weights="random:0", preprocessing="torch")

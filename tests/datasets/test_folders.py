@@ -77,12 +77,14 @@ def test_a_folder_of_dicom_files(tmp_path):
         meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
         file = FileDataset(name, {}, file_meta=meta, preamble=b"\0" * 128)
         file.PatientID, file.PatientAge, file.PatientSex = f"p{i // 2}", "058Y" if i else "006M", "F"
+        file.PatientOrientation = ["L", "F"]
         file.ViewPosition, file.Manufacturer, file.StudyInstanceUID = "PA", "Acme", f"1.2.{i}"
         (tmp_path / "archive" / name).parent.mkdir(parents=True, exist_ok=True)
         file.save_as(tmp_path / "archive" / name)
     (tmp_path / "archive" / "readme").write_text("none of them")
     (tmp_path / "archive" / "broken.dcm").write_bytes(b"none of them either")
-    study = read_study(tmp_path / "archive", keep=["Manufacturer"])
+    study = read_study(tmp_path / "archive", keep=["Manufacturer", "PatientOrientation"])
+    assert set(study.table["PatientOrientation"]) == {"L\\F"}
     assert (study.labels, study.splits) == ((), ())
     a, *others = study.patients
     assert others[0] == a != others[1] == others[2]
