@@ -19,7 +19,8 @@ from packaging.requirements import Requirement
 from cxrfeat import _html
 from cxrfeat import _machine as machine
 from cxrfeat import _sample as sample
-from cxrfeat._backbones import weights
+from cxrfeat._backbones import catalogue
+from cxrfeat._recipe import DEFAULTS
 
 PYTHONS = ((3, 11), (3, 13))
 SHOWN = ("tensorflow", "keras", "openvino", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
@@ -187,13 +188,15 @@ def _cache() -> Check:
 
 
 def _weights() -> Iterator[Check]:
-    for row in weights.listing():
-        name, fetch = f"weights {row['backbone']}", f"cxrfeat weights fetch {row['backbone']}"
+    """All weights that are here, and the default backbone's where they are missing."""
+    for row in catalogue.rows():
+        name, fetch = f"weights {row['weights']}", f"cxrfeat weights fetch {row['weights']}"
         if row["state"] == "ok":
-            yield Check(name, "ok", f"ImageNet, {row['file']}")
+            yield Check(name, "ok", f"{row['trained_on']}, {row['file']}")
         elif row["state"] == "damaged":
-            yield Check(name, "fail", f"{row['file']} in {row['folder']} is damaged", f"delete it, then {fetch}")
-        elif row["state"] == "missing":
+            fix = f"cxrfeat weights remove {row['weights']} --yes, then fetch or import them again"
+            yield Check(name, "fail", f"{row['file']} in {row['folder']} is damaged", fix)
+        elif row["weights"] == DEFAULTS["backbone"]:
             fix = f"{fetch}; without internet, copy {row['file']} into {row['folder']}"
             yield Check(name, "warn", "ImageNet weights are not here; they are fetched when first needed", fix)
 

@@ -50,7 +50,7 @@ def test_damaged_weights(healthy, tmp_path):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"cut off")
     check = found()["weights resnet50"]
-    assert (check.state, "delete it" in check.fix) == ("fail", True)
+    assert (check.state, "weights remove resnet50" in check.fix) == ("fail", True)
 
 
 def test_packages_that_are_missing_or_of_the_wrong_version(healthy, monkeypatch):

@@ -48,6 +48,14 @@ def statement(seen: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
     return found, "".join(f"{line}\n" for line in lines)
 
 
+def trained_on(recipe: Recipe) -> str:
+    """What the weights of a recipe were trained on, as their card says."""
+    if recipe.random:
+        return "nothing: random weights"
+    card = _stated(recipe)[1]
+    return (card.trained_on if card else "ImageNet" if recipe.weights == "imagenet" else "") or "not stated"
+
+
 def notes(recipes: Iterable[Recipe], study: Study, split: str) -> list[str]:
     """Say for each backbone how many of a study's images it has seen, or may have seen; nothing where it has not."""
     said = []

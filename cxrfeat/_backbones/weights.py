@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from cxrfeat import _files as files
 from cxrfeat._backbones import kept, library, pins, registry
 from cxrfeat._backbones.download import DownloadError, digest, download
 from cxrfeat._backbones.library import Card
-from cxrfeat._backbones.registry import BACKBONES, Backbone
+from cxrfeat._backbones.registry import Backbone
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import RecipeError, WeightsError
@@ -154,21 +153,3 @@ def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
             f"{keras_folder()}; (2) give the path of a weights file as `weights`; (3) take `weights=random:0`, a "
             "baseline and never a result."
         ) from error
-
-
-def listing() -> Iterator[dict[str, str]]:
-    """One row per backbone: whether its official ImageNet weights are here, and undamaged; see `cxrfeat.weights.ls`."""
-    for backbone in BACKBONES:
-        path = keras_folder() / backbone.weights_file
-        state = "missing" if backbone.weights_url else "none"
-        if backbone.weights_url and path.is_file():
-            expected = backbone.weights_hash or pins.pinned(path.name)
-            state = "ok" if digest(path, expected) == expected else "damaged"
-        yield {
-            "backbone": backbone.name,
-            "weights": "imagenet",
-            "state": state,
-            "file": backbone.weights_file,
-            "folder": str(path.parent),
-            "hash": backbone.weights_hash,
-        }

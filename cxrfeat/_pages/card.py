@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrfeat import _files as files
+from cxrfeat._backbones import pretraining
 from cxrfeat._evaluate import Evaluation
 from cxrfeat._recipe import Recipe
 from cxrfeat._report import tables
@@ -90,6 +91,10 @@ def made_by(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
             ("Backbone", recipe.describe()),
             ("Preprocessing", f"{recipe.preprocessing}, {_square(recipe)}"),
             ("Augmentation", f"{policy}, seed {recipe.seed}" if recipe.passes else "none"),
+            (
+                "Trained on",
+                "nothing: random weights" if recipe.random else pretraining.trained_on(recipe) or "not stated",
+            ),
             ("Weights file", f"{recipe.weights}, SHA-256 {recipe.weights_sha256}"),
             ("Recipe", f"SHA-256 {recipe.sha256}"),
         ]
