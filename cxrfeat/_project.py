@@ -1,18 +1,25 @@
-"""A project folder: `studies/`, `cache/` and `runs/`, and what is taken there when nothing is named.
+"""A project folder: `studies/`, `cache/`, `runs/`, and what is taken there if nothing is named.
 
-The choice is logged, so that a default is never silent.
+A default is logged, so that it is never silent. The record that a study was checked for copies has a hash of every
+image id with its patient, and the pairs found: it holds for any part of the study, however it is split, and no longer
+if an image or a patient was added or changed.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxrfeat._files import write_atomically
 from cxrfeat._store import names
 from cxrfeat.errors import CxrfeatError, HeadError, NotFoundError
 
@@ -180,3 +187,54 @@ def _embedded() -> Iterator[Path]:
             yield STUDIES / f"{name}.csv"
         elif name == "sample":
             yield Path(name)
+
+
+def leaks_folder(study: Study) -> Path:
+    """The folder of the copies found in a study of this name."""
+    return STUDIES / f"{study.name}.leaks"
+
+
+def record_check(study: Study, pairs: list[tuple[str, str]], about: dict[str, Any]) -> Path:
+    """Record that a study was checked, and which pairs of images of two patients are copies."""
+    hashes = sorted(_hashes(study), key=lambda h: h[::-1])  # they rise, as unsigned numbers of 64 bits
+    found = {
+        "format": "cxrfeat-leak-check",
+        "format_version": 1,
+        "study": study.name,
+        "study_sha256": study.sha256,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        **about,
+        "pairs": pairs,
+        "images": base64.b64encode(b"".join(hashes)).decode(),
+    }
+    return write_atomically(leaks_folder(study) / "leaks.json", json.dumps(found, indent=1) + "\n")
+
+
+def remind(study: Study) -> None:
+    """Log that a study was never checked, or which copies of another patient's image are still in another split."""
+    try:
+        found = json.loads((leaks_folder(study) / "leaks.json").read_text(encoding="utf-8"))
+        known: bytes = base64.b64decode(found["images"])
+        hashes = {bytes(known[k : k + 8]) for k in range(0, len(known), 8)}
+        checked = found["format"] == "cxrfeat-leak-check" and _hashes(study) <= hashes
+        pairs = [(str(a), str(b)) for a, b in found["pairs"]] if checked else []
+    except (OSError, ValueError, TypeError, KeyError):  # missing, damaged, or another tool's
+        checked, pairs = False, []
+    if not checked:
+        _log.info(
+            "study %r was not checked for copies of one image under two patients; `cxrfeat study leaks` does it.",
+            study.name,
+        )
+    split = dict(zip(study.table["image_id"], study.table["split"], strict=True))
+    apart = [(a, b) for a, b in pairs if a in split and b in split and split[a] != split[b]]
+    if apart:
+        _log.warning(
+            "leakage in study %r: %d pairs of copies are in two splits, such as %s and %s; %s lists them.",
+            study.name, len(apart), *apart[0], leaks_folder(study) / "drop.txt",
+        )  # fmt: skip
+
+
+def _hashes(study: Study) -> set[bytes]:
+    """64-bit hashes of every image id with its patient."""
+    rows = zip(study.table["image_id"], study.table["patient_id"], strict=True)
+    return {hashlib.blake2b(f"{i}\x1f{p}".encode(), digest_size=8).digest() for i, p in rows}

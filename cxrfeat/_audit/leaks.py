@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _machine as machine
-from cxrfeat._audit import neighbours, pixels, record
+from cxrfeat import _project as project
+from cxrfeat._audit import neighbours, pixels
 from cxrfeat._audit.result import FEWEST, Leaks, Row
 from cxrfeat._datasets import read_study
 from cxrfeat._progress import Progress, silent
@@ -94,7 +95,7 @@ def leaks(
         mine = [row for row in found.pairs if row["study_a"] == row["study_b"] == one.name]
         about: dict[str, Any] = {"with": [other.name for other in studies if other is not one]}
         about["recipe_sha256"] = found.recipe.sha256 if found.recipe else None
-        record.write(one, [(row["image_a"], row["image_b"]) for row in mine], about)
+        project.record_check(one, [(row["image_a"], row["image_b"]) for row in mine], about)
     return found
 
 

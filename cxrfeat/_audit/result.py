@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cxrfeat._audit import pixels, record
+from cxrfeat._audit import pixels
 from cxrfeat._files import csv_for, write_atomically
+from cxrfeat._project import leaks_folder
 from cxrfeat._recipe import Recipe
 from cxrfeat._report import tables
 from cxrfeat._study import SPLITS, Study
@@ -182,7 +183,7 @@ class Leaks(tables.Result):
         list of pathlib.Path
             `pairs.csv`; `drop.txt` with ids of the first study, `drop-NAME.txt` of each other; `pairs.png` if any.
         """
-        own, folder = not folder, Path(folder) if folder else record.folder(self.studies[0])
+        own, folder = not folder, Path(folder) if folder else leaks_folder(self.studies[0])
         pairs = folder / "pairs.csv"
         written = [write_atomically(pairs, csv_for(pairs, self.to_frame(), None, overwrite=own or None))]
         for k, study in enumerate(self.studies):

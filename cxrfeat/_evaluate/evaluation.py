@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, overload
 import numpy as np
 
 from cxrfeat import _files as files
-from cxrfeat._audit.record import remind
 from cxrfeat._evaluate import curves, delong, groups, warnings
 from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
 from cxrfeat._evaluate.metrics import ACCURACY, ACCURACY_AT_HALF, ALL_NEGATIVE_ACCURACY, AUROC, METRICS, Metric
 from cxrfeat._evaluate.rows import Group, Row, comparable, rows_of
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._progress import Progress, silent
+from cxrfeat._project import remind
 from cxrfeat._report import tables
 from cxrfeat._run import Run, load_run
 from cxrfeat._shortcuts import ERRORS as SHORTCUT_ERRORS

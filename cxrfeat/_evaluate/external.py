@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxrfeat import _files as files
-from cxrfeat._audit.record import remind
 from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.elsewhere import open_study, scored_on, with_usual_names
 from cxrfeat._evaluate.metrics import AUROC, BRIER, ECE, METRICS
@@ -18,6 +17,7 @@ from cxrfeat._evaluate.rows import Row
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._evaluate.transfer import FOLDS, Transfer, compared, share
 from cxrfeat._progress import Progress
+from cxrfeat._project import remind
 from cxrfeat._report import tables
 from cxrfeat._run import load_run
 from cxrfeat._study import Study

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from cxrfeat._audit.record import remind
 from cxrfeat._datasets import read_study
 from cxrfeat._files import sha256, write_atomically
 from cxrfeat._heads.base import Fitted, Head, Task
@@ -26,7 +25,7 @@ from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRES
 from cxrfeat._heads.weighting import weigh
 from cxrfeat._machine import versions
 from cxrfeat._progress import Progress, silent
-from cxrfeat._project import RUNS, embedding_paths, settle, study_path
+from cxrfeat._project import RUNS, embedding_paths, remind, settle, study_path
 from cxrfeat._run import FittedOn, Options, Run, draft_of, publish, write_tables
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError, OutputError

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
 import cxrfeat as cxr
+from cxrfeat import _project as records
 from cxrfeat._audit import leaks as searching
-from cxrfeat._audit import pixels, record
+from cxrfeat._audit import pixels
 from cxrfeat._study import Study
 from cxrfeat.errors import StudyError
 
@@ -127,27 +128,27 @@ def test_embeddings_find_what_pixels_cannot_be_read_for(project):
 
 def test_the_check_is_recorded_and_holds_for_parts_of_the_study(planted, caplog):
     with caplog.at_level(logging.INFO, "cxrfeat"):
-        record.remind(planted)
+        records.remind(planted)
     assert "was not checked" in caplog.text
     found = cxr.leaks(planted)
     caplog.clear()
-    record.remind(planted)
+    records.remind(planted)
     assert "6 pairs of copies are in two splits, such as 00.png and recoded.png" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, "cxrfeat"):
-        record.remind(planted.take(~np.isin(planted.ids, found.drop())).with_labels(["Mass"]))
+        records.remind(planted.take(~np.isin(planted.ids, found.drop())).with_labels(["Mass"]))
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize("change", ["patient", "damaged"])
 def test_a_record_of_other_patients_or_a_damaged_one_is_none(planted, caplog, change):
     cxr.leaks(planted)
-    file = record.folder(planted) / "leaks.json"
+    file = records.leaks_folder(planted) / "leaks.json"
     if change == "damaged":
         file.write_text(json.dumps(json.loads(file.read_text()) | {"images": "?"}))
     table = planted.table.assign(patient_id=["new" if change == "patient" else "p0", *planted.patients[1:]])
     with caplog.at_level(logging.INFO, "cxrfeat"):
-        record.remind(Study(table, planted.labels, planted.name, planted.root))
+        records.remind(Study(table, planted.labels, planted.name, planted.root))
     assert "was not checked" in caplog.text
 
 
