@@ -11,6 +11,10 @@ at least one).
 plain percentiles of the bootstrap over patients. `difference` is the reported interval of the difference to a second
 score of the same quality. The other metrics' are the reported bootstrap intervals, with a threshold of 0.5; they exist
 from 10 positive patients on. Their truth is that of a million images.
+
+With `--several` the test set has several labels, and what is counted are the intervals that `compare` reports of macro
+and micro averages (`macro`, `micro`), and of the difference of every metric to a second score of the same quality: its
+macro average, and the labels that have an interval.
 """
 
 from __future__ import annotations
@@ -19,12 +23,14 @@ import argparse
 
 import harness
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
-from cxrfeat._evaluate import delong
+from cxrfeat._evaluate import compare, delong
 from cxrfeat._evaluate.bootstrap import bootstrap, percentiles, widened
 from cxrfeat._evaluate.metrics import OURS
-from cxrfeat._evaluate.scored import FEW
+from cxrfeat._evaluate.rows import rows_of
+from cxrfeat._evaluate.scored import FEW, Scored
 
 PATIENTS, EACH = 100, 3
 # At a threshold of 0.5 `accuracy_at_half` is `accuracy`, and the share of negatives is nearly fixed by the design.
@@ -68,11 +74,70 @@ def simulate(positive: int, alike: float, whole: bool, simulations: int, replica
     return {"finding": finding, "positive_patients": positive, "alike": alike, **covered}
 
 
+MIXES = {"rare": (2, 4, 8, 12), "mixed": (4, 12, 40), "common": (16, 40, 60)}
+"""Positive patients of each label."""
+
+
+def several(mix: str, alike: float, simulations: int, replicates: int) -> dict:
+    """Share of the reported macro, micro and paired intervals of several labels that hold the truth."""
+
+    def scored(rng: np.random.Generator, patients: int) -> list[Scored]:
+        drawn = [sample(rng, n * patients // PATIENTS, alike, False, patients) for n in MIXES[mix]]
+        y, who = np.stack([one[0] for one in drawn], axis=1), drawn[0][3].astype(str)
+        ids, labels = np.arange(len(y)).astype(str), tuple(f"{n} patients" for n in MIXES[mix])
+        cuts = np.full(len(labels), 0.5)
+        return [
+            Scored(
+                labels,
+                y,
+                norm.cdf(np.stack([one[k] for one in drawn], axis=1) - 1),
+                ids,
+                who,
+                cuts,
+                name,
+                table=pd.DataFrame(index=range(len(y))),
+            )
+            for k, name in ((1, "a"), (2, "b"))
+        ]
+
+    rng = np.random.default_rng(0)
+    truth = {row["label"]: row for row in rows_of(scored(rng, PATIENTS * 1000)[0])[-2:]}
+    inside: dict[str, list[bool]] = {}
+
+    def count(name: str, span: list[float], value: float) -> None:
+        if not np.isnan(span).any():
+            inside.setdefault(name, []).append(bool(span[0] <= value <= span[1]))
+
+    for k in range(simulations):
+        a, b = scored(rng, PATIENTS)
+        found = compare(a, b, replicates=replicates, seed=k)
+        for row in found.each[0][-2:]:
+            for m in METRICS:
+                count(f"{row['label']} {m.name}", row[f"{m.name}_bootstrap"], truth[row["label"]][m.name])
+        for row in found.rows:
+            over = "macro" if row["label"] == "macro" else "label"
+            count(f"{over} auroc difference", row["difference_interval"], 0.0)
+            for m in METRICS[1:]:
+                count(f"{over} {m.name} difference", row[f"{m.name}_difference_bootstrap"], 0.0)
+    covered = {name: round(float(np.mean(held)), 3) for name, held in sorted(inside.items())}
+    return {"mix": mix, "positive_patients": str(MIXES[mix]), "alike": alike, **covered}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--replicates", type=int, default=500)
+    parser.add_argument("--several", action="store_true")
     options = parser.parse_args()
+    if options.several:
+        rows = []
+        for mix in MIXES:
+            for alike in (0.0, 0.8):
+                rows.append(several(mix, alike, options.simulations, options.replicates))
+                print(rows[-1], flush=True)
+        rows = [{**row, "simulations": options.simulations, "replicates": options.replicates} for row in rows]
+        harness.save("evaluate_coverage_several", "95 % intervals of averages and differences hold the truth", rows)
+        return
     rows = []
     for positive in (2, 4, 8, 10, 16, 40):
         for whole in (True, False):

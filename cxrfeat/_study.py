@@ -276,13 +276,19 @@ def _beside(path: Path) -> Path:
 
 
 def _provenance(path: Path) -> dict[str, Any]:
-    """What is beside a study file on how it was made; nothing if the CSV was edited since, or comes from elsewhere."""
-    try:
-        about = json.loads(_beside(path).read_text(encoding="utf-8"))
-        current = about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # missing, damaged, or another tool's
+    """What is beside a study file on how it was made; nothing, with a warning, if the two do not fit."""
+    beside = _beside(path)
+    if not beside.exists():
         return {}
-    return {key: value for key, value in about.items() if key != "format_version"} if current else {}
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+        current = about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        current = False
+    if not current:
+        _log.warning("%s does not fit %s, or is damaged: how the study was made is not known.", beside, path.name)
+        return {}
+    return {key: value for key, value in about.items() if key != "format_version"}
 
 
 def check(table: pd.DataFrame, labels: Sequence[str], name: str, soft: Container[str] = ()) -> None:

@@ -387,8 +387,8 @@ def _without_looking(rows: list[Row], study: Study, seed: int) -> list[warnings.
         tells = one["best"] - SHORTCUT_ERRORS * one["standard_error"] > 0.5
         if tells and row["auroc"] - one["best"] < NEAR_SHORTCUT:
             message = (
-                f"{row['label']}: size, format, brightness or view alone score AUROC {one['best']:.3f}, near the "
-                f"{row['auroc']:.3f} of the model, which may have learnt nothing else."
+                f"{row['label']}: size, format, brightness or view alone score AUROC {one['best']:.3f}, the "
+                f"model {row['auroc']:.3f}: it may have learnt nothing else."
             )
             found.append(warnings.Warning("shortcut", message, (row["label"],)))
     known = [row["auroc_shortcuts"] for row in rows[:-2] if row["label"] in rows[-2]["over"]]
