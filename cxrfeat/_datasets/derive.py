@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat._datasets.dataset import DATASETS
-from cxrfeat._datasets.reading import read_study
+from cxrfeat._datasets.reading import read_study, split_of
 from cxrfeat._datasets.spreadsheet import chosen
 from cxrfeat._labels import canonical, kinds_of, nih_first
-from cxrfeat._split import VERSION, assign
 from cxrfeat._study import REQUIRED, RESERVED, Study, one_each
 from cxrfeat.errors import NotFoundError, StudyError
 
@@ -170,7 +168,7 @@ def merge_studies(
         "splits": {"origin": "as in each study"},
     }
     if resplit:
-        merged["split"], about["splits"] = _split(merged, labels, val, test, seed)
+        merged["split"], about["splits"] = split_of(merged, labels, None, val, test, seed)
     return Study(merged, labels, name or "+".join(names), Path.cwd(), _plain(about))
 
 
@@ -275,19 +273,11 @@ def resplit_study(
     Study 'sample-resplit': 150 images, 136 patients, 14 labels; train 75, test 75
     """
     study = read_study(study)
-    splits, how = _split(study.table, study.labels, val, test, seed)
+    splits, how = split_of(study.table, study.labels, None, val, test, seed)
     about = _derived(study, "resplit") | {"splits": how}
     return replace(
         study, table=study.table.assign(split=splits), name=name or f"{study.name}-resplit", provenance=_plain(about)
     )
-
-
-def _split(
-    table: pd.DataFrame, labels: Iterable[str], val: float, test: float, seed: int
-) -> tuple[npt.NDArray[np.str_], dict[str, Any]]:
-    y = table[list(labels)].to_numpy(dtype=float)
-    splits = assign(y, table["patient_id"].to_numpy(dtype=str), val=val, test=test, seed=seed)
-    return splits, {"origin": "stratified by patient", "version": VERSION, "val": val, "test": test, "seed": seed}
 
 
 def _derived(study: Study, how: str, **options: Any) -> dict[str, Any]:

@@ -193,7 +193,8 @@ def read_study(
     if one_per:
         table = table[one_each(table, one_per, place)].reset_index(drop=True)
     table, decided = decide(table, found, uncertain, soft)
-    table["split"], splits = _split(table, found, resplit, val, test, seed, not kind.generic)
+    listed = None if resplit else _listed(table, kind)
+    table["split"], splits = split_of(table, found, listed, val, test, seed)
     about = {"dataset": kind.title, "source": place.name, "splits": splits, **decided}
     about |= {key: asked[key] for key in ("unmentioned", "readers") if key in kind.options}
     about |= {"one_per": one_per} if one_per else {}
@@ -221,16 +222,13 @@ def _recognise(source: Path, named: str | None, given: set[str]) -> Dataset:
     raise StudyError(f"{source} is not recognised as {titles}. Name its table, with one row per image.")
 
 
-def _split(
-    table: pd.DataFrame, labels: Sequence[str], resplit: bool, val: float, test: float, seed: int, train_alone: bool
+def split_of(
+    table: pd.DataFrame, labels: Sequence[str], listed: npt.NDArray[np.str_] | None, val: float, test: float, seed: int
 ) -> tuple[npt.NDArray[np.str_], dict[str, Any]]:
-    """The split of each image, and how it came about; none without labels, since there is nothing to learn from.
+    """The split of each image, as listed or else stratified, and how it came about.
 
-    With `train_alone`, images that are all in train are split too: a user who has a release's train table alone.
+    There is none without labels, since there is nothing to learn from.
     """
-    listed = table["split"].to_numpy(dtype=str) if "split" in table and not resplit else None
-    if listed is not None and train_alone and set(listed) == {"train"}:
-        listed = None
     if listed is None and not labels:
         return np.full(len(table), "", dtype="U5"), {}
     y, patients = table[list(labels)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)
@@ -239,6 +237,12 @@ def _split(
         return splits, {"origin": "as published"}
     origin = "stratified by patient" if listed is None else "as published, val carved from train by patient"
     return splits, {"origin": origin, "version": VERSION, "val": val, "test": test, "seed": seed}
+
+
+def _listed(table: pd.DataFrame, kind: Dataset) -> npt.NDArray[np.str_] | None:
+    """The splits that a source gives; none if it is a dataset's table of train alone, so that there is a test split."""
+    listed = table["split"].to_numpy(dtype=str) if "split" in table else None
+    return None if listed is not None and not kind.generic and set(listed) == {"train"} else listed
 
 
 def _kept(table: pd.DataFrame, labels: Sequence[str], extra: Sequence[str], source: Path) -> pd.DataFrame:
