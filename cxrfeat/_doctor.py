@@ -124,13 +124,20 @@ def _packages() -> Iterator[Check]:
 
 
 def _extras() -> Iterator[Check]:
-    uses = {"dicom": ("pydicom", "reads DICOM files"), "parquet": ("pyarrow", "exports Parquet tables")}
-    for extra, (package, use) in uses.items():
-        version = machine.versions([package]).get(package)
-        if version:
-            yield Check(f"extra {extra}", "ok", f"{package} {version}, {use}")
+    uses = {
+        "dicom": ("reads DICOM files", "pydicom", "python-gdcm", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg"),
+        "parquet": ("exports Parquet tables", "pyarrow"),
+    }
+    for extra, (use, package, *others) in uses.items():
+        found = machine.versions([package, *others])
+        missing = [other for other in others if other not in found]
+        fix = f"if wanted: pip install 'cxrfeat[{extra}]'"
+        if package not in found:
+            yield Check(f"extra {extra}", "ok", f"not installed; {use}", fix)
+        elif missing:
+            yield Check(f"extra {extra}", "ok", f"{package} {found[package]}, {use}; no {', '.join(missing)}", fix)
         else:
-            yield Check(f"extra {extra}", "ok", f"not installed; {use}", f"if wanted: pip install 'cxrfeat[{extra}]'")
+            yield Check(f"extra {extra}", "ok", f"{package} {found[package]}, {use}")
 
 
 def _imports() -> Iterator[Check]:

@@ -64,6 +64,14 @@ def test_packages_that_are_missing_or_of_the_wrong_version(healthy, monkeypatch)
     assert "x" not in checks
 
 
+def test_decoders_that_are_missing_are_named(healthy, monkeypatch):
+    there = {"pydicom": "3.0", "pylibjpeg": "2.0", "pyjpegls": "1.5", "pyarrow": "1"}
+    monkeypatch.setattr(doctor.machine, "versions", lambda names: {n: there[n] for n in names if n in there})
+    checks = found()
+    assert checks["extra dicom"].found == "pydicom 3.0, reads DICOM files; no python-gdcm, pylibjpeg-openjpeg"
+    assert checks["extra dicom"].fix.endswith("pip install 'cxrfeat[dicom]'") and checks["extra parquet"].fix == ""
+
+
 @pytest.mark.parametrize(("free", "state"), [(5e9, "ok"), (1e9, "warn"), (1e8, "fail")])
 def test_free_disk(healthy, monkeypatch, free, state):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": free}))

@@ -278,6 +278,12 @@ def _embed(
             done += block.size
             result.wall = time.perf_counter() - begun
             progress(done, len(todo), f"{result.rate:.1f} images/s")
+    if voi["range"]:
+        _log.warning(
+            "%d DICOM files have no window, and pixels without a range of their own: they are scaled by their darkest "
+            "and brightest pixel, so that one pixel changes all others. `voi=percentile` does not depend on it.",
+            voi["range"],
+        )
 
 
 def _refuse_hopeless(study: Study, now: Manifest, todo: plan.Items, allowed: int) -> None:

@@ -41,6 +41,7 @@ def ward(tmp_path):
         film.PixelSpacing, film.ImageLaterality = [0.2, 0.1], "U"
         if i % 2:
             film.WindowCenter, film.WindowWidth = 2000, 1500
+        film.RescaleSlope, film.RescaleIntercept = (2, 0) if i == 0 else (1, 0)
         film.PixelData = pixels.tobytes() if i < 23 else pixels.tobytes()[:100]
         film.save_as(tmp_path / "ward" / f"f{i:02d}.dcm")
     return tmp_path / "ward"
@@ -62,7 +63,8 @@ def test_no_name_reaches_a_study_log_cache_run_or_map(ward, small, tmp_path, cap
         found = explain(run, [study.paths()[0]], labels=["Mass"])
     assert list(done.failed) == [study.ids[-1]] and "cannot be decoded (ValueError)" in done.failed[study.ids[-1]]
     with EmbeddingFile.open(done.path) as file:
-        assert file.provenance["voi"] == {"window": 11, "bits": 12}
+        assert file.provenance["voi"] == {"window": 11, "bits": 11, "range": 1}
+    assert "1 DICOM files have no window" in caplog.text
     one = next(iter(found))
     one.save(tmp_path / "map.npz")
     assert one.film == {
@@ -70,7 +72,7 @@ def test_no_name_reaches_a_study_log_cache_run_or_map(ward, small, tmp_path, cap
         "spacing": "PixelSpacing",
         "laterality": "U",
         "view": "PA",
-        "voi": "bits",
+        "voi": "range",
     }
     assert type(one).load(tmp_path / "map.npz").film == one.film
     said = caplog.text + "".join(capfd.readouterr()) + repr(done) + str(study.table)
