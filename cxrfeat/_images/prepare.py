@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import cv2
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from cxrfeat._images.choices import FILTERS, GEOMETRIES, Policy
 from cxrfeat._images.decode import Grey
 from cxrfeat._recipe import Recipe
-from cxrfeat.errors import RecipeError
+from cxrfeat.errors import ImageError, RecipeError
 
 Affine = npt.NDArray[np.float64]
 Pixels = npt.NDArray[Any]
@@ -28,6 +28,9 @@ Pixels = npt.NDArray[Any]
 
 NEAR, MARKS = 8, 0.02
 """Grey values that count as black or white in a border, and the share of its pixels that may be others."""
+
+BEYOND, LONGEST = 127.5, 1 << 16
+"""To the filter `skimage`: the grey value beyond the border, and the longest side that it takes."""
 
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 
@@ -209,18 +212,43 @@ def resized(pixels: Pixels, to: tuple[int, int], interpolation: str = "area") ->
 def _smoothed(pixels: Pixels, to: tuple[int, int]) -> Pixels:
     """`skimage.transform.resize` as TorchXRayVision calls it: a Gaussian of half the shrinking, then linear.
 
-    What is beyond the border counts as the 0 of its scale, which is mid-grey.
+    What is beyond the border counts as the 0 of its scale, which is mid-grey. Both steps are linear in either axis, and
+    so one sparse matrix for each; that takes a fifth of the time of scipy's filters.
     """
-    from scipy.ndimage import gaussian_filter, zoom
-
-    factors = np.divide(pixels.shape, to[::-1])
-    beyond: dict[str, Any] = {"mode": "grid-constant", "cval": 127.5}
-    filtered = gaussian_filter(pixels, np.maximum(0, (factors - 1) / 2), **beyond) if (factors > 1).any() else pixels
-    found = zoom(filtered, [1 / f for f in factors], order=1, grid_mode=True, **beyond)
+    if max(pixels.shape) > LONGEST:
+        raise ImageError(f"has a side of {max(pixels.shape)} pixels; `interpolation=skimage` takes up to {LONGEST}.")
+    (h, w), (columns, rows) = pixels.shape, to
+    shown = _operator(h, rows) @ (pixels - np.float32(BEYOND))
+    found = (_operator(w, columns) @ np.ascontiguousarray(shown.T)).T + np.float32(BEYOND)
     low, high = pixels.min(), pixels.max()
-    if not low <= 127.5 <= high and found.min() <= 127.5 <= found.max():
-        low, high = min(low, 127.5), max(high, 127.5)
+    if not low <= BEYOND <= high and found.min() <= BEYOND <= found.max():
+        low, high = min(low, BEYOND), max(high, BEYOND)
     return np.clip(found, low, high)
+
+
+@lru_cache(maxsize=64)
+def _operator(pixels: int, to: int) -> Any:
+    """The matrix (to, pixels) that smooths a line of pixels as `scipy.ndimage.gaussian_filter` and zooms it linearly.
+
+    Beyond the line is 0, for the filter and, after it, for the zoom.
+    """
+    from scipy.sparse import csr_array
+
+    factor = pixels / to
+    reach = int(4 * max(0.0, (factor - 1) / 2) + 0.5)  # scipy cuts a Gaussian at 4 standard deviations
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / ((factor - 1) / 2 if reach else 1)) ** 2)
+    place = (np.arange(to) + 0.5) * factor - 0.5
+    before = np.floor(place).astype(int)
+    cells, columns, weights = [], [], []
+    for neighbour, share in ((before, 1 - (place - before)), (before + 1, place - before)):
+        column = neighbour[:, None] + offsets
+        inside = (column >= 0) & (column < pixels) & ((neighbour >= 0) & (neighbour < pixels))[:, None]
+        cells.append(np.broadcast_to(np.arange(to)[:, None], column.shape)[inside])
+        columns.append(column[inside])
+        weights.append((share[:, None] * (kernel / kernel.sum()))[inside])
+    parts = np.concatenate(weights), (np.concatenate(cells), np.concatenate(columns))
+    return csr_array(parts, shape=(to, pixels), dtype=np.float32)
 
 
 def _cut(pixels: Pixels, left: int, top: int, size: tuple[int, int]) -> Pixels:
