@@ -287,10 +287,10 @@ def _unique(table: pd.DataFrame, source: Path, drop: bool) -> pd.DataFrame:
 
 def _present(table: pd.DataFrame, where: str | Path, root: Path, missing: Missing) -> pd.DataFrame:
     """Leave out the rows whose image is missing, or refuse; an empty path is one that the reader did not find."""
-    if missing == "keep":
+    if missing == "keep" and table["path"].str.lower().str.endswith(SUFFIXES).all():
         return table.reset_index(drop=True)
     table["path"], absent = _located(root, table["path"])
-    if not absent.any():
+    if missing == "keep" or not absent.any():
         return table.reset_index(drop=True)
     lost = table[absent].iloc[0]
     name = repr(lost["path"] or lost["image_id"])

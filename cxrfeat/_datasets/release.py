@@ -84,13 +84,11 @@ def coded_cells(cells: pd.Series, meaning: dict[str, str]) -> pd.Series:
 
 
 def image_folder(source: Path, images: Path | None, *names: str) -> Path:
-    """The folder of a release's images: the one given, else the first of these names that there is, else its own."""
-    folder = source if source.is_dir() else source.parent
-    if images is None:
-        return next((folder / name for name in names if (folder / name).is_dir()), folder)
-    if not images.is_dir():
+    """The folder of a release's images: the first of these names in the folder given or its own, else that itself."""
+    if images is not None and not images.is_dir():
         raise NotFoundError(f"there is no image folder {images}.")
-    return images
+    folder = images or (source if source.is_dir() else source.parent)
+    return next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
 def locate(names: pd.Series, folders: list[Path]) -> pd.Series:

@@ -57,7 +57,8 @@ def read(
     combine = {"any": "max", "majority": "mean", "mean": "mean"}
     if readers not in combine:
         raise StudyError(f"`readers` is any, majority or mean, not {readers!r}.")
-    folder = image_folder(source if source.is_dir() or source.parent.name != "annotations" else source.parent, images)
+    base = source if source.is_dir() else source.parent
+    folder = image_folder(base.parent if base.name == "annotations" else base, images)
     found = []
     for path, part in zip(tables, parts, strict=True):
         split = "test" if "test" in path.stem else "train"

@@ -465,6 +465,17 @@ def test_vindr_s_three_readers(vindr, readers, expected):
     assert all(path.suffix == ".dicom" and path.is_file() for path in study.paths())
 
 
+@pytest.mark.parametrize("source", ["annotations", "annotations/image_labels_train.csv"])
+def test_vindr_by_its_annotations(vindr, source):
+    (vindr / "train" / "bb.dicom").unlink()
+    kept = [path.name for path in read_study(vindr / source, val=0, test=0, missing="keep").paths()]
+    assert kept[:2] == ["aa.dicom", "bb"], "the ending of a file that is there"
+    (vindr / "train" / "bb.png").touch()
+    study = read_study(vindr / source, val=0, test=0)
+    assert all(path.is_file() for path in study.paths())
+    assert len(study) == (3 if source == "annotations" else 2)
+
+
 def test_vindr_s_boxes_are_in_pixels_of_the_dicom_file(vindr, put, caplog):
     pydicom = pytest.importorskip("pydicom")
     with pytest.raises(NotFoundError, match="no box list"):
