@@ -206,7 +206,7 @@ class Run:
     def save(self) -> None:
         """Write `head.json`, atomically."""
         found = self.to_dict()
-        found["sha256"] = _own_hash(found)
+        found["sha256"] = own_hash(found)
         write_atomically(self.path / FILE, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
@@ -453,14 +453,14 @@ def load_run(run: str | Path | Run | None = None) -> Run:
     return run if isinstance(run, Run) else Run.open(run_path(run))
 
 
-def _own_hash(found: Mapping[str, Any]) -> str:
-    """SHA-256 of the content of a `head.json`, its own hash aside."""
+def own_hash(found: Mapping[str, Any]) -> str:
+    """SHA-256 of what a JSON file holds beside its own hash, `sha256`."""
     rest = {key: value for key, value in found.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _read_2(found: Mapping[str, Any]) -> dict[str, Any]:
-    if found.get("sha256") != _own_hash(found):
+    if found.get("sha256") != own_hash(found):
         raise ValueError("it was changed after it was written")
     return {key: value for key, value in found.items() if key not in ("format", "format_version", "sha256")}
 

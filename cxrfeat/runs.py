@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pandas as pd
 
 from cxrfeat._files import sha256
 from cxrfeat._project import RUNS, run_folders
-from cxrfeat._run import Run, load_run
+from cxrfeat._run import Run, load_run, own_hash
 from cxrfeat.errors import CxrfeatError, HeadError, NotFoundError
 
 __all__ = ["ls", "verify"]
+
+_log = logging.getLogger(__name__)
 
 COLUMNS = ["run", "study", "head", "recipe", "macro_auroc", "low", "high", "split", "date"]
 
@@ -51,6 +54,9 @@ def _row(path: Path) -> dict[str, Any]:
     row = {"run": run.name, "study": run.study_name, "head": run.kind, "recipe": recipe, "date": run.created[:10]}
     try:
         found = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        if found.get("format_version", 1) > 1 and found.get("sha256") != own_hash(found):
+            _log.warning("%s was changed or damaged; run `cxrfeat evaluate` again.", path / "metrics.json")
+            return row
         low, high = found["macro"].get("auroc_bootstrap") or (None, None)
         measured = {"macro_auroc": found["macro"]["auroc"], "low": low, "high": high}
         about = found["provenance" if found.get("format_version", 1) > 1 else "stands_on"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, overload
 import numpy as np
 
 from cxrfeat import _files as files
+from cxrfeat import _html as html
 from cxrfeat._evaluate import curves, delong, groups, warnings
 from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
 from cxrfeat._evaluate.metrics import ACCURACY, ACCURACY_AT_HALF, ALL_NEGATIVE_ACCURACY, AUROC, METRICS, Metric
@@ -19,7 +20,7 @@ from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import remind
 from cxrfeat._report import tables
-from cxrfeat._run import Run, load_run
+from cxrfeat._run import Run, load_run, own_hash
 from cxrfeat._shortcuts import ERRORS as SHORTCUT_ERRORS
 from cxrfeat._shortcuts import shortcuts as shortcuts_of
 from cxrfeat._study import Study
@@ -182,8 +183,8 @@ class Evaluation(tables.Result):
         return [{**tables.ends(row), **about} for row in rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it; NaN stays NaN."""
-        return {
+        """Everything, as JSON has it: NaN is None. `sha256` is the hash of the rest."""
+        content = {
             "format": "cxrfeat-metrics",
             "format_version": 2,
             "provenance": self.scored.facts(),
@@ -199,6 +200,8 @@ class Evaluation(tables.Result):
             "auroc_of_the_group_alone": self.alone,
             "warnings": [asdict(warning) for warning in self.warnings],
         }
+        found = html.plain(content)
+        return {**found, "sha256": own_hash(found)}
 
     def curves(self, kind: str) -> Curves:
         """Return one of `CURVES`: "roc", "precision_recall", "calibration" or "thresholds"."""

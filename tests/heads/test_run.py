@@ -12,7 +12,7 @@ from cxrfeat_cli.main import cli
 from cxrfeat import load_run, runs
 from cxrfeat._heads import fit_head, load_head
 from cxrfeat._predict import predict
-from cxrfeat._run import Run
+from cxrfeat._run import Run, own_hash
 from cxrfeat.errors import CxrfeatError, HeadError
 
 
@@ -64,7 +64,7 @@ def test_a_changed_byte_is_found_wherever_it_is(name, run):
 )  # fmt: skip
 def test_fields_of_other_types_are_named(change, run, monkeypatch):
     content = json.loads((run.path / "head.json").read_text())
-    monkeypatch.setattr("cxrfeat._run._own_hash", lambda found: found["sha256"])
+    monkeypatch.setattr("cxrfeat._run.own_hash", lambda found: found["sha256"])
     (run.path / "head.json").write_text(json.dumps({**content, **change}))
     if change == {"recipes": []}:
         assert Run.open(run.path).recipes == ()
@@ -106,10 +106,15 @@ def test_runs_are_listed_with_their_macro_auroc(run, monkeypatch, about):
     (run.path.parent / ".a.draft").mkdir()
     (run.path.parent / ".a.draft" / "head.json").write_text("{")
     metrics = {"macro": {"auroc": 0.7, "auroc_bootstrap": [0.6, 0.8]}, **about}
-    (run.path / "metrics.json").write_text(json.dumps(metrics))
+    (run.path / "metrics.json").write_text(json.dumps({**metrics, "sha256": own_hash(metrics)}))
     found = runs.ls()
     assert found["run"].tolist() == ["a", "broken"]
     row = ["small", "svm", 0.7, 0.6, 0.8, "test"]
     assert found.loc[0, ["study", "head", "macro_auroc", "low", "high", "split"]].tolist() == row
     printed = CliRunner().invoke(cli, ["runs", "ls"])
     assert "0.600 to 0.800" in printed.stdout and "damaged" in printed.stdout
+    text = (run.path / "metrics.json").read_text()
+    (run.path / "metrics.json").write_text(text.replace("0.7", "0.9"))
+    printed = CliRunner().invoke(cli, ["runs", "ls"])
+    if "format_version" in about:  # the first version has no hash
+        assert "0.9" not in printed.stdout and "was changed or damaged" in printed.stderr
