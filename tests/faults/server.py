@@ -53,6 +53,7 @@ def child(job: dict, folder: Path) -> None:
     from cxrfeat_cli.main import main
 
     os.chdir(job["folder"])
+    os.environ["CXRFEAT_CACHE"] = job["cache"]
     os.setsid()
     signal.alarm(DEADLINE)
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))
