@@ -75,8 +75,8 @@ def make_recipe(
         cut or padded to `size`. By default the backbone's own.
     interpolation : str, optional
         The filter that resizes pass 0: `area`, `linear`, `cubic`, `nearest`, or one that gives the values of another
-        package, `pillow-bilinear`, `pillow-bicubic`, `torch-bilinear`, `skimage`, `opencv-area`; by default the
-        backbone's own.
+        package, `pillow-bilinear`, `pillow-bicubic`, `torch-bilinear`, `skimage`, `opencv-area`, `opencv-linear`; by
+        default the backbone's own.
     crop_borders : bool
         Cut black and white borders off each image before anything else.
     voi : str

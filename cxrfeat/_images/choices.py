@@ -52,6 +52,8 @@ FILTERS: dict[str, Filter] = {
     # The two engines of TorchXRayVision's XRayResizer.
     "skimage": Filter("scipy", floats=True),
     "opencv-area": Filter("opencv", "INTER_AREA", floats=True),
+    # scikit-image's `resize` before 0.15, which smoothed nothing: that of the Keras re-implementation of CheXNet.
+    "opencv-linear": Filter("opencv", "INTER_LINEAR", floats=True),
 }
 """Every `interpolation`, by name; those that are named after a package give its values to rounding."""
 

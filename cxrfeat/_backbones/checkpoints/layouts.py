@@ -273,7 +273,7 @@ LAYOUTS: dict[str, Layout] = {
             "keras",
             "CheXNet in Keras (brucechou1983/CheXNet-Keras)",
             outputs=(14,),
-            options={"preprocessing": "torch", "size": 224, "interpolation": "skimage", "geometry": "stretch"},
+            options={"preprocessing": "torch", "size": 224, "interpolation": "opencv-linear", "geometry": "stretch"},
             labels=NIH_LABELS,
             trained_on="NIH ChestX-ray14, a training part of its own and not the official one",
             licence="MIT (the repository's)",
