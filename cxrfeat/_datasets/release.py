@@ -31,11 +31,21 @@ def tables_of(source: Path, files: Sequence[str], columns: Collection[str]) -> l
     """
     if source.is_file():
         found = [source]
-    elif source.is_dir():
-        found = [p for file in files for end in ("", ".gz", ".zip") for p in sorted(source.glob(file + end))]
     else:
-        found = []
+        found = [path for file in files for path in _named(source, file)] if source.is_dir() else []
     return [path for path in dict.fromkeys(found) if set(columns) <= csv_columns(path)]
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """Files of that name, compressed or not. A folder may have 112,120 images: it is listed for patterns only."""
+    place, _, name = pattern.rpartition("/")
+    found: list[Path] = []
+    for here in sorted(folder.glob(place)) if place else [folder]:
+        if "*" in name:
+            found += (path for path in sorted(here.glob(name + "*")) if path.suffix in (".csv", ".gz", ".zip"))
+        else:
+            found += (path for end in ("", ".gz", ".zip") if (path := here / (name + end)).is_file())
+    return found
 
 
 def one_table(source: Path, files: Sequence[str], columns: Collection[str]) -> Path:
