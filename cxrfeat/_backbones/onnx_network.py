@@ -39,7 +39,8 @@ class Cut:
 
     `output` is `map` (n, dim, rows, columns), `map last` (n, rows, columns, dim), `class` or `mean` of tokens (n,
     tokens, dim), or `vector` (n, dim). `special` tokens come before those of patches. `sides` are the smallest and
-    the largest input, in pixels; `last` says that the input's channels are its last axis.
+    the largest input, in pixels; `last` says that the input's channels are its last axis. At `size` pixels the map has
+    `cells` along a side.
     """
 
     layer: str
@@ -50,6 +51,7 @@ class Cut:
     size: int
     last: bool = False
     special: int = 0
+    cells: int = 0
 
     @property
     def mapped(self) -> bool:
@@ -138,7 +140,7 @@ def _cut(
                "there is no class token")  # fmt: skip
     dim = found[layer][{"map": 1, "map last": 3, "vector": 1}.get(output, 2)]
     sides = (side, side) if fixed else (_SMALLEST, _LARGEST)
-    declared = Cut(layer, output, dim, channels, sides, side, last, special)
+    declared = Cut(layer, output, dim, channels, sides, side, last, special, _cells(found[layer], output, special))
     means = fingerprint(kept), output, special, last, channels
     return kept, declared, hashlib.sha256(repr(means).encode()).hexdigest()
 
@@ -441,14 +443,22 @@ _MOST_SPECIAL = 32
 
 def _grid(model: onnx.ModelProto, declared: Cut, size: int) -> int:
     """Cells of the map along one side, for an input of that size."""
-    image = model.graph.input[0].name
+    if size == declared.size:
+        return declared.cells
     shape = [1, size, size, declared.channels] if declared.last else [1, declared.channels, size, size]
-    found = _shapes(model, {image: shape}, Path(declared.layer)).get(declared.layer, ())
-    if declared.output != "mean":
-        return found[2] if found else 0
-    cells = math.isqrt(found[1] - declared.special) if found else 0
-    if cells**2 + declared.special != (found[1] if found else -1):
-        raise EngineError(f"at {size} pixels {declared.layer!r} is no square of patches: {found}.")
+    found = _shapes(model, {model.graph.input[0].name: shape}, Path(declared.layer)).get(declared.layer, (0, 0, 0))
+    return _cells(found, declared.output, declared.special)
+
+
+def _cells(shape: tuple[int, ...], output: str, special: int) -> int:
+    """Cells along one side of the map that is made of a tensor, 0 if there is none."""
+    if output in ("map", "map last"):
+        return shape[2]
+    if output != "mean":
+        return 0
+    cells = math.isqrt(max(shape[1] - special, 0))
+    if not cells or cells**2 != shape[1] - special:
+        raise EngineError(f"{shape[1]} tokens, {special} of them special, are no square of patches.")
     return cells
 
 
