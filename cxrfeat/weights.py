@@ -49,6 +49,12 @@ class Imported:
         What is known of the weights.
     run : Run or None
         The run of the checkpoint's classifier, if one was asked for.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.Imported(cxr.weights.Card("mine", "densenet121", "0" * 64))
+    <Imported mine: densenet121, values 00000000>
     """
 
     card: Card

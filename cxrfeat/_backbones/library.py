@@ -79,6 +79,13 @@ class Card:
         What the entry of an imported network needs; see `imported`.
     created : str
         When, ISO 8601, UTC.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> card = cxr.weights.Card("mine", "densenet121", "0" * 64, trained_on="films of our ward")
+    >>> card.describe()
+    'mine: densenet121, values 00000000'
     """
 
     name: str
