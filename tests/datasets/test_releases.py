@@ -587,3 +587,35 @@ def test_datasets_are_not_taken_for_each_other(put, mimic, covid):
     for file, title in expected.items():
         found = [DATASETS[n].title for n in DATASETS.names if DATASETS[n].recognises(folder / file)]
         assert found == [title, "a table"]
+
+
+def test_the_options_of_the_command(put, vindr, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+    from cxrfeat_cli.main import cli
+
+    monkeypatch.chdir(tmp_path)
+    put(chexpert("chexpert/", "chexpert/"))
+
+    def build(*words: str) -> str:
+        done = CliRunner().invoke(cli, ["study", "build", *words, "--val", "0", "--test", "0", "--resplit"])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    said = build(
+        "set/chexpert", "--uncertain", "positive", "--uncertain", "Edema=0.3", "--unmentioned", "negative",
+        "--where", "view=AP", "--one-per", "patient", "--name", "one",
+    )  # fmt: skip
+    assert "uncertain: others positive, Edema 0.3; unmentioned: negative; one_per: patient" in said
+    study = read_study("one")
+    assert study.ids.tolist() == [
+        "patient00001_study1_view1_frontal", "patient00002_study2_view1_frontal", "patient64541_study1_view1_frontal",
+    ]  # fmt: skip
+    assert study.targets[1, study.labels.index("Edema")] == 0.3
+    assert "Edema" in build("set/chexpert", "--soft", "--label", "Edema", "--name", "soft")
+    assert read_study("soft").targets[:, 0].tolist()[1] == 0.5
+    build("set", "--dataset", "vindr-cxr", "--readers", "any", "--name", "readers")
+    assert read_study("readers").y[0].sum() == 3
+    refused = CliRunner().invoke(cli, ["study", "build", "set/chexpert", "--readers", "any"])
+    assert refused.exit_code == 2 and "CheXpert has no option --readers" in refused.output
+    refused = CliRunner().invoke(cli, ["study", "build", "set/chexpert", "--uncertain", "maybe"])
+    assert refused.exit_code == 2 and "--uncertain is unknown, positive, negative or a probability" in refused.output
