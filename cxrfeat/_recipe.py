@@ -114,8 +114,8 @@ class Recipe:
         fits = {"crop": self.resize >= self.size, "pad": 0 < self.resize <= self.size}.get(self.geometry, False)
         if self.resize and not fits:
             raise RecipeError(
-                f"`resize` {self.resize} does not fit: with `geometry=crop` it is at least the size, {self.size}, with "
-                f"`geometry=pad` at most; `geometry={self.geometry}` needs 0."
+                f"`resize` {self.resize} does not fit `geometry={self.geometry}` and size {self.size}: it is 0, or "
+                "with `geometry=crop` at least the size, or with `geometry=pad` at most."
             )
 
     def to_json(self) -> str:

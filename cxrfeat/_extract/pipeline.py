@@ -27,7 +27,7 @@ from cxrfeat._backbones.engine import Engine, Floats
 from cxrfeat._extract.earlier import Earlier, Known
 from cxrfeat._images import choices, decode, prepare
 from cxrfeat._recipe import Recipe
-from cxrfeat.errors import CxrfeatError
+from cxrfeat.errors import CxrfeatError, RecipeError
 
 CHUNK = 2
 """Images in a worker's batch, where the engine's is not larger: few, so that none has the last ones alone."""
@@ -155,6 +155,10 @@ def _process_batch(
         begun = time.perf_counter()
         try:
             film, digest = _load(item, recipe.voi)
+            decoded = time.perf_counter()
+            view = prepare.View.of(film.grey, recipe)
+        except RecipeError:
+            raise
         except CxrfeatError as error:
             failures.append((item, str(error)))
             continue
@@ -162,12 +166,10 @@ def _process_batch(
             # Only the kind of error is reported: the message may quote the file, and with it a patient's name.
             failures.append((item, f"cannot be decoded ({type(error).__name__})."))
             continue
-        decoded = time.perf_counter()
         digest_before, embeddings = known.get(item.image_id, (b"", None))
         there.append(embeddings if embeddings is not None and digest_before == digest else None)
         first = 0 if there[-1] is None else len(there[-1])
         voi.update([film.voi] if film.voi else [])
-        view = prepare.View.of(film.grey, recipe)
         matrices = [
             prepare.matrix(policy, recipe.seed, item.image_id, k) if policy and k else None
             for k in range(first, recipe.passes + 1)

@@ -9,6 +9,7 @@ order, worker, resume, or a library's random generator.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -29,8 +30,11 @@ Pixels = npt.NDArray[Any]
 NEAR, MARKS = 8, 0.02
 """Grey values that count as black or white in a border, and the share of its pixels that may be others."""
 
-BEYOND, LONGEST = 127.5, 1 << 16
-"""To the filter `skimage`: the grey value beyond the border, and the longest side that it takes."""
+BEYOND = 127.5
+"""To the filter `skimage`: the grey value beyond the border."""
+
+LARGEST, LONGEST = 1 << 28, 1 << 16
+"""Pixels that a picture may have on the way to the square, and the longest side that the filter `skimage` takes."""
 
 _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 
@@ -48,14 +52,22 @@ class View:
 
     @classmethod
     def of(cls, grey: Grey, recipe: Recipe) -> View:
-        """Frame a picture as a recipe says."""
+        """Frame a picture as a recipe says; one that is too oblong for it is an ImageError."""
         for what, value, known in (
             ("interpolation", recipe.interpolation, FILTERS),
             ("geometry", recipe.geometry, GEOMETRIES),
         ):
             if value not in known:
                 raise RecipeError(f"{what} {value!r} is not one of {', '.join(known)}.")
-        return cls(grey, recipe.size, recipe.interpolation, recipe.geometry, recipe.resize, recipe.crop_borders)
+        view = cls(grey, recipe.size, recipe.interpolation, recipe.geometry, recipe.resize, recipe.crop_borders)
+        h, w = view.shape
+        between = max(h, w) ** 2 if view.geometry == "pad" else 0
+        if view.resize:
+            between = math.prod(view._scaled)
+        long = max(h, w) > LONGEST and FILTERS[view.interpolation].library == "scipy"
+        if between > LARGEST or long:
+            raise ImageError(f"is {w} x {h} pixels, too oblong to become a square by `geometry={view.geometry}`.")
+        return view
 
     @cached_property
     def film(self) -> tuple[int, int, int, int]:
@@ -215,8 +227,6 @@ def _smoothed(pixels: Pixels, to: tuple[int, int]) -> Pixels:
     What is beyond the border counts as the 0 of its scale, which is mid-grey. Both steps are linear in either axis, and
     so one sparse matrix for each; that takes a fifth of the time of scipy's filters.
     """
-    if max(pixels.shape) > LONGEST:
-        raise ImageError(f"has a side of {max(pixels.shape)} pixels; `interpolation=skimage` takes up to {LONGEST}.")
     (h, w), (columns, rows) = pixels.shape, to
     shown = _operator(h, rows) @ (pixels - np.float32(BEYOND))
     found = (_operator(w, columns) @ np.ascontiguousarray(shown.T)).T + np.float32(BEYOND)

@@ -71,6 +71,12 @@ def test_more_failures_than_allowed_exit_2_and_keep_the_rest(study):
         (("extract",), "study"),
         (("extract", "none.csv"), "no study, folder or table none.csv"),
         (("extract", "tiny.csv", "--backbone", "vgg15", "--weights", "random:0"), "unknown backbone 'vgg15'"),
+        (
+            ("extract", "tiny.csv", *OPTIONS, "--geometry", "crop", "--resize", 8),
+            "--resize 8 does not fit --geometry crop and size 32",
+        ),
+        (("extract", "tiny.csv", *OPTIONS, "--geometry", "round"), "unknown geometry 'round'"),
+        (("extract", "tiny.csv", *OPTIONS, "--voi", "bright"), "unknown voi 'bright'"),
         (("extract", "tiny.csv", "--weights", "mine.h5"), "no weights file"),
         (("extract", "tiny.csv", "--weights", "random:0", "--policy", "wild", "--passes", 1), "policy 'wild'"),
         (("weights", "fetch", "vgg15"), "unknown backbone"),

@@ -7,7 +7,7 @@ import pytest
 from cxrfeat._images.choices import FILTERS, GEOMETRIES, NORMALISATION, POLICIES, Policy
 from cxrfeat._images.prepare import View, content, matrix, passes
 from cxrfeat._recipe import Recipe
-from cxrfeat.errors import RecipeError
+from cxrfeat.errors import ImageError, RecipeError
 
 
 def blob(shape, x, y, radius=6.0):
@@ -220,6 +220,16 @@ def test_a_recipe_with_an_unknown_filter_or_geometry_is_named(what):
     recipe = Recipe("net", "random:0", "", "relu", "torch", 32, **{what: "lanczos"})
     with pytest.raises(RecipeError, match=f"{what} 'lanczos' is not one of"):
         View.of(np.zeros((64, 64), np.uint8), recipe)
+
+
+@pytest.mark.parametrize("how", [{"geometry": "pad"}, {"geometry": "crop", "resize": 64}, {"interpolation": "skimage"}])
+def test_a_line_of_pixels_is_refused_before_it_takes_memory(how):
+    """8 x 8 million pixels are within the limit of a file; padded to a square they are a hundred terabytes."""
+    recipe = Recipe("net", "random:0", "", "relu", "torch", 32, **how)
+    line = np.broadcast_to(np.uint8(9), (8, 1 << 23))
+    with pytest.raises(ImageError, match="8388608 x 8 pixels, too oblong"):
+        View.of(line, recipe)
+    assert View.of(line[:, :1000], recipe).render().shape == (32, 32)
 
 
 def test_a_recipe_decides_the_whole_view():
