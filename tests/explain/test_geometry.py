@@ -6,6 +6,7 @@ from scipy.ndimage import map_coordinates
 
 from cxrfeat._explain import geometry
 from cxrfeat._explain.cam import ClosedForm
+from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat._explain.geometry import compose, grid_to_input, invert, on_pixels, resample, resized
 from cxrfeat._images.prepare import View
 from cxrfeat.errors import ExplainError
@@ -32,6 +33,34 @@ def test_a_planted_square_lights_up_where_it_is(block_engine, shape, size, fy, f
     mass = heat / heat.sum()
     assert abs((mass.sum(axis=1) * np.arange(h)).sum() - fy * h) <= 0.35 * cell_h
     assert abs((mass.sum(axis=0) * np.arange(w)).sum() - fx * w) <= 0.35 * cell_w
+
+
+@pytest.mark.parametrize("shape", [(300, 500), (800, 333)])
+@pytest.mark.parametrize(("square", "resize"), [("crop", 0), ("crop", 256), ("pad", 0), ("pad", 200)])
+@pytest.mark.parametrize("borders", [0, 40])
+def test_a_planted_square_lights_up_in_every_geometry(block_engine, shape, square, resize, borders):
+    h, w = (side + borders for side in shape)
+    grey = np.zeros((h, w), np.uint8)
+    side, y0, x0 = min(shape), borders + shape[0] // 2, borders + shape[1] // 2
+    grey[borders:, borders:] = 30
+    top, left = y0 - side // 4, x0 + side // 8
+    grey[top : top + side // 8, left : left + side // 8] = 255
+    view = View(grey, 224, "area", square, resize, crop_borders=borders > 0)
+    found = ClosedForm([block_engine], np.array([[1.0, 0.0]]), np.zeros(1))([view.render()[None]])
+    affine = compose(view.geometry_of(), grid_to_input("densenet121"))
+    cells = found.parts[0][0, 0]
+    one = Explanation(
+        "a", ("Mass",), np.zeros(1), np.zeros(1), "cam", (Grid("net", cells[None], affine, view.seen),), (h, w)
+    )
+    heat = one.on_copy(cells, (h, w))
+    y, x = np.unravel_index(heat.argmax(), heat.shape)
+    cell = affine[0, 0]
+    assert abs(y - (top + side / 16)) <= 0.75 * cell and abs(x - (left + side / 16)) <= 0.75 * cell
+    edges = [round(edge) for edge in view.seen]
+    seen = np.zeros((h, w), bool)
+    seen[edges[1] : edges[3], edges[0] : edges[2]] = True
+    assert not heat[~seen].any() and heat[seen].any()
+    assert borders == 0 or not heat[: borders - 1].any()
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (3, 5), (1, 4)])

@@ -1,5 +1,7 @@
 """Maps of augmented renderings, warped back: what is at one place in the film stays there."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -22,11 +24,13 @@ def brightness(engine, recipe, grey, number):
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (300, 500), (700, 400)])
-def test_warped_back_maps_agree_with_the_clean_one_and_others_do_not(block_engine, shape):
+@pytest.mark.parametrize(("square", "resize"), [("stretch", 0), ("crop", 0), ("crop", 540), ("pad", 0)])
+def test_warped_back_maps_agree_with_the_clean_one_and_others_do_not(block_engine, shape, square, resize):
+    recipe = replace(RECIPE, geometry=square, resize=resize)
     coarse = np.random.default_rng(0).integers(0, 256, (5, 5), dtype=np.uint8)
     grey = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    passes = [brightness(block_engine, RECIPE, grey, number) for number in range(9)]
-    averaged = geometry.average(RECIPE, "film.png", View.of(grey, RECIPE), 3, passes)[0]
+    passes = [brightness(block_engine, recipe, grey, number) for number in range(9)]
+    averaged = geometry.average(recipe, "film.png", View.of(grey, recipe), 3, passes)[0]
     unwarped, clean = np.mean(passes, axis=0)[0], passes[0][0]
     inside = np.s_[2:-2, 2:-2]  # beyond the film's border its edge is repeated, which no warp undoes
     assert np.corrcoef(averaged[inside].ravel(), clean[inside].ravel())[0, 1] > 0.98
