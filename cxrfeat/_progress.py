@@ -12,5 +12,10 @@ class Progress(Protocol):
         """Take the units of work done, their total, and a short note on the last of them."""
 
 
+def part(progress: Progress, before: int, total: int, note: str = "") -> Progress:
+    """Report work as a part of more: `before` units are done already, of `total`."""
+    return lambda done, _, __="": progress(before + done, total, note)
+
+
 def silent(done: int, total: int, note: str = "") -> None:
     """Do nothing."""

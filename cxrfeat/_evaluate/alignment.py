@@ -19,36 +19,30 @@ def align(runs: Sequence[Scored], intersection: bool = False) -> tuple[list[Scor
     """
     if len(runs) < 2:
         raise EvaluationError("a comparison needs at least two runs.")
-    first = runs[0]
-    shared, labels, everywhere = set(first.ids), list(first.labels), set(first.ids)
-    for other in runs[1:]:
-        _same_images(first, other, intersection)
-        shared &= set(other.ids)
-        everywhere |= set(other.ids)
-        labels = [label for label in labels if label in other.labels]
+    first, *others = runs
+    if not intersection:
+        for other in others:
+            _same_images(first, other)
+    shared = set(first.ids).intersection(*(run.ids for run in others))
+    labels = [label for label in first.labels if all(label in run.labels for run in others)]
     if not shared or not labels:
         raise EvaluationError("the runs share no " + ("images." if not shared else "labels."))
-    ids = [name for name in first.ids if name in shared]
-    aligned = [_at(run, ids).with_labels(labels) for run in runs]
+    ids = pd.Index([name for name in first.ids if name in shared])
+    aligned = [run.take(pd.Index(run.ids).get_indexer(ids).astype(np.int64)).with_labels(labels) for run in runs]
     for other in aligned[1:]:
         _same_truth(aligned[0], other)
-    return aligned, len(everywhere) - len(shared)
+    return aligned, len(set().union(*(run.ids for run in runs))) - len(shared)
 
 
-def _at(run: Scored, ids: list[str]) -> Scored:
-    return run.take(pd.Index(run.ids).get_indexer(pd.Index(ids)).astype(np.int64))
-
-
-def _same_images(a: Scored, b: Scored, intersection: bool) -> None:
+def _same_images(a: Scored, b: Scored) -> None:
     only_a, only_b = set(a.ids) - set(b.ids), set(b.ids) - set(a.ids)
     both = len(a) - len(only_a)
-    if (only_a or only_b) and not intersection:
+    if only_a or only_b:
         raise EvaluationError(
             f"{a.name} and {b.name} were evaluated on different images: {len(only_a):,} only in {a.name}, "
             f"{len(only_b):,} only in {b.name}, {both:,} in both. `intersection=True` compares them on those {both:,}."
         )
-    if set(a.labels) != set(b.labels) and not intersection:
-        odd = sorted(set(a.labels) ^ set(b.labels))
+    if odd := sorted(set(a.labels) ^ set(b.labels)):
         raise EvaluationError(
             f"{a.name} and {b.name} do not have the same labels: {', '.join(odd)} only in one of them. "
             "`intersection=True` compares them on the labels they share."

@@ -28,16 +28,6 @@ def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     return np.divide(over, under, out=np.full(over.shape, np.nan), where=under != 0)
 
 
-def rank_sums(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[float, float, int, int]:
-    """Correctly ranked pairs (ties half), sum of precision over the positives, positives, negatives."""
-    tp, fp, _ = _cumulated(y, p)
-    if not tp.size:
-        return 0.0, 0.0, 0, 0
-    new_tp, new_fp = np.diff(tp, prepend=0.0), np.diff(fp, prepend=0.0)
-    right = float(new_tp @ (fp[-1] - fp + new_fp / 2))
-    return right, float(new_tp @ (tp / (tp + fp))), int(tp[-1]), int(fp[-1])
-
-
 def roc_curve(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """Rates of false and true positives, and thresholds (the first infinite), one per distinct score, highest first.
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.alignment import align, named_apart
-from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates, bootstrap, percentiles
+from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates, percentiles
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
-from cxrfeat._evaluate.rows import levels, rows_of
+from cxrfeat._evaluate.rows import levels, resampled, rows_of
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
-from cxrfeat._progress import Progress, silent
+from cxrfeat._progress import Progress, part, silent
 from cxrfeat._report import tables
 from cxrfeat._run import load_run
 
@@ -232,18 +232,13 @@ def compare(
     """
     runs = [scored_run(one, split, allow_contaminated) for one in (run, *others)]
     aligned, left_out = align(named_apart(runs), intersection)
-    total = replicates * len(aligned)
-    draws: list[Replicates] = []
-    for k, scored in enumerate(aligned):
-        draws.append(
-            bootstrap(
-                scored.y, scored.p, scored.patients, scored.thresholds, replicates, seed,
-                progress=lambda now, _, __="", k=k, name=scored.name: progress(k * replicates + now, total, name),
-            )
-        )  # fmt: skip
+    draws = [
+        resampled(one, replicates, seed, part(progress, k * replicates, replicates * len(aligned), one.name))
+        for k, one in enumerate(aligned)
+    ]
     rows: list[Row] = []
     chosen = METRICS[metric]
-    each = [rows_of(scored, mine if replicates else None) for scored, mine in zip(aligned, draws, strict=True)]
+    each = [rows_of(one, mine) for one, mine in zip(aligned, draws, strict=True)]
     for k in range(1, len(aligned)):
         rows += _rows(chosen, (aligned[0], aligned[k]), (each[0], each[k]), (draws[0], draws[k]))
     if chosen is AUROC:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._evaluate import arrays, delong
-from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
+from cxrfeat._evaluate.bootstrap import REPLICATES
 from cxrfeat._evaluate.metrics import AUROC, AVERAGE_PRECISION, BRIER, ECE, METRICS
-from cxrfeat._evaluate.rows import levels
+from cxrfeat._evaluate.rows import Row, levels, resampled
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._labels import choose
 from cxrfeat._progress import Progress, silent
@@ -23,7 +23,6 @@ from cxrfeat._run import load_run
 if TYPE_CHECKING:
     from cxrfeat._report.style import Drawing
 
-Row = dict[str, Any]
 Array = npt.NDArray[np.float64]
 
 SWEEP = np.linspace(0, 1, 201)
@@ -175,12 +174,8 @@ def roc(
     scored = scored_run(source, split, allow_contaminated)
     if labels:
         scored = scored.with_labels(choose(labels, scored.labels))
-    macro: tuple[float, float] | None = None
-    if replicates:
-        draws = bootstrap(
-            scored.y, scored.p, scored.patients, scored.thresholds, replicates, seed, [AUROC], progress=progress
-        )
-        macro = tuple(draws.interval(AUROC, level=levels(scored, AUROC))[-2])
+    draws = resampled(scored, replicates, seed, progress, [AUROC])
+    macro = draws.interval(AUROC, levels(scored, AUROC))[-2].tolist() if draws else None
     return roc_of(scored, macro, None if isinstance(source, Scored) else source.path)
 
 

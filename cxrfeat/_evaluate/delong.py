@@ -138,16 +138,6 @@ def _newcombe(value: float, m: float, n: float, z: float) -> tuple[float, float]
     return low, high
 
 
-def intervals(y: npt.ArrayLike, p: npt.ArrayLike, patients: npt.ArrayLike | None = None) -> list[Interval]:
-    """`interval`, or with `patients` `over_patients`, of each column of y and p, (n, labels)."""
-    truth, table = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
-    if patients is None:
-        return [interval(truth[:, j], table[:, j]) for j in range(truth.shape[1])]
-    # Numbers are found again faster than names, label by label.
-    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
-    return [over_patients(truth[:, j], table[:, j], codes) for j in range(truth.shape[1])]
-
-
 def paired(y: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike, patients: npt.ArrayLike | None = None) -> Difference:
     """AUROC of `b` minus AUROC of `a`, on the same images, with its 95 % interval and test.
 

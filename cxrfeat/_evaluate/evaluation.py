@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,11 +14,11 @@ import numpy as np
 from cxrfeat import _files as files
 from cxrfeat import _html as html
 from cxrfeat._evaluate import curves, delong, groups, warnings
-from cxrfeat._evaluate.bootstrap import REPLICATES, bootstrap
+from cxrfeat._evaluate.bootstrap import REPLICATES
 from cxrfeat._evaluate.metrics import ACCURACY, ACCURACY_AT_HALF, ALL_NEGATIVE_ACCURACY, AUROC, METRICS, Metric
-from cxrfeat._evaluate.rows import Group, Row, comparable, rows_of
+from cxrfeat._evaluate.rows import Group, Row, comparable, resampled, rows_of
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
-from cxrfeat._progress import Progress, silent
+from cxrfeat._progress import Progress, part, silent
 from cxrfeat._project import remind
 from cxrfeat._report import tables
 from cxrfeat._run import Run, load_run, own_hash
@@ -347,28 +348,23 @@ def evaluate(  # type: ignore[misc]
         training = study.split(*fitted) if fitted else None
     columns = tuple(groups.default(scored) if by is None else dict.fromkeys(by))
     masks = {column: groups.group(scored, column) for column in columns}
-    total, done = replicates * (1 + sum(len(m) for m in masks.values())), 0
+    stages = itertools.count()
+    total = replicates * (1 + sum(map(len, masks.values())))
 
-    def summarise(part: Scored, note: str) -> list[Row]:
-        nonlocal done
-        start = done
-        draws = None
-        if replicates:
-            draws = bootstrap(
-                part.y, part.p, part.patients, part.thresholds, replicates, seed,
-                progress=lambda now, _, __="": progress(start + now, total, note),
-            )  # fmt: skip
-        done += replicates
-        return rows_of(part, draws)
+    def summarise(some: Scored, note: str) -> list[Row]:
+        seen = part(progress, next(stages) * replicates, total, note)
+        return rows_of(some, resampled(some, replicates, seed, seen))
 
     rows = summarise(scored, "all images")
     found, alone, problems = [], {}, warnings.of_scores(scored, training.y if training else None)
     for column, parts in masks.items():
         mine = []
         for name, mask in parts.items():
-            part = scored.take(mask)
-            mine.append(Group(column, name, part, summarise(part, f"{column} {name}")))
-        alone[column] = _alone(scored, column, parts, training)
+            some = scored.take(mask)
+            mine.append(Group(column, name, some, summarise(some, f"{column} {name}")))
+        seen = (training.y, groups.names_of(training, column)) if training else ()
+        scores = groups.auroc_alone(scored.y, groups.names_of(scored, column), *seen)
+        alone[column] = dict(zip(scored.labels, scores, strict=True))
         small = {g.name: warnings.small_labels(g.scored) for g in mine}
         problems += warnings.of_groups(column, *comparable(rows, mine), small)
         found += mine
@@ -397,9 +393,3 @@ def _without_looking(rows: list[Row], study: Study, seed: int) -> list[warnings.
     known = [row["auroc_shortcuts"] for row in rows[:-2] if row["label"] in rows[-2]["over"]]
     rows[-2]["auroc_shortcuts"] = float(np.nanmean(known)) if not np.isnan(known).all() else np.nan
     return found
-
-
-def _alone(scored: Scored, column: str, parts: dict[str, Any], training: Study | None) -> dict[str, float]:
-    seen = (training.y, groups.group(training, column)) if training else (None, None)
-    values = groups.auroc_alone(scored.y, parts, *seen)
-    return dict(zip(scored.labels, values.tolist(), strict=True))

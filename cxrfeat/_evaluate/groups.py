@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,8 @@ from cxrfeat._evaluate.scored import Scored
 from cxrfeat._study import Study
 from cxrfeat.errors import EvaluationError
 
+Array = npt.NDArray[np.float64]
+
 DEFAULT = ("view",)
 """Reported without being asked for, where the column is there: AP films are of sicker patients, and a model can live
 off the difference."""
@@ -22,13 +23,14 @@ IMAGES = "images_per_patient"
 MOST = 12
 """Groups of a column at most; more are no groups."""
 
-AGES = (0, 18, 40, 60, 80, 200)
-COUNTS = (1, 2, 5, 10, 10**9)
+AGES = {0: "0-17", 18: "18-39", 40: "40-59", 60: "60-79", 80: "80+", 200: ""}
+COUNTS = {1: "1", 2: "2-4", 5: "5-9", 10: "10+", 10**9: ""}
+"""First whole number of each band, and its name; the last band has none."""
 
 
 def group(scored: Scored | Study, column: str) -> dict[str, npt.NDArray[np.bool_]]:
     """Masks (n,) of the groups of one column, by name; empty values are the group `unknown`."""
-    names = _values(scored, column)
+    names = names_of(scored, column)
     found = list(dict.fromkeys(sorted(names, key=lambda name: (name == "unknown", _order(name)))))
     if len(found) > MOST:
         raise EvaluationError(
@@ -43,35 +45,20 @@ def default(scored: Scored | Study) -> tuple[str, ...]:
 
 
 def auroc_alone(
-    y: npt.NDArray[np.float64],
-    masks: Mapping[str, npt.NDArray[np.bool_]],
-    training_y: npt.NDArray[np.float64] | None = None,
-    training_masks: Mapping[str, npt.NDArray[np.bool_]] | None = None,
-) -> npt.NDArray[np.float64]:
-    """AUROC (labels,) of knowing the group and nothing else: each image's score is its group's prevalence.
+    y: Array, names: npt.NDArray[np.str_], training_y: Array | None = None, training_names: npt.ArrayLike | None = None
+) -> list[float]:
+    """AUROC of each label of knowing the group and nothing else: each image's score is its group's prevalence.
 
     Prevalences are those of training where it is given; those of the images themselves would flatter small groups.
     """
-    if training_y is None or training_masks is None:
-        training_y, training_masks = y, masks
-    found = np.full(y.shape[1], np.nan)
-    for j in range(y.shape[1]):
-        score = np.full(len(y), _prevalence(training_y[:, j]))
-        for name, mask in masks.items():
-            inside = training_masks.get(name)
-            share = _prevalence(training_y[inside, j]) if inside is not None else np.nan
-            if not np.isnan(share):
-                score[mask] = share
-        found[j] = AUROC(y[:, j], score)
-    return found
+    known = pd.DataFrame(y if training_y is None else training_y)
+    shares = known.groupby(np.asarray(names if training_names is None else training_names)).mean()
+    scores = shares.reindex(names).fillna(known.mean())
+    return [AUROC(y[:, j], scores[j]) for j in range(y.shape[1])]
 
 
-def _prevalence(y: npt.NDArray[np.float64]) -> float:
-    known = y[~np.isnan(y)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _values(scored: Scored | Study, column: str) -> npt.NDArray[np.str_]:
+def names_of(scored: Scored | Study, column: str) -> npt.NDArray[np.str_]:
+    """The group of each image by one column, str (n,); `unknown` where the value is empty."""
     if column == IMAGES:
         _, of, count = np.unique(scored.patients, return_inverse=True, return_counts=True)
         return _bands(count[of].astype(float), COUNTS)
@@ -87,18 +74,9 @@ def _values(scored: Scored | Study, column: str) -> npt.NDArray[np.str_]:
     return text.where(text != "", "unknown").to_numpy(dtype=str)
 
 
-def _bands(values: npt.NDArray[np.float64], edges: Sequence[int]) -> npt.NDArray[np.str_]:
-    """Names of whole-number bands [edge, next edge)."""
-    names = [_band(a, b) for a, b in pairwise(edges)]
-    at = np.digitize(values, edges) - 1
-    inside = (at >= 0) & (at < len(names)) & ~np.isnan(values)
-    return np.where(inside, np.array(names)[np.clip(at, 0, len(names) - 1)], "unknown")
-
-
-def _band(a: int, b: int) -> str:
-    if b - a == 1:
-        return str(a)
-    return f"{a}+" if b >= 200 else f"{a}-{b - 1}"
+def _bands(values: npt.NDArray[np.float64], bands: Mapping[int, str]) -> npt.NDArray[np.str_]:
+    found = pd.cut(values, list(bands), right=False, labels=list(bands.values())[:-1])
+    return np.array(["unknown" if pd.isna(one) else one for one in found], dtype=str)
 
 
 def _order(name: str) -> tuple[float, str]:

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._evaluate.arrays import bin_index, known, rank_sums
+from cxrfeat._evaluate.arrays import bin_index
 from cxrfeat._registry import Registry
 from cxrfeat.errors import EvaluationError
 
@@ -146,11 +146,10 @@ class Metric:
         threshold : float
             A probability >= threshold calls the label present.
         """
-        if self.ranked:
-            return float(self.value(*(np.asarray(x, dtype=np.float64) for x in rank_sums(y, p))))
-        positive, score = known(y, p)
-        terms = (np.asarray(term(positive, score, threshold), dtype=np.float64) for term in self.sums)
-        return float(self.value(*(term.sum(axis=0) for term in terms)))
+        from cxrfeat._evaluate.bootstrap import point  # not above: it knows metrics
+
+        truth, scores = (np.asarray(x, dtype=np.float64)[:, None] for x in (y, p))
+        return float(point(truth, scores, [threshold], [self])[self.name][0])
 
     def text(self, value: float) -> str:
         """Return a value as tables print it.

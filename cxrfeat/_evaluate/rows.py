@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._evaluate import delong
-from cxrfeat._evaluate.bootstrap import Replicates, point, widened
+from cxrfeat._evaluate.bootstrap import Replicates, bootstrap, point, widened
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
 from cxrfeat._evaluate.scored import FEW, Scored
+from cxrfeat._progress import Progress, silent
 
 Row = dict[str, Any]
 Array = npt.NDArray[np.float64]
+
+
+def resampled(
+    scored: Scored, replicates: int, seed: int, progress: Progress = silent, metrics: Iterable[Metric] | None = None
+) -> Replicates:
+    """Bootstrap replicates of predictions."""
+    return bootstrap(
+        scored.y, scored.p, scored.patients, scored.thresholds, replicates, seed, metrics, progress=progress
+    )
 
 
 @dataclass(frozen=True)
@@ -31,8 +42,8 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     """One row per label, then macro and micro, as `Evaluation.rows` has them."""
     labels = len(scored.labels)
     values = point(scored.y, scored.p, scored.thresholds)
-    spans = {m.name: draws.interval(m, levels(scored, m)) for m in METRICS} if draws is not None else {}
-    plain, over_patients = (delong.intervals(scored.y, scored.p, who) for who in (None, scored.patients))
+    spans = {m.name: draws.interval(m, levels(scored, m)) for m in METRICS} if draws else {}
+    patients = np.unique(scored.patients, return_inverse=True)[1]  # numbers are found again faster than names
     known, positive, negative = ~np.isnan(scored.y), scored.y == 1, scored.y == 0
     rows: list[Row] = []
     for j, name in enumerate([*scored.labels, "macro", "micro"]):
@@ -56,10 +67,11 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
             if metric.chance is not None:
                 row[f"{metric.name}_chance"] = metric.chance(pairs, count)
         if j < labels:
-            row["auroc_interval"], row["auroc_delong"] = list(over_patients[j][1:]), list(plain[j][1:])
-        elif draws is not None:
+            row["auroc_interval"] = list(delong.over_patients(scored.y[:, j], scored.p[:, j], patients)[1:])
+            row["auroc_delong"] = list(delong.interval(scored.y[:, j], scored.p[:, j])[1:])
+        elif draws:
             row["auroc_interval"] = row["auroc_bootstrap"]
-        if draws is not None:
+        if draws:
             row["bootstrap_undefined"] = int(draws.undefined(AUROC)[j])
         rows.append(row)
     over = [row for row in rows[:labels] if not np.isnan(row["auroc"])]

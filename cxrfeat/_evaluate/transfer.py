@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._evaluate.arrays import ratio
-from cxrfeat._evaluate.bootstrap import BLOCK, Replicates, Sample, bootstrap, draw, percentiles, point
+from cxrfeat._evaluate.bootstrap import BLOCK, Replicates, Sample, draw, percentiles, point
 from cxrfeat._evaluate.metrics import ALL_NEGATIVE_ACCURACY, AUROC, BRIER, ECE, METRICS, Metric
-from cxrfeat._evaluate.rows import Row, levels, rows_of
+from cxrfeat._evaluate.rows import Row, levels, resampled, rows_of
 from cxrfeat._evaluate.scored import Scored
 from cxrfeat._heads.decision import calibrate, logit
-from cxrfeat._progress import Progress, silent
+from cxrfeat._progress import Progress, part, silent
 from cxrfeat._split import stratified
 
 Array = npt.NDArray[np.float64]
@@ -78,17 +78,11 @@ class Transfer:
 
 def compared(own: Scored, other: Scored, replicates: int, seed: int, progress: Progress = silent) -> Transfer:
     """Compare two samples that have the same labels, each with both classes in either."""
-    draws = []
-    for k, one in enumerate((own, other)):
-        draws.append(
-            bootstrap(
-                one.y, one.p, one.patients, one.thresholds, replicates, seed + k,
-                progress=lambda now, _, __="", k=k: progress(k * replicates + now, 3 * replicates),
-            )
-        )  # fmt: skip
-    before, after = (
-        rows_of(one, mine if replicates else None)[:-1] for one, mine in zip((own, other), draws, strict=True)
-    )
+    draws = [
+        resampled(one, replicates, seed + k, part(progress, k * replicates, 3 * replicates))
+        for k, one in enumerate((own, other))
+    ]
+    before, after = (rows_of(one, mine)[:-1] for one, mine in zip((own, other), draws, strict=True))
     moved, moved_draws = _at_prevalence(other, _prevalence(own, draws[0]), _prevalence(other, draws[1]), seed + 1)
     progress(3 * replicates, 3 * replicates)
     again = _recalibrated(other, seed)
@@ -103,15 +97,15 @@ def compared(own: Scored, other: Scored, replicates: int, seed: int, progress: P
             row[f"{m.name}_own"] = first[m.name]
             row[f"{m.name}_drop"] = sign * (first[m.name] - row[m.name])
             row[f"{m.name}_at_own_prevalence"] = float(moved[m.name][j])
-            part = sign * (float(moved[m.name][j]) - row[m.name])
-            row[f"{m.name}_drop_prevalence"] = 0.0 if abs(part) < ROUNDING else part
+            gone = sign * (float(moved[m.name][j]) - row[m.name])
+            row[f"{m.name}_drop_prevalence"] = 0.0 if abs(gone) < ROUNDING else gone
     if replicates:
         for m in METRICS:
             sign = -1 if m.higher_is_better is False else 1
             level = np.maximum(levels(own, m), levels(other, m))[:-1]
             a, b = (mine.draws[m.name][:, :-1] for mine in draws)
-            part = moved_draws[m.name] - b
-            for name, values in (("drop", a - b), ("drop_prevalence", np.where(np.abs(part) < ROUNDING, 0.0, part))):
+            gone = moved_draws[m.name] - b
+            for name, values in (("drop", a - b), ("drop_prevalence", np.where(np.abs(gone) < ROUNDING, 0.0, gone))):
                 for row, ends in zip(after, percentiles(sign * values, level).tolist(), strict=True):
                     row[f"{m.name}_{name}_bootstrap"] = ends
     return Transfer(own, other, after, tuple(draws) if replicates else ())

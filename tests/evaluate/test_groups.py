@@ -61,7 +61,7 @@ def test_auroc_of_the_group_alone_by_hand():
     ap = np.array([True, True, True, False, False, False])
     # Prevalence 2/3 against 1/3: two positives rank over two negatives, the other pairs tie or lose.
     # Pairs (positive, negative): (ap, ap) 2 ties, (ap, pa) 4 won, (pa, ap) 1 lost, (pa, pa) 2 ties.
-    found = groups.auroc_alone(y, {"AP": ap, "PA": ~ap})
+    found = groups.auroc_alone(y, np.where(ap, "AP", "PA"))
     assert found[0] == pytest.approx((4 + 0.5 * 4) / 9)
 
 
@@ -72,9 +72,9 @@ def test_auroc_of_the_group_alone_goes_by_the_prevalence_in_training():
         np.array([[0.0], [0.0], [1.0], [0.0], [np.nan]]),
         np.array([True, True, False, False, True]),
     )
-    masks, training = {"A": a, "B": ~a}, {"A": training_a, "B": ~training_a}
-    assert groups.auroc_alone(y, masks, training_y, training)[0] == pytest.approx(0.5)
+    names, training = np.where(a, "A", "B"), np.where(training_a, "A", "B")
+    assert groups.auroc_alone(y, names, training_y, training)[0] == pytest.approx(0.5)
     y[0], y[2:] = 0, 1  # all the ill are where training had them
-    assert groups.auroc_alone(y, masks, training_y, training)[0] == 1
+    assert groups.auroc_alone(y, names, training_y, training)[0] == 1
     # A group that training did not have is scored by the prevalence of all, between the others'.
-    assert groups.auroc_alone(y, {"A": a, "new": ~a}, training_y, training)[0] == 1
+    assert groups.auroc_alone(y, np.where(a, "A", "new"), training_y, training)[0] == 1
