@@ -52,16 +52,19 @@ def _row(path: Path) -> dict[str, Any]:
         return {"run": path.name, "head": f"cannot be opened: {error}", "date": ""}
     recipe = " + ".join(recipe.describe() for recipe in run.recipes)
     row = {"run": run.name, "study": run.study_name, "head": run.kind, "recipe": recipe, "date": run.created[:10]}
+    file = path / "metrics.json"
+    if not file.exists():
+        return row
     try:
-        found = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        if found.get("format_version", 1) > 1 and found.get("sha256") != own_hash(found):
-            _log.warning("%s was changed or damaged; run `cxrfeat evaluate` again.", path / "metrics.json")
-            return row
+        found = json.loads(file.read_text(encoding="utf-8"))
+        old = found.get("format_version", 1) < 2
+        if not old and found["sha256"] != own_hash(found):
+            raise ValueError("it was changed")
         low, high = found["macro"].get("auroc_bootstrap") or (None, None)
         measured = {"macro_auroc": found["macro"]["auroc"], "low": low, "high": high}
-        about = found["provenance" if found.get("format_version", 1) > 1 else "stands_on"]
-        return row | measured | {"split": about.get("split")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not evaluated yet, or not by this version
+        return row | measured | {"split": found["stands_on" if old else "provenance"].get("split")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        _log.warning("%s was changed or damaged; run `cxrfeat evaluate` again.", file)
         return row
 
 
