@@ -6,7 +6,6 @@ the films as the Keras re-implementation of CheXNet prepares them. This runs in 
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -150,7 +149,7 @@ def scaled(films, size, out):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(1)  # several wait for each other where others compute too; no time is measured here
     what, folder = sys.argv[1], Path(sys.argv[2])
     if what == "make":
         make(folder)

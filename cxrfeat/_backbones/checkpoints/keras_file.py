@@ -47,7 +47,7 @@ def read_hdf5(file: Path | IO[bytes], what: str) -> dict[str, Tensor]:
         size = item.size * item.dtype.itemsize if item.shape is not None else 0
         if item.dtype.kind not in "fiu" or item.is_virtual or item.external or item.id.get_storage_size() != size:
             raise WeightsError(f"{what} is not used: its dataset {name} is not plain numbers as Keras writes them.")
-        found[_name(item, name)] = Tensor(tuple(item.shape), lambda: _read(name), what)
+        found[_name(item, name, what)] = Tensor(tuple(item.shape), lambda: _read(name), what)
 
     def _read(name: str) -> npt.NDArray[np.float32]:
         return values(opened[name][()], "F32")
@@ -57,12 +57,17 @@ def read_hdf5(file: Path | IO[bytes], what: str) -> dict[str, Tensor]:
     return found
 
 
-def _name(item: Any, path: str) -> str:
-    """The variable's name: `layer/variable` in `.weights.h5`, where variables have numbers, else as it stands."""
+def _name(item: Any, path: str, what: str) -> str:
+    """The variable's name: `layer/variable` in `.weights.h5`, where variables have numbers, else as it stands.
+
+    Layers without names are not told apart by their order, which no shape would confirm.
+    """
     parts = path.split("/")
     if len(parts) < 3 or parts[-2] != "vars" or not parts[-1].isdigit():
         return path.removesuffix(":0")
-    layer = item.parent.parent.attrs.get("name", parts[-3])
+    layer = item.parent.attrs.get("name")
+    if layer is None:
+        raise WeightsError(f"{what} has no names of layers: an early Keras 3 saved it. Save it again with a newer one.")
     kind = parts[-3].rstrip("0123456789").rstrip("_")
     names = _VARIABLES.get(kind, ())
     number = int(parts[-1])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cxrfeat as cxr
-from cxrfeat._backbones import graph, open_engine, registry
+from cxrfeat._backbones import graph, library, open_engine, registry
 from cxrfeat._backbones.checkpoints import convert
 from cxrfeat._backbones.checkpoints.importing import import_file
 
@@ -26,6 +26,25 @@ def test_the_architectures_are_those_of_the_graphs():
         variables = graph.by_path(graph.keras_graph(spec, None, spec.preprocessing, 32))
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
         assert shapes == dict(convert._shapes(backbone, 3))
+
+
+def test_what_keras_itself_has_saved_is_read_to_the_bit(tmp_path):
+    """A network with a classifier as CheXNet-Keras builds it, in each of Keras's own containers."""
+    import keras
+
+    base = keras.applications.DenseNet121(include_top=False, weights=None, pooling="avg", input_shape=(32, 32, 3))
+    top = keras.layers.Dense(14, activation="sigmoid", name="predictions")
+    model = keras.Model(base.input, top(base.output))
+    variables = {name: np.asarray(v) for name, v in graph.by_path(model).items() if not name.startswith("predictions")}
+    cards = []
+    for number, ending in enumerate((".h5", ".weights.h5", ".keras")):
+        file = tmp_path / f"chexnet{ending}"
+        model.save_weights(file) if ending == ".weights.h5" else model.save(file)
+        cards.append(import_file(file, f"keras-{number}"))
+        assert (cards[-1].layout, len(cards[-1].labels)) == ("chexnet-keras", 14)
+        found = library.arrays(cards[-1], classifier=True)
+        np.testing.assert_array_equal(found["kernel"], np.asarray(top.kernel))
+    assert {card.values_sha256 for card in cards} == {library.values_sha256(variables)}
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_keras_files_are_read_by_the_names_of_all_years(tmp_path, states, checkp
             found = {name: v for name, v in {**arrays, **top}.items() if name.partition("/")[0] == layer}
             kind = "batch_normalization" if len(found) == 4 else "dense" if layer == "predictions" else "conv2d"
             group = file.create_group(f"layers/{kind}_{number}")
-            group.attrs["name"] = layer
+            group.create_group("vars").attrs["name"] = layer
             for place, part in enumerate(keras_file._VARIABLES[kind][: len(found)]):
                 group[f"vars/{place}"] = found[f"{layer}/{part}"]
     for number, name in enumerate(("old.h5", "whole.h5", "new.weights.h5")):

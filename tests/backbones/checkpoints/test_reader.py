@@ -90,15 +90,19 @@ def test_safetensors_and_keras_files_are_read(tmp_path):
         file["optimizer_weights/Adam/iterations:0"] = np.array(5)
     same(values(read(tmp_path / "b.h5")), {"model_weights/conv1/conv/conv1/conv/kernel": SMALL["conv.weight"]})
     with h5py.File(tmp_path / "c.weights.h5", "w") as file:
-        layer = file.create_group("layers/batch_normalization_3")
+        layer = file.create_group("layers/batch_normalization_3/vars")
         layer.attrs["name"] = "conv1_bn"
-        layer["vars/3"] = SMALL["norm.running_var"]
+        layer["3"] = SMALL["norm.running_var"]
     expected = {"conv1_bn/moving_variance": SMALL["norm.running_var"]}
     same(values(read(tmp_path / "c.weights.h5")), expected)
     with zipfile.ZipFile(tmp_path / "d.keras", "w") as archive:
         archive.write(tmp_path / "c.weights.h5", "model.weights.h5")
         archive.writestr("config.json", "{}")
     same(values(read(tmp_path / "d.keras")), expected)
+    with h5py.File(tmp_path / "c.weights.h5", "a") as file:
+        del file["layers/batch_normalization_3/vars"].attrs["name"]
+    with pytest.raises(WeightsError, match="no names of layers"):
+        read(tmp_path / "c.weights.h5")
 
 
 # What a file must not be able to do.
