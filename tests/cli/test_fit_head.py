@@ -77,7 +77,7 @@ def test_search_prints_what_it_tried(workspace):
         (("--grid", "C=x"), "is like 1.0, not 'x'"),
         (("--grid", "C=-1,1"), "must be above 0 and finite"),
         (("--grid", "D=1"), "has no setting 'D'"),
-        (("--seed", "-1"), "--seed must be a whole number from 0"),
+        (("--seed", "-1"), "-1 is not in the range 0<=x"),
         (("--memory", "nan"), "is not a size"),
         (("--memory", "-1GB"), "is not a size"),
         (("--head", "../../etc:passwd"), "unknown head"),
