@@ -21,7 +21,7 @@ from cxrfeat._images.decode import read_grey
 
 CASES = (
     ("ViT-S/14, 224 px", 224, 384, 12, 16, ("legacy", "dynamo")),
-    ("ViT-B/14, 518 px", 518, 768, 12, 2, ("dynamo",)),
+    ("ViT-B/14, 518 px", 518, 768, 12, 4, ("legacy",)),
 )
 PACKAGES = ["torch", "onnx", "onnxscript", "onnxruntime", "numpy"]
 
