@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pickle
+import random
 import struct
 import subprocess
 import tarfile
@@ -322,3 +323,28 @@ def test_a_pickle_without_weights_says_what_it_holds(tmp_path, checkpoints):
         read(tmp_path / "a.pt")
     with pytest.raises(WeightsError, match="holds no weights"):
         read(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize("name", ["state.pt", "state-legacy.pt", "module.pt", "training-legacy.pth.tar"])
+def test_damage_anywhere_is_a_sentence(tmp_path, name):
+    """Bytes changed, cut or put in, in the pickle of an archive or in the whole file: read as it is, or refused."""
+    whole, path = (REAL / name).read_bytes(), tmp_path / name
+    for seed in range(60):
+        draw = random.Random(seed)
+        if zipfile.is_zipfile(REAL / name) and seed % 3:
+            with zipfile.ZipFile(REAL / name) as archive, zipfile.ZipFile(path, "w") as changed:
+                for entry in archive.namelist():
+                    data = archive.read(entry)
+                    changed.writestr(entry, damaged(data, draw) if entry.endswith("data.pkl") else data)
+        else:
+            path.write_bytes(damaged(whole, draw))
+        try:
+            values(read(path))
+        except WeightsError as error:
+            assert "\n" not in str(error)
+
+
+def damaged(data: bytes, draw: random.Random) -> bytes:
+    place = draw.randrange(len(data))
+    byte = bytes([draw.randrange(256)])
+    return draw.choice([data[:place] + byte + data[place + 1 :], data[:place], data[:place] + byte + data[place:]])
