@@ -25,6 +25,18 @@ def test_text_and_hash_of_every_version_are_for_ever(frozen):
     assert {recipe} == {Recipe.from_json(frozen["text"])}, "equal recipes are one key"
 
 
+def test_a_name_of_weights_is_no_part_of_the_identity_where_their_values_are():
+    one = Recipe("densenet121", "theirs", "a" * 64, "relu", "torch", 224, weights_by="values")
+    assert (one == replace(one, weights="mine"), one.difference(replace(one, weights="mine"))) == (True, "")
+    assert len({one, replace(one, weights="mine")}) == 1
+    assert one != replace(one, weights_by="file")
+    assert one != replace(one, weights_sha256="b" * 64)
+    by_file = replace(one, weights_by="file")
+    assert by_file != replace(by_file, weights="mine")
+    with pytest.raises(RecipeError, match="`weights_by` is `file` or `values`"):
+        replace(one, weights_by="name")
+
+
 @dataclass(frozen=True, repr=False)
 class Later(Recipe):
     """What a release with a further field would declare."""
