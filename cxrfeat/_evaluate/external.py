@@ -138,9 +138,10 @@ class External(tables.Result):
         return notes
 
     def _moves(self, name: str) -> bool:
-        """Whether a metric's value changes with the prevalence anywhere here."""
+        """Whether a metric's value changes with the prevalence, as far as it has values here."""
         values = np.array([row[f"{name}_drop_prevalence"] for one in self.transfers for row in one.rows[:-1]])
-        return bool((np.abs(values[~np.isnan(values)]) > 1e-9).any())
+        values = values[~np.isnan(values)]
+        return not len(values) or bool((np.abs(values) > 1e-9).any())
 
     def problems(self) -> list[str]:
         """What must be read before the numbers."""
@@ -297,11 +298,13 @@ def _parts(one: Transfer) -> list[Row]:
             "drop": row[f"{m.name}_drop"],
             "drop 95 %": tables.span_text(row.get(f"{m.name}_drop_bootstrap")),
             "by prevalence": row[f"{m.name}_drop_prevalence"],
-            "95 %": tables.span_text(row.get(f"{m.name}_drop_prevalence_bootstrap")),
+            "95 %": tables.span_text(row.get(f"{m.name}_drop_prevalence_bootstrap"))
+            if abs(row[f"{m.name}_drop_prevalence"]) > 1e-9  # else it does not depend on prevalence
+            else "",
             "share": share(row, m),
         }
         for m in METRICS
-        if m.heading
+        if m.heading and not np.isnan([row[f"{m.name}_own"], row[m.name]]).all()  # no threshold: nothing to show
     ]
 
 
