@@ -120,7 +120,7 @@ class External(tables.Result):
     def notes(self) -> list[str]:
         """How to read it."""
         still = [m.heading or m.name for m in METRICS if not self._moves(m.name)]
-        fixed = f"{', '.join(still)} do not depend on prevalence. " if still else ""
+        fixed = f"Prevalence does not change {', '.join(still)}. " if still else ""
         notes = [
             "drop: how much worse than on the run's own test split; thresholds and calibration are as learnt. "
             "Intervals are 95 %, from resampling the patients of both, each by themselves.",
