@@ -74,6 +74,11 @@ def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weight
             f"no weights called {wanted!r} were imported, and no file is there; `weights` takes imagenet, random:SEED, "
             "the name of imported weights, or the path of a .h5 file. `cxrfeat weights import` takes other checkpoints."
         )
+    if path.suffix.lower() in (".pt", ".pth", ".tar", ".safetensors", ".onnx"):
+        raise WeightsError(
+            f"{wanted} is not a file of Keras's. Import it first, and then give its name as `weights`: "
+            f"`cxrfeat weights import {wanted} --as NAME`."
+        )
     return Weights(path.name, path)
 
 

@@ -248,6 +248,12 @@ def test_a_recipe_of_a_file_opens_with_its_file_and_with_what_was_imported_of_it
         weights_for(recipe, "torch")
 
 
+def test_a_checkpoint_given_as_weights_is_to_be_imported_first(tmp_path):
+    (tmp_path / "best.pth").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"is not a file of Keras's\. Import it first, .* --as NAME"):
+        cxr.make_recipe("densenet121", weights=str(tmp_path / "best.pth"))
+
+
 def test_a_name_that_is_taken_or_unfit_is_refused_before_anything_is_kept(tmp_path, checkpoints, states):
     path = checkpoints.save_state(tmp_path / "a.pt", states["three"])
     with pytest.raises(WeightsError, match="cannot be the name"):
