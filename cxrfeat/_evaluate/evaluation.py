@@ -391,5 +391,5 @@ def _without_looking(rows: list[Row], study: Study, seed: int) -> list[warnings.
             )
             found.append(warnings.Warning("shortcut", message, (row["label"],)))
     known = [row["auroc_shortcuts"] for row in rows[:-2] if row["label"] in rows[-2]["over"]]
-    rows[-2]["auroc_shortcuts"] = float(np.nanmean(known)) if not np.isnan(known).all() else np.nan
+    rows[-2]["auroc_shortcuts"] = float(np.mean(known)) if known else np.nan  # NaN unless every label has one
     return found
