@@ -155,7 +155,7 @@ def unpack(file: str, overwrite: bool) -> None:
 @click.argument("file", type=click.Path())
 @click.option("--as", "name", required=True, metavar="NAME", help="What to call the weights.")
 @click.option("--layout", type=LAYOUT, help="Whose checkpoint it is.  [default: recognised]")
-@click.option("--label", "labels", multiple=True, metavar="LABEL", help="An output's name, in order; '' leaves it out.")
+@click.option("--label", "labels", multiple=True, metavar="LABEL", help="An output's name, in order; - leaves it out.")
 @click.option("--with-head", is_flag=True, help="Also make a run of the checkpoint's classifier.")
 @click.option("--run", metavar="RUN", help="Folder of that run.  [default: runs/NAME]")
 @click.option("--layer", metavar="NAME", help="Of an ONNX network or Keras model: the tensor or layer to embed.")

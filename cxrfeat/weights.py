@@ -99,7 +99,7 @@ def import_weights(
         Whose checkpoint it is, such as `xrv-nih`; it says how images were prepared and what the outputs mean. By
         default it is recognised, where the file says it.
     labels : sequence of str, optional
-        Names of the classifier's outputs in order, '' for one to leave out; by default the layout's.
+        Names of the classifier's outputs in order, '' or `-` for one to leave out; by default the layout's.
     with_head : bool
         Also make a run of the checkpoint's classifier, which `predict`, `evaluate`, `compare` and `explain` take.
     run : path, optional

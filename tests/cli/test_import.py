@@ -60,7 +60,7 @@ def test_labels_of_one_s_own_name_the_outputs(tmp_path, checkpoints):
     path = checkpoints.save_state(tmp_path / "own.pt", checkpoints.state_dict(outputs=3))
     words = ["--as", "own", "--layout", "torchvision-densenet121", "--with-head"]
     assert "outputs, and the layout" in run(path, *words, code=2).stderr.replace("\n", " ")
-    run(path, *words, "--label", "Mass", "--label", "", "--label", "Edema")
+    run(path, *words, "--label", "Mass", "--label", "-", "--label", "Edema")
     assert Run.open("runs/own").labels == ("Mass", "Edema")
 
 

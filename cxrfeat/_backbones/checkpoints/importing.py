@@ -40,13 +40,12 @@ def import_file(
     chosen = convert.layout_of(checkpoint, found, layout)
     backbone, top = convert.arrays(checkpoint, found)
     outputs = top["bias"].size if top else 0
-    named = tuple(labels) if labels is not None else chosen.labels if outputs == len(chosen.labels) else ()
+    given = None if labels is None else tuple("" if label == "-" else label for label in labels)
+    named = given if given is not None else chosen.labels if outputs == len(chosen.labels) else ()
     if (labels is not None or need_classifier) and (not outputs or len(named) != outputs):
         has = f"a classifier of {outputs} outputs" if outputs else "no classifier"
-        given = (
-            f"`labels` names {len(named)}" if labels is not None else f"the layout {chosen.name} names no such labels"
-        )
-        raise WeightsError(f"{path} has {has}, and {given}. Give `labels`, one for each output, '' to leave one out.")
+        why = f"`labels` names {len(named)}" if labels is not None else f"the layout {chosen.name} names no such labels"
+        raise WeightsError(f"{path} has {has}, and {why}. Give `labels`, one for each output, `-` to leave one out.")
     if doubled := sorted({label for label in named if label and named.count(label) > 1}):
         raise WeightsError(f"`labels` has {doubled[0]!r} twice.")
     if outputs and not named:
