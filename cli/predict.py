@@ -41,7 +41,7 @@ def command(images, study, run, embeddings, out, as_json, **options) -> None:
     """
     from cxrfeat import predict
     from cxrfeat._heads.settings import parse_size
-    from cxrfeat._project import run_path
+    from cxrfeat._project import run_path, study_path
 
     if images and study:
         raise click.UsageError("give images or --study, not both.")
@@ -49,7 +49,7 @@ def command(images, study, run, embeddings, out, as_json, **options) -> None:
     run = run_path(run)
     with progress_bar("predict") as progress:
         table = predict(
-            run, list(images) or study, embeddings=embeddings, out=out, save=True, long=bool(images),
+            run, list(images) or (study and study_path(study)), embeddings=embeddings, out=out, save=True, long=bool(images),
             progress=progress, **given(options),
         )  # fmt: skip
     path, failed = table.attrs.get("path"), table.attrs["failed"]

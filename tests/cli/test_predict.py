@@ -56,6 +56,14 @@ def test_another_study_goes_to_a_file_of_its_own(workspace, tmp_path):
     assert len(pd.read_csv(workspace / "run" / "predictions-part.csv")) == 57
 
 
+def test_a_study_that_is_named_is_one_though_a_folder_has_its_name(workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sample.study().split("test").save("studies/ward.csv")
+    (tmp_path / "ward").mkdir()
+    args = ("--run", workspace / "run", "--study", "ward", "--embeddings", workspace / "e.h5", "--json")
+    assert json.loads(call(*args).stdout)["images"] == 57
+
+
 def test_single_images_are_predicted_as_they_were_within_their_study(trained, tmp_path):
     """The network is run again, from the image file on; what the embedding file gave is the independent answer."""
     films = trained.study.paths()[:2]
