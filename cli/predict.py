@@ -49,8 +49,8 @@ def command(images, study, run, embeddings, out, as_json, **options) -> None:
     run = run_path(run)
     with progress_bar("predict") as progress:
         table = predict(
-            run, list(images) or (study and study_path(study)), embeddings=embeddings, out=out, save=True, long=bool(images),
-            progress=progress, **given(options),
+            run, list(images) or (study and study_path(study)), embeddings=embeddings, out=out, save=True,
+            long=bool(images), progress=progress, **given(options),
         )  # fmt: skip
     path, failed = table.attrs.get("path"), table.attrs["failed"]
     count = table["image"].nunique() if images else len(table)

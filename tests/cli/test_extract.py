@@ -77,9 +77,9 @@ def test_more_failures_than_allowed_exit_2_and_keep_the_rest(study):
         ),
         (("extract", "tiny.csv", *OPTIONS, "--geometry", "round"), "unknown geometry 'round'"),
         (("extract", "tiny.csv", *OPTIONS, "--voi", "bright"), "unknown voi 'bright'"),
-        (("extract", "tiny.csv", "--weights", "mine.h5"), "no weights file"),
+        (("extract", "tiny.csv", "--weights", "mine.h5"), "no file is there"),
         (("extract", "tiny.csv", "--weights", "random:0", "--policy", "wild", "--passes", 1), "policy 'wild'"),
-        (("weights", "fetch", "vgg15"), "unknown backbone"),
+        (("weights", "fetch", "vgg15"), "there are no weights 'vgg15'"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_2(study, words, sentence):

@@ -79,7 +79,13 @@ def test_the_numbers_are_those_of_the_run_as_it_is(found, project):
 
 def test_it_prints_in_every_form_and_draws_a_heat_map(found, tmp_path):
     text = repr(found)
-    for part in ("home on away", "drop", "by prevalence", "recalibrated", "AUROC, sens., spec. do not depend"):
+    for part in (
+        "home on away",
+        "drop",
+        "by prevalence",
+        "recalibrated",
+        "Prevalence does not change AUROC, sens., spec.",
+    ):
         assert part in text
     assert "<table>" in found._repr_html_() and found.render("latex").count(r"\begin{table}") == 3
     frame = found.to_frame()
