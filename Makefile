@@ -21,9 +21,8 @@ HEAD ?= logistic
 WEIGHTED ?=
 RUN ?=
 ARGS ?=
-# Test files that run side by side: one more than two cores, since some wait for processes. Each that needs TensorFlow
-# takes about a gigabyte.
-JOBS ?= 3
+# Test files that run side by side. Each that needs TensorFlow takes about a gigabyte.
+JOBS ?= 2
 
 ##@ Start
 
