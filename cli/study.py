@@ -188,7 +188,7 @@ def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, *
     written = found.save(out)
     kind = "json" if as_json else kind
     print_result(found, kind)
-    ended(written, f"{len(found.pairs):,} pairs, {len(found.drop()):,} images to drop.", kind=kind)
+    ended(written, f"pairs: {len(found.pairs):,}; images to drop: {len(found.drop()):,}.", kind=kind)
 
 
 @command.command("map")

@@ -23,7 +23,7 @@ def sheet(pairs: Sequence[tuple[Side, Side, str]], title: str, footer: str) -> C
     """Draw pairs, `ACROSS` in a row: the two pictures with id and place, and a word on each pair."""
     cell = 2 * WIDTH + GAP + 2 * MARGIN
     width = cell * min(ACROSS, max(len(pairs), 1))
-    top, below = wrapped(title, width, 9.0), wrapped(footer, width, 6.5)
+    top, below = wrapped(title, 0.85 * width, 9.0), wrapped(footer, width, 6.5)  # bold letters are wider
     above, foot = 0.12 + 0.17 * (top.count("\n") + 1), 0.14 + 0.12 * (below.count("\n") + 1)
     tall = HEAD + WIDTH + 0.2
     canvas = Canvas(width, above + tall * -(-len(pairs) // ACROSS) + foot)

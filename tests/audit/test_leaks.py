@@ -172,7 +172,7 @@ def test_the_command_writes_pairs_ids_and_a_contact_sheet(planted, project):
     planted.save("studies/planted.csv")
     result = CliRunner().invoke(cli, ["study", "leaks", "planted"])
     assert result.exit_code == 0, result.output
-    assert "train and test" in result.stdout and "6 pairs, 6 images to drop." in result.stderr
+    assert "train and test" in result.stdout and "pairs: 6; images to drop: 6." in result.stderr
     folder = project / "studies" / "planted.leaks"
     assert {path.name for path in folder.iterdir()} == {"pairs.csv", "drop.txt", "pairs.png", "leaks.json"}
     assert folder.joinpath("drop.txt").read_text().split() == [f"{i:02d}.png" for i in range(6)]
