@@ -117,4 +117,4 @@ def package() -> Any:
 
 def _channels_last(values: Floats) -> Floats:
     """A copy, since the request's memory is used again."""
-    return values.copy() if values.ndim == 2 else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+    return np.array(values if values.ndim == 2 else values.transpose(0, 2, 3, 1), order="C")

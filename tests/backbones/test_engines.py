@@ -57,9 +57,8 @@ def test_a_row_is_the_same_bits_whatever_is_beside_it(recipe_for, pictures, monk
 
 def test_a_map_of_one_cell_is_still_a_map(recipe_for):
     recipe = recipe_for("densenet121", 32)
-    embedding, feature_map = open_engine(recipe, RANDOM, "openvino", ("embedding", "map")).run(
-        np.zeros((2, 32, 32), np.uint8)
-    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32), dtype=np.uint8)  # the second must not overwrite one
+    embedding, feature_map = open_engine(recipe, RANDOM, "openvino", ("embedding", "map")).run(images)
     assert embedding.shape == (2, 1024) and feature_map.shape == (2, 1, 1, 1024)
     np.testing.assert_allclose(feature_map[:, 0, 0], embedding, rtol=1e-5, atol=1e-7)
 
