@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -152,6 +153,12 @@ def _harmless(value: Any) -> Any:
 def restored(value: str) -> str:
     """Return a text as it was before `csv_text`."""
     return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA) else value
+
+
+def own_hash(found: Mapping[str, Any], key: str = "sha256") -> str:
+    """SHA-256 of what a JSON file holds beside its own hash, which is under `key`."""
+    rest = {name: value for name, value in found.items() if name != key}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_csv(path: str | Path, error: type[CxrfeatError] = StudyError, **options: Any) -> pd.DataFrame:

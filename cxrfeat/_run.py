@@ -8,7 +8,6 @@ it are those of the images in `study.csv`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._files import csv_text, read_csv, restored, sha256, sync_folder, write_atomically
+from cxrfeat._files import csv_text, own_hash, read_csv, restored, sha256, sync_folder, write_atomically
 from cxrfeat._html import page
 from cxrfeat._project import aside_of, run_path, settle
 from cxrfeat._recipe import Recipe
@@ -451,12 +450,6 @@ def load_run(run: str | Path | Run | None = None) -> Run:
     True
     """
     return run if isinstance(run, Run) else Run.open(run_path(run))
-
-
-def own_hash(found: Mapping[str, Any]) -> str:
-    """SHA-256 of what a JSON file holds beside its own hash, `sha256`."""
-    rest = {key: value for key, value in found.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _read_2(found: Mapping[str, Any]) -> dict[str, Any]:

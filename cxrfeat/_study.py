@@ -231,8 +231,10 @@ class Study:
             if not overwrite:
                 raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
         files.write_atomically(path, data)
-        about = {"format": "cxrfeat-study", "format_version": 1, "sha256": hashlib.sha256(data).hexdigest()}
-        files.write_atomically(_beside(path), json.dumps({**about, **self.provenance}, indent=2) + "\n")
+        kind = {"format": "cxrfeat-study", "format_version": 1}
+        about = {**kind, "sha256": hashlib.sha256(data).hexdigest(), **self.provenance}
+        whole = {**about, "own_sha256": files.own_hash(about, "own_sha256")}
+        files.write_atomically(_beside(path), json.dumps(whole, indent=2) + "\n")
         return path
 
 
@@ -282,7 +284,9 @@ def _provenance(path: Path) -> dict[str, Any]:
         return {}
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))
-        current = about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path)
+        own = about.pop("own_sha256", None)  # earlier files have none
+        current = own in (None, files.own_hash(about, "own_sha256"))
+        current = about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path) and current
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         current = False
     if not current:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxrfeat._files import sha256
+from cxrfeat._files import own_hash, sha256
 from cxrfeat._project import RUNS, run_folders
-from cxrfeat._run import Run, load_run, own_hash
+from cxrfeat._run import Run, load_run
 from cxrfeat.errors import CxrfeatError, HeadError, NotFoundError
 
 __all__ = ["ls", "verify"]

@@ -130,6 +130,10 @@ def test_how_a_study_was_made_stays_with_it_until_its_table_is_edited(make_study
     caplog.clear()
     (tmp_path / "tiny.provenance.json").write_text("[1]")
     assert read_study(saved).provenance == {} and "or is damaged" in caplog.text
+    saved = tiny.save(tmp_path / "again.csv")
+    beside = tmp_path / "again.provenance.json"
+    beside.write_text(beside.read_text().replace("by hand", "by hamd"))
+    assert read_study(saved).provenance == {}, "one letter of it"
     with pytest.raises(LeakageError):
         tiny.with_splits(["train", "test"] * 6)
 

@@ -21,7 +21,7 @@ from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._progress import Progress, part, silent
 from cxrfeat._project import remind
 from cxrfeat._report import tables
-from cxrfeat._run import Run, load_run, own_hash
+from cxrfeat._run import Run, load_run
 from cxrfeat._shortcuts import ERRORS as SHORTCUT_ERRORS
 from cxrfeat._shortcuts import shortcuts as shortcuts_of
 from cxrfeat._study import Study
@@ -202,7 +202,7 @@ class Evaluation(tables.Result):
             "warnings": [asdict(warning) for warning in self.warnings],
         }
         found = html.plain(content)
-        return {**found, "sha256": own_hash(found)}
+        return {**found, "sha256": files.own_hash(found)}
 
     def curves(self, kind: str) -> Curves:
         """Return one of `CURVES`: "roc", "precision_recall", "calibration" or "thresholds"."""

@@ -74,9 +74,16 @@ def copy_sample(folder: str | Path) -> Path:
     interrupted = {BOXES, "README.md", "images"}  # the table comes last: without it, the rest is of a killed process
     if to.exists() and (not to.is_dir() or any(p.name not in interrupted and p.name[0] != "." for p in to.iterdir())):
         raise StudyError(f"{to} exists and is not an empty folder; name a new one.")
-    shutil.copytree(own / "images", to / "images", dirs_exist_ok=True)
+    draft = to / ".images"  # a disk that fails leaves no half image
+    try:
+        for left in (draft, to / "images"):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(own / "images", draft).rename(to / "images")
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     for name in (BOXES, "README.md"):
-        shutil.copyfile(own / name, to / name)
+        with atomic_path(to / name) as part:
+            shutil.copyfile(own / name, part)
     table = pd.DataFrame(
         {
             "file": [file.name for file in whole.paths()],

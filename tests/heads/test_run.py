@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
 from cxrfeat import load_run, runs
+from cxrfeat._files import own_hash
 from cxrfeat._heads import fit_head, load_head
 from cxrfeat._predict import predict
-from cxrfeat._run import Run, own_hash
+from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, HeadError
 
 
