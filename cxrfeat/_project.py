@@ -218,7 +218,7 @@ def remind(study: Study) -> None:
         hashes = {bytes(known[k : k + 8]) for k in range(0, len(known), 8)}
         checked = found["format"] == "cxrfeat-leak-check" and _hashes(study) <= hashes
         pairs = [(str(a), str(b)) for a, b in found["pairs"]] if checked else []
-    except (OSError, ValueError, TypeError, KeyError):  # missing, damaged, or another tool's
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing, damaged, or another tool's
         checked, pairs = False, []
     if not checked:
         _log.info(

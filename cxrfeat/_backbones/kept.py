@@ -212,7 +212,7 @@ def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty if it is missing or damaged."""
     try:
         return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

@@ -21,7 +21,7 @@ def pinned(name: str) -> str:
     """The hash of a file's first version here, as `sha256:...`; empty if there has been none."""
     try:
         found = json.loads(place().read_text(encoding="utf-8")).get(name, "")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return ""
     return found if isinstance(found, str) and found.startswith("sha256:") else ""
 
@@ -40,7 +40,7 @@ def keep(name: str, sha256: str) -> None:
     """Keep the hash of a file, `sha256:...`, unless there is one already."""
     try:
         known = dict(json.loads(place().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         known = {}
     if name not in known:
         files.write_atomically(place(), json.dumps(known | {name: sha256}, indent=1, sort_keys=True) + "\n")

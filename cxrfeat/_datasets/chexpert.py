@@ -174,7 +174,7 @@ def _contours(path: Path) -> Iterator[tuple[object, ...]]:
                 for contour in contours if label != "img_size" else ():
                     (x, y), (right, bottom) = np.min(contour, axis=0), np.max(contour, axis=0)
                     yield image, label, x, y, right - x, bottom - y, width, height, image.partition("_")[0]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StudyError(f"{path} does not have contours as CheXlocalize does: {error!r}.") from error
 
 

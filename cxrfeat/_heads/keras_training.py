@@ -196,7 +196,7 @@ class Epochs(keras.callbacks.Callback):
             self.trainer.load_weights(str(best))
         except HeadError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise HeadError(f"{folder} is damaged ({error}); start without `resume`.") from error
         return self.trainer.get_weights()
 

@@ -133,6 +133,6 @@ def _read(path: Path) -> tuple[dict[str, Any], Rows]:
             rows = Rows(found["image_id"], found["image_sha256"], found["embeddings"])
         if head["format_version"] != FORMAT_VERSION or list(rows.embeddings.shape) != head["shape"]:
             raise EmbeddingFileError(f"{path} is a journal segment of another version of cxrfeat.")
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
         raise EmbeddingFileError(f"{path} is damaged: {error}.") from error
     return head, rows

@@ -152,7 +152,7 @@ def sessions(texts: Iterable[str]) -> list[dict[str, Any]]:
     for text in texts:
         try:
             whole = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(whole, dict):
             earlier = [session for session in whole.pop(EARLIER, []) if isinstance(session, dict)]

@@ -296,3 +296,8 @@ def test_an_export_is_checked_by_another_reader_of_onnx(recipe_for):
     recipe = recipe_for("resnet50")
     open_engine(recipe, RANDOM, "openvino")
     onnx.checker.check_model(str(folder_of(recipe) / "model.onnx"), full_check=True)
+
+
+def test_hashes_that_are_nested_too_deeply_are_none(tmp_path):
+    (tmp_path / "compiled.json").write_text("[" * 100_000)
+    assert kept._read(tmp_path / "compiled.json") == {}
