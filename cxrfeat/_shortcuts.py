@@ -222,7 +222,7 @@ def _shares(codes: Ints, y: Floats, train: npt.NDArray[np.bool_]) -> Floats:
 
 
 def _together(bins: Floats, y: Floats, train: npt.NDArray[np.bool_]) -> Floats:
-    """Ridge regression on the bins of all properties; boosted trees score no higher here and take seconds."""
+    """Ridge regression on the bins of all properties: milliseconds, where boosted trees take seconds."""
     guesses = np.empty(y.shape)
     for j, value in enumerate(y.T):
         rows = train & ~np.isnan(value)

@@ -76,7 +76,7 @@ DATASET = Dataset(
     "predictions are the future. Machine Learning for Biomedical Imaging 2020; 2020:002.",
     traps=(
         "The images are from papers and web pages, of all sizes and some with arrows and letters. Whether a film is of "
-        "COVID-19 can be told from such things: look at `cxrfeat study describe covid --shortcuts` first.",
+        "COVID-19 can be told from such things: look at `cxrfeat study describe covid` first.",
         "Nearly all films are of pneumonia, and few are normal. Do not add normal films of another source: a "
         "classifier then learns where films come from.",
         "CT slices and volumes are left out. One file may be in two rows, as of two patients: the first counts.",

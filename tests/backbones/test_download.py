@@ -100,7 +100,7 @@ def test_a_byte_now_and_then_is_given_up(server, target, monkeypatch):
     with pytest.raises(DownloadError, match="bytes a second, less than"):
         download(server.url, target, MD5)
     assert time.monotonic() - began < 5
-    assert download(server.url, target, MD5).read_bytes() == CONTENT  # what came is kept and gone on with
+    assert download(server.url, target, MD5).read_bytes() == CONTENT  # what came is kept, the rest is fetched
     assert server.seen[1][1] is not None
 
 

@@ -96,12 +96,12 @@ class Server:
 def ends_well(done: dict) -> str:
     """Nothing if a command ended by itself, or in a sentence; else what is wrong."""
     said = done["stderr"] + done["stdout"]
-    verified = done["code"] in (1, 2) and "rows are sound" in done["stdout"]  # `cache verify` of a damaged file
+    verified = done["code"] == 1 and "rows are sound" in done["stdout"]  # `cache verify` of a damaged file
     if "Traceback" in said or "This is a bug" in said or not (verified or done["code"] in (0, 2)):
         return f"exit {done['code']}: {said[-300:]}"
     return (
         ""
-        if done["code"] == 0 or re.search("error: |Error: |warning: ", done["stderr"])
+        if verified or done["code"] == 0 or re.search("error: |Error: |warning: ", done["stderr"])
         else "exit 2 without a sentence"
     )
 
