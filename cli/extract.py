@@ -23,6 +23,7 @@ from .options import (
 from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
+PRECISION = OneOf("cxrfeat._recipe:PRECISIONS")
 VOI = OneOf("cxrfeat._images.choices:VOIS")
 
 
@@ -55,11 +56,8 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
 @click.option("--interpolation", type=INTERPOLATION, help="Filter of resizing.  [default: the backbone's own]")
 @click.option("--crop-borders", is_flag=True, help="Cut black and white borders off first.")
 @click.option("--voi", type=VOI, help=f"What becomes black and white.  [default: {DEFAULTS['voi']}]")
+@click.option("--precision", type=PRECISION, help=f"What the network computes in.  [default: {DEFAULTS['precision']}]")
 @engine_option
-@click.option(
-    "--precision", default="float32", show_default=True, type=click.Choice(["float32", "mixed"]),
-    help="mixed: float16 inside, on a GPU.",
-)  # fmt: skip
 @click.option(
     "--max-failures", type=click.IntRange(0),
     help="Exit 2 if more images than this cannot be used.  [default: 5 % of the study]",

@@ -162,9 +162,9 @@ def _engine(deep: bool) -> Check:
             return Check("engine", "ok", "a GPU's driver is loaded; TensorFlow is asked for it when work begins",
                          "`cxrfeat doctor --deep` asks it now")  # fmt: skip
         return Check("engine", "ok", f"no GPU; {default}")
-    from cxrfeat._backbones import tensorflow_engine
+    from cxrfeat._backbones import keras_engine
 
-    gpus = len(tensorflow_engine.gpus())
+    gpus = len(keras_engine.gpus())
     if gpus:
         return Check("engine", "ok", f"TensorFlow sees {gpus} GPU{'s' * (gpus > 1)} and is the default")
     if likely:

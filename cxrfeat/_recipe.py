@@ -22,11 +22,17 @@ DEFAULTS: dict[str, Any] = {
     "backbone": "densenet121",
     "weights": "auto",
     "voi": "file",
+    "precision": "float32",
     "policy": "mild",
     "passes": 0,
     "seed": 0,
 }
 """What `make_recipe` takes where an option is not given; here, since help texts show it and import no numpy."""
+
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What a network may compute in: float32 is the default; the others move its values, and are faster where the
+processor has them."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -69,6 +75,8 @@ class Recipe:
     voi : str
         What becomes black and white: what the `file` says (its table or window, else its bit depth), the `full` range
         of its bits, or the 0.5th and 99.5th `percentile` of its pixels.
+    precision : str
+        What the network computes in: `float32`, `bfloat16` or `float16`. Embeddings are float32 numbers in any case.
 
     Raises
     ------
@@ -100,10 +108,13 @@ class Recipe:
     weights_by: str = field(default="file", metadata={"since": 2})
     crop_borders: bool = field(default=False, metadata={"since": 2})
     voi: str = field(default="file", metadata={"since": 2})
+    precision: str = field(default="float32", metadata={"since": 2})
 
     def __post_init__(self) -> None:
         if self.weights_by not in ("file", "values"):
             raise RecipeError(f"`weights_by` is `file` or `values`, not {self.weights_by!r}.")
+        if self.precision not in PRECISIONS:
+            raise RecipeError(f"unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
         if self.passes < 0 or self.size < 1:
             raise RecipeError(f"a recipe needs size >= 1 and passes >= 0, not {self.size} and {self.passes}.")
         if self.passes == 0:  # what is never drawn must not make two equal files differ
@@ -194,7 +205,8 @@ class Recipe:
         square = "" if self.geometry == "stretch" else f" {self.geometry}"
         borders = ", borders cut" if self.crop_borders else ""
         voi = "" if self.voi == "file" else f", {self.voi} range"
-        return f"{self.backbone}, {weights}, {self.size} px{square}{borders}{voi}{unit}{passes}"
+        precision = "" if self.precision == "float32" else f", {self.precision}"
+        return f"{self.backbone}, {weights}, {self.size} px{square}{borders}{voi}{unit}{precision}{passes}"
 
     def difference(self, other: Recipe) -> str:
         """Name the fields in which two recipes differ, with both values.

@@ -96,3 +96,14 @@ def test_it_prints_well():
     recipe = Recipe.from_json(FROZEN[1]["text"])
     assert repr(recipe) == "<Recipe 639869c2: resnet50, RANDOM weights (random:7), 400 px, pass 0 + 3 augmented>"
     assert "random:7" in recipe._repr_html_()
+
+
+def test_precision_is_part_of_the_recipe_and_older_recipes_are_float32():
+    recipe = Recipe("densenet121", "random:0", "a" * 64, "relu", "torch", 224)
+    reduced = replace(recipe, precision="bfloat16")
+    assert reduced != recipe
+    assert "precision" not in recipe.to_json()
+    assert Recipe.from_json(reduced.to_json()) == reduced
+    assert "bfloat16" in reduced.describe()
+    with pytest.raises(RecipeError, match="float32, bfloat16, float16"):
+        replace(recipe, precision="half")

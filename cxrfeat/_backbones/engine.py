@@ -47,14 +47,12 @@ def open_engine(
     weights: Weights | str | None = None,
     engine: str = "auto",
     outputs: Sequence[str] = ("embedding",),
-    precision: str = "float32",
     fresh: bool = False,
 ) -> Engine:
     """Make a recipe's network ready to run.
 
     `weights` are those of the recipe, or where their file is now. `outputs` are `embedding`, `map` or both, in that
-    order. `precision` is `float32`, or `mixed`: float16 inside, on a GPU, which moves embeddings by up to 1 % of their
-    largest value. `fresh` makes the network from its weights again, whatever is kept of it. An engine that is not
+    order. `fresh` makes the network from its weights again, whatever is kept of it. An engine that is not
     installed, or does not support what is asked, is an EngineError.
     """
     if not outputs or set(outputs) - {"embedding", "map"}:
@@ -66,8 +64,6 @@ def open_engine(
             "network imported with `tokens=mean` has maps."
         )
     name = resolve(engine, spec)
-    if precision != "float32" and name != "tensorflow":
-        raise EngineError("`precision=mixed` needs a GPU: on a CPU the engine computes in float32.")
     found = weights_for(recipe, weights, spec, fresh)
 
     def build(dtype: str = FILTERS[recipe.interpolation].dtype) -> Any:
@@ -80,28 +76,28 @@ def open_engine(
 
         imported.write(folder, recipe, found) if spec.onnx else kept.write_graph(folder, build("float32"))
 
-    if name == "tensorflow":
-        from cxrfeat._backbones import tensorflow_engine
+    if name == "keras":
+        from cxrfeat._backbones import keras_engine
 
-        return tensorflow_engine.open_engine(build, tuple(outputs), recipe.size, precision)
+        return keras_engine.open_engine(build, tuple(outputs), recipe.size, recipe.precision)
     from cxrfeat._backbones import openvino_engine
 
     return openvino_engine.open_engine(recipe, spec, write, tuple(outputs), fresh)
 
 
 def resolve(engine: str = "auto", spec: Backbone | None = None) -> str:
-    """Return the engine that a name means here, for a backbone: `openvino` or `tensorflow`."""
+    """Return the engine that a name means here, for a backbone: `openvino` or `keras`."""
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}.")
     if spec is not None and spec.onnx:
-        if engine == "tensorflow":
+        if engine == "keras":
             raise EngineError(f"{spec.name} is an ONNX network, which OpenVINO runs: take `engine=openvino`.")
         return "openvino"
     if engine != "auto":
         return engine
     if machine.gpu_likely():
-        from cxrfeat._backbones import tensorflow_engine
+        from cxrfeat._backbones import keras_engine
 
-        if tensorflow_engine.gpus():
-            return "tensorflow"
-    return "openvino" if importlib.util.find_spec("openvino") else "tensorflow"
+        if keras_engine.gpus():
+            return "keras"
+    return "openvino" if importlib.util.find_spec("openvino") else "keras"

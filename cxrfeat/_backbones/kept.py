@@ -192,7 +192,7 @@ def _convert(folder: Path, graph: Any) -> None:
         found = [converted.output(name) for name in ("Identity:0", "Identity_1:0")]
     except Exception as error:  # the package raises many kinds
         raise EngineError(
-            f"OpenVINO cannot convert {graph.name}: {str(error).strip().splitlines()[-1]} Take `engine=tensorflow`."
+            f"OpenVINO cannot convert {graph.name}: {str(error).strip().splitlines()[-1]} Take `engine=keras`."
         ) from error
     for output, name in zip(found, ("embedding", "map"), strict=True):
         output.set_names({name})

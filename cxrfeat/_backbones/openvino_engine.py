@@ -25,9 +25,13 @@ from cxrfeat.errors import EngineError
 
 MAX_STREAMS = 32
 
-TOLERANCE = 1e-3
-"""How far the canary's embedding may be from the Keras graph's, as a share of its largest value. Engines agree within
-1e-4; a damaged network is off by far more."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.03, "float16": 0.02}
+"""How far the canary's embedding may be from the Keras graph's, as a share of its largest value. In float32 engines
+agree within 1e-4; a damaged network is off by far more."""
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+NEEDS = {"bfloat16": ("BF16", "AVX512_BF16 or AMX"), "float16": ("FP16", "AVX512_FP16 or AMX-FP16")}
+"""What OpenVINO calls the capability of a processor, and the instructions that it is."""
 
 
 @dataclass
@@ -59,27 +63,30 @@ def open_engine(
     """Open the kept export of a recipe's network; one whose embedding of the canary is wrong is made again."""
     for mode in ("fresh",) if fresh else ("kept", "again"):
         with kept.export(recipe, spec, write, mode) as folder:  # type: ignore[arg-type]
-            engine = compile_model(folder, min(machine.cores(), MAX_STREAMS), outputs, keep=not fresh)
+            engine = compile_model(folder, min(machine.cores(), MAX_STREAMS), outputs, recipe.precision, keep=not fresh)
             canary = np.load(folder / "canary.npz", allow_pickle=False)
         values = engine.run(canary["image"][None])[0]
         embedding = values[0] if values.ndim == 2 else values[0].mean(axis=(0, 1))
         off = np.abs(embedding - canary["embedding"]).max() / max(np.abs(canary["embedding"]).max(), 1e-30)
-        if off <= TOLERANCE:
+        if off <= TOLERANCE[recipe.precision]:
             return engine
     raise EngineError(
         f"OpenVINO's embedding of a test image with {recipe.backbone} differs from the expected one by {off:.1g} of "
-        "the largest value. Take `engine=tensorflow`."
+        "the largest value. Take `engine=keras`."
     )
 
 
-def compile_model(folder: Path, streams: int, outputs: tuple[str, ...], keep: bool = True) -> OpenVINOEngine:
+def compile_model(
+    folder: Path, streams: int, outputs: tuple[str, ...], precision: str = "float32", keep: bool = True
+) -> OpenVINOEngine:
     """Compile an export, or load what an earlier call compiled and kept in it."""
     ov = package()
     core = ov.Core()
+    _check(core, precision)
     # The pages of a file that is not kept are read before it is removed.
     core.set_property({"CACHE_DIR": str(folder / "compiled")} if keep else {"ENABLE_MMAP": False})
     properties = {
-        "INFERENCE_PRECISION_HINT": "f32",  # never bfloat16, which OpenVINO takes where a processor has it
+        "INFERENCE_PRECISION_HINT": HINTS[precision],  # OpenVINO would take bfloat16 wherever a processor has it
         "PERFORMANCE_HINT": "THROUGHPUT" if streams > 1 else "LATENCY",
         "NUM_STREAMS": str(streams),
         "INFERENCE_NUM_THREADS": streams,
@@ -96,7 +103,17 @@ def compile_model(folder: Path, streams: int, outputs: tuple[str, ...], keep: bo
     for _ in range(streams):
         requests.put(compiled.create_infer_request())
     version = str(ov.__version__).split("-")[0]
-    return OpenVINOEngine(f"OpenVINO {version}, CPU, float32", streams, outputs, requests)
+    return OpenVINOEngine(f"OpenVINO {version}, CPU, {precision}", streams, outputs, requests)
+
+
+def _check(core: Any, precision: str) -> None:
+    """Raise an EngineError if this processor does not compute in a precision: OpenVINO would emulate it."""
+    capability, instructions = NEEDS.get(precision, ("FP32", ""))
+    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise EngineError(
+            f"this processor has no {instructions}, which {precision} needs. Take `precision=float32`, or run on a "
+            "processor that has it."
+        )
 
 
 def package() -> Any:
@@ -106,7 +123,7 @@ def package() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise EngineError("OpenVINO is not installed: pip install openvino, or take `engine=tensorflow`.") from error
+        raise EngineError("OpenVINO is not installed: pip install openvino, or take `engine=keras`.") from error
     # OpenVINO's tables of types are filled when they are first asked, and give up the interpreter's lock midway: two
     # workers that ask first and at once wait for each other forever. So they are filled here, by one thread.
     openvino.Type.u8.to_dtype()

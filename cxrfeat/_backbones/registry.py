@@ -12,7 +12,7 @@ from cxrfeat._images.choices import NORMALISATION
 from cxrfeat._registry import Registry
 
 DEFAULT_SIZE = 224
-ENGINES = ("auto", "openvino", "tensorflow")
+ENGINES = ("auto", "openvino", "keras")
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,6 @@ def extract(
     out: str | Path | None = None,
     cache: str | Path = project.CACHE,
     engine: str = "auto",
-    precision: str = "float32",
     max_failures: int | None = None,
     retry: bool = False,
     workers: int | None = None,
@@ -129,8 +128,6 @@ def extract(
         Folder of the default file.
     engine : str
         `openvino`, `keras`, ..., or `auto`: Keras where it finds a GPU, else OpenVINO.
-    precision : str
-        `float32`, or on a GPU `mixed`: float16 inside.
     max_failures : int, optional
         Images that may be unusable; by default 5 % of the study's, at least 1. See `Extraction.too_many_failures`.
     retry : bool
@@ -180,7 +177,7 @@ def extract(
             return result
 
     def open_engine() -> Engine:
-        return engines.open_engine(recipe, weights_of(recipe, options), engine, precision=precision)
+        return engines.open_engine(recipe, weights_of(recipe, options), engine)
 
     for path in paths:
         with Writer.open(path, recipe, registry.get(recipe.backbone).dim, _session()) as writer:

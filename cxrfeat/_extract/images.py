@@ -28,7 +28,6 @@ def embed(
     recipe: Recipe | None = None,
     *,
     engine: str = "auto",
-    precision: str = "float32",
     workers: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
@@ -42,7 +41,7 @@ def embed(
         Files (PNG, JPEG, TIFF, BMP, DICOM), or grey pictures of shape (h, w); one array of shape (n, h, w) is n images.
     recipe : Recipe, optional
         By default it is made from `options`. Augmented passes are left out.
-    engine, precision, workers, progress
+    engine, workers, progress
         As for `extract`.
     fresh : bool
         Whether the network is made from its weights again, whatever is kept of it in the cache folder.
@@ -70,9 +69,7 @@ def embed(
     ((2, 1024), dtype('float32'))
     """
     recipe, items = recipe_of(recipe, options), as_items(images)
-    found, failures = embed_items(
-        items, recipe, weights_of(recipe, options), engine, precision, workers, fresh, progress
-    )
+    found, failures = embed_items(items, recipe, weights_of(recipe, options), engine, workers, fresh, progress)
     if failures:
         raise ImageError("{} {}".format(*next(iter(failures.values()))))
     return found
@@ -99,7 +96,6 @@ def embed_items(
     recipe: Recipe,
     weights: Weights | None = None,
     engine: str = "auto",
-    precision: str = "float32",
     workers: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
@@ -111,7 +107,7 @@ def embed_items(
     places = {id(item): place for place, item in enumerate(items)}
     parts, done = [], 0
     failures: dict[int, tuple[Path, str]] = {}
-    opened = engines.open_engine(recipe.pass0, weights, engine, precision=precision, fresh=fresh)
+    opened = engines.open_engine(recipe.pass0, weights, engine, fresh=fresh)
     with closing(pipeline.run(items, recipe.pass0, opened, workers)) as blocks:
         for block in blocks:
             parts += [block.embeddings[0]] if block.image_ids else []

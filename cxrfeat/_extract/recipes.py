@@ -32,6 +32,7 @@ class RecipeOptions(TypedDict, total=False):
     interpolation: str | None
     crop_borders: bool
     voi: str
+    precision: str
     policy: str
     passes: int
     seed: int
@@ -48,6 +49,7 @@ def make_recipe(
     interpolation: str | None = None,
     crop_borders: bool = False,
     voi: str = DEFAULTS["voi"],
+    precision: str = DEFAULTS["precision"],
     policy: str = DEFAULTS["policy"],
     passes: int = 0,
     seed: int = 0,
@@ -82,6 +84,9 @@ def make_recipe(
     voi : str
         What becomes black and white: what the `file` says (a DICOM file's first table or window, else the bit depth),
         the `full` range of its bits, or the 0.5th and 99.5th `percentile` of its pixels.
+    precision : str
+        What the network computes in: `float32`, or with less precision, faster where the processor has it, `bfloat16`
+        or `float16`. `cache compare` shows what it costs.
     policy : str
         Augmentation policy of the passes beyond 0: `mild` (no mirror) or `paper`.
     passes : int
@@ -149,6 +154,7 @@ def make_recipe(
         interpolation=interpolation,
         crop_borders=crop_borders,
         voi=voi,
+        precision=precision,
         augmentation=augmentation,
         seed=seed,
         passes=passes,

@@ -14,7 +14,7 @@ import pytest
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
-from cxrfeat._backbones import engine, graph, kept, open_engine, registry, weights
+from cxrfeat._backbones import engine, graph, kept, open_engine, openvino_engine, registry, weights
 from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import EngineError, RecipeError, WeightsError
 
@@ -28,7 +28,7 @@ def case(request, recipe_for, pictures):
     return recipe, [np.asarray(output) for output in network(pictures[..., None], training=False)]
 
 
-@pytest.mark.parametrize("name", ["openvino", "tensorflow"])
+@pytest.mark.parametrize("name", ["openvino", "keras"])
 def test_engines_agree_with_the_graph_within_1e_4(case, pictures, name):
     recipe, expected = case
     found = open_engine(recipe, RANDOM, name, outputs=("embedding", "map")).run(pictures)
@@ -166,12 +166,12 @@ def test_the_cpu_engine_is_taken_where_no_gpu_is_visible(monkeypatch):
 
 
 def test_a_gpu_that_tensorflow_sees_is_taken(monkeypatch):
-    from cxrfeat._backbones import tensorflow_engine
+    from cxrfeat._backbones import keras_engine
 
     monkeypatch.setattr(machine, "gpu_likely", lambda: True)
-    monkeypatch.setattr(tensorflow_engine, "gpus", lambda: ["GPU:0"])
-    assert engine.resolve() == "tensorflow"
-    monkeypatch.setattr(tensorflow_engine, "gpus", list)
+    monkeypatch.setattr(keras_engine, "gpus", lambda: ["GPU:0"])
+    assert engine.resolve() == "keras"
+    monkeypatch.setattr(keras_engine, "gpus", list)
     assert engine.resolve() == "openvino"
 
 
@@ -190,7 +190,7 @@ import sys, threading, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from cxrfeat._backbones import graph, tensorflow_engine
+from cxrfeat._backbones import graph, keras_engine
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._recipe import Recipe
 from small_network import SMALL
@@ -198,7 +198,7 @@ from small_network import SMALL
 recipe, case = Recipe.from_json(sys.argv[1]), np.load(sys.argv[2])
 def build():
     return graph.keras_graph(SMALL, Weights("random:0"), recipe.preprocessing, recipe.size)
-two = tensorflow_engine.open_engine(build, ("embedding",), recipe.size)
+two = keras_engine.open_engine(build, ("embedding",), recipe.size)
 assert two.streams == 2
 networks = [two.networks.get() for _ in range(2)]
 devices = [device for device, _ in networks]
@@ -212,7 +212,7 @@ threads = [threading.Thread(target=go, args=(i,)) for i in range(2)]
 scale = case["expected"].max()
 for values in found:
     assert np.abs(values - case["expected"]).max() < 1e-4 * scale
-mixed = tensorflow_engine.open_engine(build, ("embedding",), recipe.size, "mixed", devices[:1])
+mixed = keras_engine.open_engine(build, ("embedding",), recipe.size, "float16", devices[:1])
 moved = np.abs(mixed.run(case["pictures"])[0] - case["expected"]).max() / scale
 assert 1e-7 < moved < 0.01, moved
 print("agree")
@@ -228,7 +228,7 @@ def small_card():
     """An engine on a card that holds `room` images at a time; a row's output is its picture's mean."""
     import tensorflow as tf
 
-    from cxrfeat._backbones.tensorflow_engine import TensorFlowEngine
+    from cxrfeat._backbones.keras_engine import TensorFlowEngine
 
     def make(room: int, batch: int = 16) -> TensorFlowEngine:
         def network(images):
@@ -253,12 +253,12 @@ def test_a_batch_that_a_card_does_not_hold_is_halved_and_stays_so(small_card, pi
 
 @pytest.mark.parametrize(("size", "batch"), [(224, 64), (448, 16), (1024, 2), (4000, 1)])
 def test_batches_on_a_gpu_shrink_with_the_image(size, batch, monkeypatch):
-    from cxrfeat._backbones import tensorflow_engine
+    from cxrfeat._backbones import keras_engine
 
-    monkeypatch.setattr(tensorflow_engine, "gpus", lambda: ["GPU:0"])
-    assert tensorflow_engine.batch_of(size) == batch
-    monkeypatch.setattr(tensorflow_engine, "gpus", list)
-    assert tensorflow_engine.batch_of(size) == tensorflow_engine.CPU_BATCH
+    monkeypatch.setattr(keras_engine, "gpus", lambda: ["GPU:0"])
+    assert keras_engine.batch_of(size) == batch
+    monkeypatch.setattr(keras_engine, "gpus", list)
+    assert keras_engine.batch_of(size) == keras_engine.CPU_BATCH
 
 
 def test_weights_of_another_hash_are_refused(recipe_for):
@@ -268,12 +268,22 @@ def test_weights_of_another_hash_are_refused(recipe_for):
         weights.weights_for(dataclasses.replace(recipe_for("densenet121"), weights="mine.h5"))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"engine": "tpu"}, {"outputs": ("logits",)}, {"engine": "openvino", "precision": "mixed"}]
-)
+@pytest.mark.parametrize("wrong", [{"engine": "tpu"}, {"outputs": ("logits",)}, {"outputs": ()}])
 def test_what_an_engine_cannot_do_is_said(recipe_for, wrong):
     with pytest.raises(EngineError):
         open_engine(recipe_for("densenet121"), RANDOM, **wrong)
+
+
+@pytest.mark.parametrize(("precision", "capability"), [("bfloat16", "BF16"), ("float16", "FP16")])
+def test_a_precision_is_computed_or_the_missing_instruction_named(recipe_for, small, pictures, precision, capability):
+    recipe = recipe_for(small.name)
+    reduced = dataclasses.replace(recipe, precision=precision)
+    if capability in openvino_engine.package().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        exact, moved = (open_engine(r, RANDOM, "openvino").run(pictures)[0] for r in (recipe, reduced))
+        assert 1e-6 < np.abs(moved - exact).max() / np.abs(exact).max() < 0.03
+    else:
+        with pytest.raises(EngineError, match=f"this processor has no AVX512_{capability}"):
+            open_engine(reduced, RANDOM, "openvino")
 
 
 def test_workers_that_are_the_first_to_run_do_not_wait_for_each_other():

@@ -114,7 +114,7 @@ def test_a_damaged_export_and_a_damaged_network_are_found(networks, films):
 
 def test_only_openvino_runs_them(networks, films):
     with pytest.raises(EngineError, match="engine=openvino"):
-        cxr.embed(films, backbone="tokens", engine="tensorflow")
+        cxr.embed(films, backbone="tokens", engine="keras")
 
 
 def test_names_are_choices_without_importing_numpy(networks):

@@ -313,7 +313,7 @@ def test_another_recipe_into_the_same_file_is_refused(make_study, run, tmp_path)
 def test_the_recipe_ignores_the_engine(make_study, run, tmp_path):
     study = make_study(3)
     a = run(study, out=tmp_path / "a.h5", engine="openvino")
-    b = run(study, out=tmp_path / "b.h5", engine="tensorflow")
+    b = run(study, out=tmp_path / "b.h5", engine="keras")
     assert a.recipe == b.recipe
     for image_id, values in rows(a.path).items():
         np.testing.assert_allclose(values, rows(b.path)[image_id], rtol=0, atol=1e-4 * np.abs(values).max())
