@@ -156,7 +156,7 @@ def export(as_json: bool, **options) -> None:
 @click.argument("source", type=FILE)
 @click.option("-o", "--out", type=FILE, required=True, help="The embedding file to write.")
 @click.option("--ids", type=FILE, help="Image ids: one a line, or a CSV with a column image_id.")
-@click.option("--array", help="Name of the embeddings in an .npz.  [default: embeddings, or the only matrix]")
+@click.option("--array", help="Name of the embeddings in SOURCE.  [default: embeddings or embedding, or the only ones]")
 @click.option("--images", type=click.Path(file_okay=False), help="Hash the images under DIR, so that they are known.")
 @click.option("--backbone", help="What made them, for instance densenet121.")
 @click.option("--weights", default="unknown", show_default=True, help="The weights' name.")
@@ -166,10 +166,13 @@ def export(as_json: bool, **options) -> None:
 @click.option("--size", type=click.IntRange(1), default=224, show_default=True, help="Side of the network's input.")
 @json_option
 def import_(source: str, out: str, as_json: bool, **options) -> None:
-    """Make an embedding file of another tool's NumPy file SOURCE (.npz, .npy) and a list of ids.
+    """Make an embedding file of another tool's file SOURCE (.npz, .npy, .parquet) and a list of ids.
+
+    What `cxrfeat cache export` wrote as Parquet comes back as it was, and needs no option.
 
     \b
     Example:
+      cxrfeat cache import nih.parquet -o cache/nih.h5
       cxrfeat cache import features.npy --ids names.txt --backbone resnet50 --preprocessing caffe -o cache/theirs.h5
     """
     with _call("import_", source, out, **options) as file:

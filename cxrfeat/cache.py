@@ -192,8 +192,10 @@ def export(
     """Write the rows of an embedding file for another tool, a batch at a time.
 
     `npz` holds `embeddings` float32 (passes, images, dim), `image_id` (text), `image_sha256` uint8 (images, 32),
-    `passes` and `recipe` (JSON); nothing is pickled. `parquet` and `csv` have one row per image and pass: `image_id`,
-    `pass`, and a fixed-size list `embedding` or columns `e0`, `e1`, ... with nine digits, which give back each float32.
+    `passes` and `recipe` (JSON); nothing is pickled. `parquet` has one row per image and pass, with `image_id`, `pass`,
+    `image_sha256` and a fixed-size list `embedding`. All else that the embedding file says is in its metadata:
+    `import_` gives back the same file, and where an embedding file is asked for, one with pass 0 can be named too.
+    `csv` has columns `image_id`, `pass`, `e0`, `e1`, ... with nine digits, which give back each float32.
 
     Parameters
     ----------
@@ -261,14 +263,16 @@ def import_(
     Parameters
     ----------
     source : str, Path or ndarray
-        An `.npz`, an `.npy`, or an array: floats (images, dim) or (passes, images, dim).
+        An `.npz`, an `.npy`, or an array: floats (images, dim) or (passes, images, dim). Or a Parquet file: an export
+        of cxrfeat, which is copied with all that it says, or a table with a column of lists.
     out : str or Path
         The embedding file.
     ids : str, Path or sequence of str, optional
         Ids of the rows: a text file with one a line, a CSV with a column `image_id`, or the ids; by default the array
-        `image_id` of `source`.
+        or column `image_id` of `source`.
     array : str, optional
-        Name of the embeddings in an `.npz`; by default `embeddings`, else the only array with two or three axes.
+        Name of the embeddings in an `.npz`; by default `embeddings`, else the only array with two or three axes. Of a
+        column in a Parquet table; by default `embedding`, else the only one with lists.
     images : str or Path, optional
         Hash the images under this folder, so that an extraction knows them again.
     backbone : str, optional
@@ -302,6 +306,10 @@ def import_(
     """
     if Path(out).exists():
         raise EmbeddingFileError(f"{out} exists already; name a new file.")
+    if not (ids is not None or array or images or backbone) and exchange.is_parquet(source):
+        with EmbeddingFile(str(source)) as exported:
+            exchange.copy(exported, Path(out), progress)
+        return EmbeddingFile(out)
     name, values, known, recipe = exchange.read(source, array)
     if values.ndim not in (2, 3) or values.dtype.kind != "f" or 0 in values.shape:
         raise EmbeddingFileError(

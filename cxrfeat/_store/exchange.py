@@ -1,12 +1,12 @@
-"""Embeddings to and from other tools: NumPy, Parquet and CSV out, NumPy in. `cxrfeat.cache` uses these."""
+"""Embeddings to and from other tools: NumPy, Parquet and CSV out, NumPy and Parquet in. `cxrfeat.cache` uses these."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _files as files
-from cxrfeat._progress import Progress
+from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
+from cxrfeat._store import assembly
 from cxrfeat._store.embedding_file import EmbeddingFile
-from cxrfeat.errors import CxrfeatError, EmbeddingFileError, MissingExtraError, NotFoundError
+from cxrfeat._store.lock import Lock
+from cxrfeat.errors import CxrfeatError, EmbeddingFileError, NotFoundError
 
 BATCH = 4096  # rows held at a time
 MAX_SMALL, MAX_RATIO = 64 << 20, 50  # an array to import may unpack to that many bytes, or times its stored size
@@ -52,12 +54,15 @@ def read_ids(ids: str | Path | Sequence[str] | npt.NDArray[np.str_]) -> list[str
 def read(
     source: str | Path | npt.NDArray[Any], array: str | None
 ) -> tuple[str, npt.NDArray[Any], list[str] | None, Recipe | None]:
-    """Return the name, the embeddings, and if there are any the ids and the recipe, of a NumPy file or an array."""
+    """Return the name, the embeddings, and if there are any the ids and the recipe, of a file or an array."""
     if not isinstance(source, str | Path):
         return "the array", source, None, None
     source = Path(source)
-    if not source.is_file():
-        raise NotFoundError(f"no embeddings at {source}.")
+    if is_parquet(source):
+        from cxrfeat._store import parquet
+
+        values, ids = parquet.read_table(source, array, max(MAX_SMALL, MAX_RATIO * source.stat().st_size))
+        return str(source), values, ids, None
     try:
         arrays = _headers(source) if zipfile.is_zipfile(source) else None
         found = np.load(source, allow_pickle=False, mmap_mode=None if arrays else "r")
@@ -76,6 +81,23 @@ def read(
         raise EmbeddingFileError(
             f"{source} is not a plain NumPy file (it is damaged, or needs unpickling): {error}."
         ) from error
+
+
+def is_parquet(source: str | Path | npt.NDArray[Any]) -> bool:
+    """Whether a source is a Parquet file."""
+    if not isinstance(source, str | Path):
+        return False
+    if not Path(source).is_file():
+        raise NotFoundError(f"no embeddings at {source}.")
+    with Path(source).open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def copy(file: EmbeddingFile, out: Path, progress: Progress = silent) -> None:
+    """Write all that a file holds to a new file of whatever format."""
+    places = np.stack([np.zeros(len(file), np.int64), np.arange(len(file))], axis=1)
+    with Lock(out) as lock, lock.writing():
+        assembly.publish(out, file.header, [file], places, lock, progress)
 
 
 def _headers(source: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -147,18 +169,16 @@ def _to_csv(file: EmbeddingFile, part: Path, passes: Sequence[int], progress: Pr
 
 
 def _to_parquet(file: EmbeddingFile, part: Path, passes: Sequence[int], progress: Progress) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("Parquet", "parquet") from error
-    fields = [("image_id", pa.string()), ("pass", pa.int32()), ("embedding", pa.list_(pa.float32(), file.dim))]
-    about = {"cxrfeat_recipe": file.recipe.to_json(), "cxrfeat_provenance": json.dumps(file.provenance)}
-    with pq.ParquetWriter(part, pa.schema(fields, metadata=about)) as out:
+    from cxrfeat._store import parquet
+
+    recipe = file.header.recipe
+    if len(passes) < file.passes and [*passes] == [*range(len(passes))]:  # the same file with fewer passes
+        recipe = replace(file.recipe, passes=len(passes) - 1).to_json()
+
+    def stretches() -> Iterator[npt.NDArray[np.float32]]:
         for rows, values in file.batches(passes=passes, rows=BATCH):
-            for number, pass_ in enumerate(passes):
-                ids = pa.array(file.image_ids[rows].tolist())
-                flat = pa.FixedSizeListArray.from_arrays(pa.array(values[number].ravel()), file.dim)
-                columns = [ids, pa.array([pass_] * len(ids), pa.int32()), flat]
-                out.write_table(pa.table(columns, schema=pa.schema(fields, metadata=about)))
+            yield values
             progress(rows.stop, len(file))
+
+    header = replace(file.header, recipe=recipe, shape=(len(passes), len(file), file.dim))
+    parquet.write_passes(part, header, stretches(), passes)

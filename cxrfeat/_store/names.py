@@ -6,8 +6,10 @@ import glob
 import re
 from pathlib import Path
 
-STORES = {".h5": "cxrfeat._store.hdf5"}
+STORES = {".h5": "cxrfeat._store.hdf5", ".parquet": "cxrfeat._store.parquet"}
 """Module of the store of files with an ending; without a known ending, and by default, the first."""
+
+_ONLY_NAMED = {".parquet"}  # exports and shards, which lie beside what they were made of: taken only where named
 
 SUFFIX = next(iter(STORES))
 _JOURNAL, _MANIFEST, _LOCK, _DRAFT = ".parts", ".seen", ".lock", ".part"
@@ -21,7 +23,8 @@ def default(folder: Path, study: str, backbone: str, recipe_sha256: str, number:
 
 def embedding_files(folder: Path) -> list[Path]:
     """List the embedding files in a folder, by name."""
-    return sorted(p for p in folder.glob("[!.]*") if p.suffix in STORES and p.is_file())
+    listed = STORES.keys() - _ONLY_NAMED
+    return sorted(p for p in folder.glob("[!.]*") if p.suffix in listed and p.is_file())
 
 
 def journal(file: Path) -> Path:

@@ -10,7 +10,6 @@ import tracemalloc
 import zipfile
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cxrfeat._store import EmbeddingFile
@@ -35,14 +34,6 @@ def test_npz_is_plain_numpy_and_comes_back(made, tmp_path):
     with EmbeddingFile.open(tmp_path / "b.h5") as file:
         assert file.recipe == made.recipe
         assert (file.read(made.ids, (0, 1)) == made.embeddings).all()
-
-
-def test_parquet(made, tmp_path):
-    export(made.path, tmp_path / "a.parquet", passes=[1])
-    table = pd.read_parquet(tmp_path / "a.parquet")
-    assert table["image_id"].tolist() == made.ids
-    assert set(table["pass"]) == {1}
-    assert (np.stack(table["embedding"]) == made.embeddings[1]).all()
 
 
 def test_csv_gives_back_each_float(made, tmp_path):
