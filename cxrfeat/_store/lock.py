@@ -30,6 +30,7 @@ from cxrfeat._store import disk, names
 from cxrfeat.errors import LockedError
 
 BEAT, STALE = 10.0, 120.0  # seconds
+SILENT = 2.0  # seconds after which a lock that is still empty is that of a process killed while it made it
 _TRIES, _PAUSE = 5, 0.05  # looks at a holder that may be leaving, and seconds between them
 
 
@@ -132,9 +133,11 @@ class Lock:
         if age is None:
             return
         gone = holder is not None and _is_gone(holder)
+        if silent := holder is None and _is_empty(self.path):
+            time.sleep(max(0.0, SILENT - age))
         if gone and patient:
             return  # filelock takes it over, or another process is just doing so
-        if gone or age >= STALE:
+        if gone or silent or age >= STALE:
             self._move_aside(holder)
         elif holder is None:
             raise LockedError(
@@ -187,6 +190,12 @@ def _age(path: Path) -> float | None:
     finally:
         with suppress(OSError):
             disk.remove(probe)
+
+
+def _is_empty(path: Path) -> bool:
+    with suppress(OSError):
+        return path.stat().st_size == 0
+    return False
 
 
 def _is_gone(holder: Holder) -> bool:

@@ -95,11 +95,30 @@ def test_a_holder_elsewhere_counts_as_long_as_it_is_heard_of(file, change):
 
 def test_a_lock_that_says_nothing_counts_for_a_while(file):
     path = file.with_name("a.h5.lock")
-    path.write_bytes(b"")
+    path.write_bytes(b"nobody")
     with pytest.raises(LockedError, match="does not say by whom"):
         Lock(file).acquire()
     os.utime(path, (0, 0))
     Lock(file).acquire()
+
+
+def test_an_empty_lock_is_that_of_a_process_killed_while_it_made_it(file, monkeypatch):
+    monkeypatch.setattr(lock, "SILENT", 0.1)
+    file.with_name("a.h5.lock").write_bytes(b"")
+    with Lock(file) as mine:
+        mine.check()
+
+
+def test_an_empty_lock_that_is_then_written_stays(file, monkeypatch):
+    monkeypatch.setattr(lock, "SILENT", 0.2)
+    path = file.with_name("a.h5.lock")
+    with Lock(file):
+        text = marker(path, token="theirs", host="elsewhere")
+    path.write_bytes(b"")
+    monkeypatch.setattr(lock.time, "sleep", lambda seconds: path.write_text(text))
+    with pytest.raises(LockedError):
+        Lock(file).acquire()
+    assert "theirs" in path.read_text()
 
 
 def test_a_holder_that_was_thought_dead_stops(file):
