@@ -96,6 +96,21 @@ def _module(name: str) -> Any:
     return module
 
 
+@pytest.fixture(scope="module")
+def small_networks() -> Iterator[None]:
+    """Put small networks in the places of DenseNet121 and ResNet50, for tests of what happens around them."""
+    from dataclasses import replace
+
+    from cxrfeat._backbones.registry import BACKBONES
+
+    small = _module("small_network")
+    shape = {name: getattr(small.SMALL, name) for name in ("dim", "layer", "stride", "first_centre")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("densenet121", "resnet50"):
+            patch.setitem(BACKBONES._loaded, name, replace(BACKBONES[name], builder=small.build, arguments={}, **shape))
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoints() -> Any:
     """The module that writes files as PyTorch does."""
@@ -214,7 +229,13 @@ def make_run(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory) -> SimpleNamespace:
+def films(tmp_path_factory) -> Study:
+    """A study of 30 drawn films with three labels: 12 to train, 8 to validate, 10 to test."""
+    return _films(tmp_path_factory.mktemp("films") / "films", 30)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, films) -> SimpleNamespace:
     """A logistic run on real DenseNet121 embeddings (random weights) of 30 films, and what it was made of.
 
     Attributes: `run`, `study`, `file` (embeddings), `recipe`, `weights`, `pixels` (network inputs), `folder`.
@@ -226,8 +247,7 @@ def trained(tmp_path_factory) -> SimpleNamespace:
     from cxrfeat._images.decode import read_grey
     from cxrfeat._store import Writer
 
-    folder = tmp_path_factory.mktemp("trained")
-    study = _films(folder / "films", 30)
+    folder, study = tmp_path_factory.mktemp("trained"), films
     backbone = registry.get("densenet121")
     weights = find(backbone, "random:0")
     recipe = Recipe("densenet121", weights.name, weights_sha256(backbone, weights), backbone.layer, "torch", 96)

@@ -28,11 +28,11 @@ ARMS = ("densenet121", "densenet121-augmented", "resnet50-augmented")
 
 
 @pytest.fixture(scope="module")
-def done(trained, graphs, tmp_path_factory) -> SimpleNamespace:
+def done(films, graphs, small_networks, tmp_path_factory) -> SimpleNamespace:
     """The reproduction, and the page as it was before any test touched the folder."""
     folder = tmp_path_factory.mktemp("paper") / "out"
-    result = reproduce_paper(trained.study, folder, **OPTIONS)
-    return SimpleNamespace(result=result, folder=folder, study=trained.study, page=result.page.read_text())
+    result = reproduce_paper(films, folder, **OPTIONS)
+    return SimpleNamespace(result=result, folder=folder, study=films, page=result.page.read_text())
 
 
 def run_of(done, way: str, arm: str) -> Run:
@@ -162,19 +162,19 @@ def test_a_second_go_finishes_the_head_that_was_interrupted_and_repeats_nothing_
     assert again.page.read_text() == done.page
 
 
-def test_what_cannot_be_reproduced_is_refused_before_anything_is_done(trained, tmp_path):
+def test_what_cannot_be_reproduced_is_refused_before_anything_is_done(films, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(WeightsError, match="needs two"):
-        reproduce_paper(trained.study, out, weights="some.h5")
+        reproduce_paper(films, out, weights="some.h5")
     with pytest.raises(CxrfeatError, match="passes=1"):
-        reproduce_paper(trained.study, out, passes=0)
+        reproduce_paper(films, out, passes=0)
     with pytest.raises(StudyError, match="'test'"):
-        reproduce_paper(trained.study.split("train", "val"), out)
+        reproduce_paper(films.split("train", "val"), out)
     assert not out.exists()
 
 
-def test_the_command_takes_a_list_of_images_and_names_what_is_not_there(trained, tmp_path):
-    study = trained.study.save(tmp_path / "films.csv")
+def test_the_command_takes_a_list_of_images_and_names_what_is_not_there(films, tmp_path):
+    study = films.save(tmp_path / "films.csv")
     (tmp_path / "list.txt").write_text("film01.png\nfilm99.png\n")
     words = ["reproduce", "paper", str(study), "--list", str(tmp_path / "list.txt"), "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(cli, words)
