@@ -88,6 +88,10 @@ class ExplainError(CxrfeatError, ValueError):
     """An explanation that cannot be computed for this head or image."""
 
 
+class ClusterError(CxrfeatError, RuntimeError):
+    """A Ray cluster that is not there, or a worker of it that cannot do its part."""
+
+
 class MissingExtraError(CxrfeatError, ImportError):
     """An optional package is needed and not installed.
 

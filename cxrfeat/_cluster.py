@@ -1,0 +1,130 @@
+"""A Ray cluster: the connection to it, a look at its workers, and errors that name the worker.
+
+Ray is an extra and is imported here alone, inside functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from cxrfeat import __version__
+from cxrfeat.errors import ClusterError, CxrfeatError, MissingExtraError
+
+PATIENCE = 10.0
+"""Seconds within which an address answers, or nothing is there."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def connected(address: str | bool) -> Iterator[Any]:
+    """Connect to a cluster, check its workers, and give the module `ray`; the connection ends with the block.
+
+    True is the cluster that this process is connected to, that `RAY_ADDRESS` names or that runs on this machine; where
+    there is none, one is started for the block. A ClusterError says that no Ray is at the address, or which worker has
+    another version of cxrfeat.
+    """
+    # Ray reports its use over the network, and replaces what a worker inherits, unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("A Ray cluster", "ray") from error
+    there = ray.is_initialized()
+    if not there:
+        if isinstance(address, str) and address not in ("auto", "local"):
+            _knock(address)
+        named: Any = {"address": address} if isinstance(address, str) else {}
+        try:
+            ray.init(**named, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
+        except (Exception, SystemExit) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ClusterError(f"no Ray cluster answers at {address!r} ({type(error).__name__}: {reason}).") from error
+    try:
+        _check_versions(ray)
+        yield ray
+    finally:
+        if not there:
+            ray.shutdown()
+
+
+def told(work: Callable[P, T]) -> Callable[P, T]:
+    """Wrap what a worker does, so that every error of ours or of a disk is a ClusterError that names the worker."""
+
+    @wraps(work)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except ClusterError:
+            raise
+        except (CxrfeatError, OSError, MemoryError) as error:
+            raise ClusterError(f"{here()}: {error or type(error).__name__}") from error
+
+    return telling
+
+
+def sentence(error: BaseException) -> CxrfeatError:
+    """What the error of a Ray call means: the worker's own sentence, or that its process ended."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, CxrfeatError):
+        return cause
+    text = " ".join(str(cause).split())
+    return ClusterError(f"a worker of the cluster failed ({type(cause).__name__}: {text[:300]}).")
+
+
+def here() -> str:
+    """Name this worker."""
+    return f"worker on {socket.gethostname()}, process {os.getpid()}"
+
+
+def _knock(address: str) -> None:
+    """Raise a ClusterError unless something listens at an address; Ray itself asks for a minute."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise ClusterError(f"{address!r} is no address of a Ray cluster: give HOST:PORT of its head, or `auto`.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ClusterError(f"no Ray cluster answers at {address}: {error}.") from error
+
+
+def _check_versions(ray: Any) -> None:
+    """Raise a ClusterError if a node that would work has another version of cxrfeat, or none."""
+
+    def probe() -> tuple[str, str]:  # pickled by value, being a local function: what it needs is in it
+        import socket
+
+        try:
+            from cxrfeat import __version__ as version
+        except Exception as error:
+            return socket.gethostname(), f"no cxrfeat ({error})"
+        return socket.gethostname(), f"cxrfeat {version}"
+
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(probe)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if not nodes:
+        raise ClusterError("the Ray cluster has no CPU to give: no node is alive that has one.")
+    asked = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(id_, soft=False)).remote() for id_ in nodes
+    ]
+    for answer in asked:
+        try:
+            host, found = ray.get(answer)
+        except ray.exceptions.RayError:  # the node left meanwhile
+            continue
+        if found != f"cxrfeat {__version__}":
+            raise ClusterError(
+                f"the worker on {host} has {found}, and this process cxrfeat {__version__}: install the same version "
+                "on every node."
+            )
