@@ -14,7 +14,7 @@ from .base import Group
 from .options import SEED, STUDY
 from .output import json_option, print_json, print_table, progress_bar, say
 
-FILE = click.Path(dir_okay=False)
+FILE, FILE_OR_FOLDER = click.Path(dir_okay=False), click.Path()
 SHOWN = 20  # ids printed before the rest is only counted
 
 
@@ -55,7 +55,7 @@ def ls(folder: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("file", type=FILE, required=False)
+@click.argument("file", type=FILE_OR_FOLDER, required=False)
 @json_option
 def info(file: str | None, as_json: bool) -> None:
     """Show what FILE (default: the newest in cache/) says of itself: recipe, provenance, failures.
@@ -79,7 +79,7 @@ def info(file: str | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("file", type=FILE, required=False)
+@click.argument("file", type=FILE_OR_FOLDER, required=False)
 @click.option("--images", type=click.Path(file_okay=False), help="Also look for image files under DIR that changed.")
 @click.option("--study", metavar="STUDY", help=f"{STUDY}, to take the paths of the images from.")
 @click.option("--deep", is_flag=True, help="Also recompute a random sample of embeddings; needs the images.")
@@ -117,7 +117,7 @@ def repair(file: str, out: str | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.argument("files", type=FILE_OR_FOLDER, nargs=-1, required=True)
 @click.option("-o", "--out", type=FILE, required=True, help="The new file.")
 @click.option("--prefer", type=click.Choice(["first", "last"]), help="Whose row to take where images differ.")
 @json_option
@@ -132,7 +132,27 @@ def merge(files: tuple[str, ...], out: str, prefer: str | None, as_json: bool) -
 
 
 @command.command()
-@click.argument("file", type=FILE, required=False)
+@click.argument("files", type=FILE_OR_FOLDER, nargs=-1, required=True)
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False), required=True, help="The folder: a new one, or to add to."
+)
+@json_option
+def collect(files: tuple[str, ...], out: str, as_json: bool) -> None:
+    """Make a collection of FILES of one recipe: a folder that is read as one file wherever one is named.
+
+    FILES are linked into the folder and not copied where the disk allows it. With a collection that is there, they are
+    added to it.
+
+    \b
+    Example:
+      cxrfeat cache collect shards/*.h5 -o cache/archive
+      cxrfeat fit-head --study archive --embeddings cache/archive
+    """
+    _show(_call("collect", files, out), as_json)
+
+
+@command.command()
+@click.argument("file", type=FILE_OR_FOLDER, required=False)
 @click.option(
     "--to", type=click.Choice(["npz", "parquet", "csv"]), help="Format.  [default: by the ending of OUT, else npz]"
 )

@@ -14,6 +14,7 @@ from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange, names
 from cxrfeat._store import verify as checking
+from cxrfeat._store.collection import Collection, collect
 from cxrfeat._store.merge import merge
 from cxrfeat._store.repair import repair
 from cxrfeat.errors import EmbeddingFileError, RecipeError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cxrfeat._extract.recipes import RecipeOptions
     from cxrfeat._study import Study
 
-__all__ = ["export", "import_", "info", "ls", "merge", "prune", "repair", "verify"]
+__all__ = ["collect", "export", "import_", "info", "ls", "merge", "prune", "repair", "verify"]
 
 
 def ls(folder: str | Path = CACHE) -> pd.DataFrame:
@@ -99,7 +100,7 @@ def info(file: str | Path | None = None) -> Info:
     with EmbeddingFile(path) as opened:
         return Info(
             file=str(path),
-            bytes=path.stat().st_size,
+            bytes=names.size(path),
             images=len(opened),
             dim=opened.dim,
             passes=opened.passes,
@@ -110,6 +111,7 @@ def info(file: str | Path | None = None) -> Info:
             content_sha256=opened.content_sha256,
             provenance=opened.provenance,
             unfinished=names.journal(path).is_dir(),
+            **({"members": [asdict(m) for m in opened.manifest.members]} if isinstance(opened, Collection) else {}),
         )
 
 

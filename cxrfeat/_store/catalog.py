@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrfeat._store import disk, names
+from cxrfeat._store.collection import Collection
 from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.lock import Lock
 from cxrfeat.errors import CxrfeatError, EmbeddingFileError, LockedError, NotFoundError
@@ -39,11 +40,13 @@ def entries(folder: Path) -> list[dict[str, Any]]:
     """Say of each embedding file in a folder, newest first, what it is; of one that cannot be opened, why."""
     rows = []
     for path in sorted(names.embedding_files(folder), key=lambda p: p.stat().st_mtime, reverse=True):
-        row: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
+        row: dict[str, Any] = {"file": path.name, "bytes": names.size(path)}
         try:
             with EmbeddingFile.open(path) as file:
                 row |= {"images": len(file), "dim": file.dim, "passes": file.passes, "failures": len(file.failed)}
                 row["recipe"] = file.recipe.describe()
+                if isinstance(file, Collection):
+                    row["note"] = f"a collection of {len(file.manifest.members):,} files"
         except EmbeddingFileError as error:
             row["note"] = f"cannot be used: {error}"
         if names.journal(path).is_dir():
@@ -53,7 +56,7 @@ def entries(folder: Path) -> list[dict[str, Any]]:
     for where in names.unfinished(folder)[1]:
         name = names.owner(where).name
         if name not in listed:
-            rows.append({"file": name, "bytes": _size(where), "note": "unfinished extraction, not published yet"})
+            rows.append({"file": name, "bytes": names.size(where), "note": "unfinished extraction, not published yet"})
     return rows
 
 
@@ -73,13 +76,13 @@ def unneeded(folder: Path, needs: Sequence[Need]) -> list[Unneeded]:
             continue
         if not any(n.image_ids & ids and (n.recipes is None or recipe.sha256 in n.recipes) for n in needs):
             reason = f"no study or run here has any of its {len(ids):,} images"
-            found.append(Unneeded(path, path.stat().st_size, reason, recipe.describe(), str(made)))
+            found.append(Unneeded(path, names.size(path), reason, recipe.describe(), str(made)))
     drafts, journals = names.unfinished(folder)
     found += [Unneeded(p, p.stat().st_size, "left by an extraction that was killed while publishing") for p in drafts]
     gone = {row.path for row in found}
     for where in journals:
         if names.owner(where) in gone:
-            found.append(Unneeded(where, _size(where), "unfinished extraction of a file that is not needed"))
+            found.append(Unneeded(where, names.size(where), "unfinished extraction of a file that is not needed"))
     return [row for row in found if not _is_being_written(row.path)]
 
 
@@ -133,7 +136,3 @@ def _is_being_written(path: Path) -> bool:
             return False
     except (CxrfeatError, OSError):  # or a folder that cannot be written: nothing there can be moved either
         return True
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())

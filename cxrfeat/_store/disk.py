@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -116,6 +117,31 @@ def create(path: Path, data: Any) -> None:
         system.fsync(descriptor)
     finally:
         system.close(descriptor)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name; where that cannot be, copy it, durably and whole or not at all."""
+    try:
+        system.link(source, target)
+        return
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.EROFS):
+            raise
+    draft = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    descriptor = system.open(draft, CREATE)
+    try:
+        with source.open("rb") as file:
+            offset = 0
+            while data := file.read(1 << 20):
+                write_all(descriptor, data, offset)
+                offset += len(data)
+        system.fsync(descriptor)
+    except BaseException:
+        remove(draft)
+        raise
+    finally:
+        system.close(descriptor)
+    system.replace(draft, target)
 
 
 def remove(path: Path) -> None:

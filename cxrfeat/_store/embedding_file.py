@@ -20,18 +20,19 @@ import numpy.typing as npt
 from cxrfeat._html import page
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import rows
+from cxrfeat._store.ids import Ids
 from cxrfeat._store.protocols import Table, store_of
-from cxrfeat._store.rows import BLOCK, Failure, Rows
+from cxrfeat._store.rows import BLOCK, Failure, Header, Rows
 from cxrfeat.errors import EmbeddingFileError, NotFoundError, RecipeError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Ids = Sequence[str] | npt.NDArray[np.str_]
+ImageIds = Sequence[str] | npt.NDArray[np.str_]
 
 
 class EmbeddingFile:
-    """A published embedding file, open for reading; a context manager.
+    """A published embedding file, or a collection of them, open for reading; a context manager.
 
     Opening checks all but the embeddings against the SHA-256s in the file. The first read of each block of 256 rows
     checks that block, so a damaged or non-finite value is an error and never a result.
@@ -39,12 +40,12 @@ class EmbeddingFile:
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file, or the folder of a collection.
 
     Attributes
     ----------
     path : pathlib.Path
-        The file.
+        The file or folder.
     recipe : Recipe
         What made it.
     provenance : dict
@@ -72,12 +73,20 @@ class EmbeddingFile:
     array([[1., 1., 1., 1.]], dtype=float32)
     """
 
+    def __new__(cls, path: str | Path = "") -> EmbeddingFile:
+        """Make a `Collection` of a folder."""
+        if cls is EmbeddingFile and path and Path(path).is_dir():
+            from cxrfeat._store.collection import Collection
+
+            return object.__new__(Collection)
+        return object.__new__(cls)
+
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         if not path.is_file():
             raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
         self._take(store_of(path).open_sound(path))
-        if not self.problems and len(set(self.image_ids.tolist())) != len(self):
+        if not self.problems and len(self._ids.twice):
             self.problems.append("an image_id is duplicated")
         if self.problems:
             self.close()
@@ -102,17 +111,13 @@ class EmbeddingFile:
         return file
 
     def _take(self, table: Table) -> None:
-        self._table, self.header, self.path = table, table.header, table.path
+        self._table, self.path = table, table.path
         self.passes, self._n, self.dim = self.header.shape
         self._checked = np.zeros((self.passes, -(-self._n // BLOCK)), bool)
         try:
             self.recipe = self._read_recipe()
-            self.problems = [*table.problems, *self._mismatches()]
-            try:
-                self.image_ids = rows.decode_texts(self.header.ids)
-            except UnicodeDecodeError:
-                self.image_ids = np.char.decode(self.header.ids, "utf-8", "replace")
-                self.problems.append("its image ids are not UTF-8")
+            self._ids = Ids(self.header.ids)
+            self.problems = [*table.problems, *self._mismatches(), *filter(None, [self._ids.problem])]
         except BaseException:
             table.close()
             raise
@@ -127,14 +132,12 @@ class EmbeddingFile:
         return self._n
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self.positions
+        return bool(self._ids.find([str(image_id)])[0] >= 0)
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed):,} failures" if self.failed else ""
-        return (
-            f"<EmbeddingFile {self.path.name}: {len(self):,} images, {self.passes} passes, dim {self.dim}{failed}; "
-            f"{self.recipe.describe()}>"
-        )
+        size = f"{len(self):,} images, {self.passes} passes, dim {self.dim}{failed}"
+        return f"<{type(self).__name__} {self.path.name}: {size}; {self.recipe.describe()}>"
 
     def _repr_html_(self) -> str:
         facts = {"recipe": self.recipe.describe(), "images": len(self), "passes": self.passes, "dim": self.dim}
@@ -146,7 +149,7 @@ class EmbeddingFile:
         """Close the file."""
         self._table.close()
 
-    def read(self, image_ids: Ids | None = None, passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:
+    def read(self, image_ids: ImageIds | None = None, passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:
         """Read rows, joined by id, in the order asked.
 
         Parameters
@@ -166,7 +169,9 @@ class EmbeddingFile:
         EmbeddingFileError
             If an id or a pass is not in the file, or a block that is read does not match its SHA-256 or holds NaN.
         """
-        wanted = self._rows(image_ids)
+        return self._read(self._rows(image_ids), passes)
+
+    def _read(self, wanted: npt.NDArray[np.int64], passes: Sequence[int]) -> npt.NDArray[np.float32]:
         for pass_ in passes:
             if not 0 <= pass_ < self.passes:
                 raise EmbeddingFileError(
@@ -174,27 +179,36 @@ class EmbeddingFile:
                 )
         out = np.empty((len(passes), len(wanted), self.dim), dtype=np.float32)
         order = None if (wanted[1:] >= wanted[:-1]).all() else np.argsort(wanted, kind="stable")
-        in_order = wanted if order is None else wanted[order]
+        self._fill(out, wanted if order is None else wanted[order], order, passes)
+        return out
+
+    def _fill(
+        self,
+        out: npt.NDArray[np.float32],
+        wanted: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64] | None,
+        passes: Sequence[int],
+    ) -> None:
+        """Read rows, `wanted` in ascending order, to their `places` in `out`; without, one after another."""
         buffers = np.empty((2, min(len(self), BLOCK), self.dim), dtype=np.float32)
         checks: list[Future[None] | None] = [None, None]  # of what was last read to each buffer
         with ThreadPoolExecutor(1) as checker:  # one block is hashed while the next is read
-            for number, (k, (block, here)) in enumerate(product(range(len(passes)), _by_block(in_order))):
+            for number, (k, (block, here)) in enumerate(product(range(len(passes)), _by_block(wanted))):
                 _wait(checks[number % 2])
-                within = in_order[here] - block * BLOCK
+                within = wanted[here] - block * BLOCK
                 size = min(BLOCK, len(self) - block * BLOCK)
-                straight = order is None and len(within) == size and bool((within == np.arange(size)).all())
+                straight = places is None and len(within) == size and bool((within == np.arange(size)).all())
                 values = out[k, here] if straight else buffers[number % 2, :size]
                 self._table.read(passes[k], block, values)
                 if not straight:
-                    out[k, here if order is None else order[here]] = values[within]
+                    out[k, here if places is None else places[here]] = values[within]
                 known = self._checked[passes[k], block]
                 checks[number % 2] = None if known else checker.submit(self._check_block, passes[k], block, values)
             for check in checks:
                 _wait(check)
-        return out
 
     def batches(
-        self, image_ids: Ids | None = None, passes: Sequence[int] = (0,), rows: int = 4096
+        self, image_ids: ImageIds | None = None, passes: Sequence[int] = (0,), rows: int = 4096
     ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Read `rows` at a time, never holding more than one batch and one block.
 
@@ -212,12 +226,32 @@ class EmbeddingFile:
         slice, float32 (len(passes), <= rows, dim)
             Positions in `image_ids`, and their embeddings.
         """
-        wanted = self.image_ids if image_ids is None else image_ids
-        for start in range(0, len(wanted), rows):
-            part = slice(start, min(start + rows, len(wanted)))
-            yield part, self.read(wanted[part], passes)
+        count = len(self) if image_ids is None else len(image_ids)
+        for start in range(0, count, rows):
+            part = slice(start, min(start + rows, count))
+            where = np.arange(part.start, part.stop) if image_ids is None else self._rows(image_ids[part])
+            yield part, self._read(where, passes)
 
-    def to_numpy(self, image_ids: Ids | None = None, pass_: int = 0) -> npt.NDArray[np.float32]:
+    def blocks(
+        self, pass_: int = 0, rows: int = 4096
+    ) -> Iterator[tuple[npt.NDArray[np.str_], npt.NDArray[np.float32]]]:
+        """Read one rendering in the file's order, `rows` at a time, and nothing else: ids are not held either.
+
+        Parameters
+        ----------
+        pass_, rows
+            See `batches`.
+
+        Yields
+        ------
+        ndarray of str, float32 (<= rows, dim)
+            Image ids, and their embeddings.
+        """
+        for start in range(0, len(self), rows):
+            part = slice(start, min(start + rows, len(self)))
+            yield self._ids.decoded(part), self._read(np.arange(part.start, part.stop), (pass_,))[0]
+
+    def to_numpy(self, image_ids: ImageIds | None = None, pass_: int = 0) -> npt.NDArray[np.float32]:
         """Read one rendering as a matrix, float32 (len(image_ids), dim).
 
         Parameters
@@ -227,7 +261,7 @@ class EmbeddingFile:
         """
         return self.read(image_ids, (pass_,))[0]
 
-    def to_frame(self, image_ids: Ids | None = None, pass_: int = 0) -> pd.DataFrame:
+    def to_frame(self, image_ids: ImageIds | None = None, pass_: int = 0) -> pd.DataFrame:
         """Read one rendering as a table indexed by `image_id`, with columns 0 to dim - 1.
 
         Parameters
@@ -246,7 +280,7 @@ class EmbeddingFile:
 
         return pd.DataFrame(self.failed, columns=["image_id", "path", "reason"], dtype=str)
 
-    def image_sha256(self, image_ids: Ids | None = None) -> npt.NDArray[np.uint8]:
+    def image_sha256(self, image_ids: ImageIds | None = None) -> npt.NDArray[np.uint8]:
         """SHA-256 of the image files from which rows were made, uint8 (len(image_ids), 32); zeros where it is unknown.
 
         Parameters
@@ -261,6 +295,16 @@ class EmbeddingFile:
     def failed(self) -> Sequence[Failure]:
         """The failures as (image_id, path, reason)."""
         return self.header.failures
+
+    @cached_property
+    def header(self) -> Header:
+        """All that the file says beside its embeddings."""
+        return self._table.header
+
+    @cached_property
+    def image_ids(self) -> npt.NDArray[np.str_]:
+        """All ids, in the order of the rows."""
+        return self._ids.decoded(slice(None))
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -303,16 +347,15 @@ class EmbeddingFile:
             raise rows.damaged(self.path, f"{where} hold a value that is NaN or infinite")
         self._checked[pass_, block] = True
 
-    def _rows(self, image_ids: Ids | None) -> npt.NDArray[np.int64]:
-        if image_ids is None or image_ids is self.image_ids:
+    def _rows(self, image_ids: ImageIds | None) -> npt.NDArray[np.int64]:
+        if image_ids is None:
             return np.arange(len(self))
-        wanted = np.asarray(image_ids, dtype=np.str_).tolist()
-        found = np.fromiter((self.positions.get(i, -1) for i in wanted), dtype=np.int64, count=len(wanted))
+        found = self._ids.find(image_ids)
         if (found < 0).any():
             missing = (found < 0).nonzero()[0]
             raise EmbeddingFileError(
                 f"{len(missing)} of {len(found)} images are not in {self.path}, the first is "
-                f"{wanted[missing[0]]!r}. Run `cxrfeat extract` for this study, or name its own embedding file."
+                f"{str(image_ids[missing[0]])!r}. Run `cxrfeat extract` for this study, or name its own embedding file."
             )
         return found
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cxrfeat._progress import Progress, silent
 from cxrfeat._store import assembly
+from cxrfeat._store.collection import members_of
 from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.row_index import gather
@@ -50,7 +51,7 @@ def merge(
     Parameters
     ----------
     files : sequence of str or Path
-        Two or more, of one recipe.
+        Two or more, of one recipe; or a collection, whose members are joined.
     out : str or Path
         The new file.
     prefer : {"first", "last"}, optional
@@ -83,10 +84,11 @@ def merge(
     out = Path(out)
     if out.exists():
         raise EmbeddingFileError(f"{out} exists already; name a new file.")
-    if len(files) < 2:
+    paths = [path for given in files for path in members_of(Path(given))]
+    if len(paths) < 2:
         raise EmbeddingFileError("a merge needs two embedding files or more.")
     with ExitStack() as stack:
-        found = [stack.enter_context(EmbeddingFile.open(path)) for path in files]
+        found = [stack.enter_context(EmbeddingFile.open(path)) for path in paths]
         for other in found[1:]:
             if other.recipe != found[0].recipe:
                 raise RecipeError(

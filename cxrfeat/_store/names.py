@@ -12,6 +12,9 @@ STORES = {".h5": "cxrfeat._store.hdf5", ".parquet": "cxrfeat._store.parquet"}
 _ONLY_NAMED = {".parquet"}  # exports and shards, which lie beside what they were made of: taken only where named
 
 SUFFIX = next(iter(STORES))
+COLLECTION = "collection.json"
+"""The manifest in the folder of a collection."""
+
 _JOURNAL, _MANIFEST, _LOCK, _DRAFT = ".parts", ".seen", ".lock", ".part"
 _BESIDE = re.compile(rf"(.+?)(?:\.[0-9a-f]{{32}})?(?:{re.escape(_DRAFT)}|{re.escape(_JOURNAL)})")
 
@@ -22,9 +25,14 @@ def default(folder: Path, study: str, backbone: str, recipe_sha256: str, number:
 
 
 def embedding_files(folder: Path) -> list[Path]:
-    """List the embedding files in a folder, by name."""
+    """List the embedding files and the collections in a folder, by name."""
     listed = STORES.keys() - _ONLY_NAMED
-    return sorted(p for p in folder.glob("[!.]*") if p.suffix in listed and p.is_file())
+    return sorted(p for p in folder.glob("[!.]*") if (p / COLLECTION).is_file() or (p.suffix in listed and p.is_file()))
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
 
 
 def journal(file: Path) -> Path:

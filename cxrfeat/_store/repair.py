@@ -77,6 +77,8 @@ def repair(file: str | Path, out: str | Path | None = None, *, progress: Progres
     False
     """
     path = Path(file)
+    if path.is_dir():
+        raise EmbeddingFileError(f"{path} is a folder; repair the file in it that `cxrfeat cache verify` names.")
     target = Path(out) if out is not None else path
     if target.exists() and not target.samefile(path):
         raise EmbeddingFileError(f"{target} exists already; name a new file.")

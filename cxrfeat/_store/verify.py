@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from cxrfeat import _files as files
 from cxrfeat._progress import Progress, silent
+from cxrfeat._progress import part as part_of
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import names, rows
+from cxrfeat._store.collection import Collection, Manifest
 from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
 from cxrfeat._store.protocols import store_of
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
@@ -78,6 +80,8 @@ def verify(
     """
     if recompute is not None and images is None:
         raise EmbeddingFileError("recomputing embeddings needs the images; name their folder or study.")
+    if path.is_dir():
+        return _verify_collection(path, images, recompute, sample, seed, progress)
     report = Verification(path, looked_at=["format and version", "shapes and types", "recipe"])
     try:
         file = open_damaged(path)
@@ -100,6 +104,40 @@ def verify(
         report.add("content", f"{path}: {outside}.")
     if names.journal(path).is_dir():
         report.notes.append(f"an unfinished extraction is in {names.journal(path)}; `cxrfeat extract` resumes it.")
+    return report
+
+
+def _verify_collection(
+    path: Path,
+    images: Mapping[str, Path] | None,
+    recompute: Recompute | None,
+    sample: int,
+    seed: int,
+    progress: Progress,
+) -> Verification:
+    """Check every member as a file, and that together they are what was collected."""
+    report = Verification(path)
+    try:
+        members = Manifest.read(path).members
+    except EmbeddingFileError as error:
+        report.add("file", str(error))
+        return report
+    total, done = sum(member.images for member in members), 0
+    for member in members:
+        if (path / member.file).is_file():
+            share = -(-sample * member.images // max(total, 1))
+            found = verify(path / member.file, images, recompute, share, seed, part_of(progress, done, total))
+            report.rows, report.sound = report.rows + found.rows, report.sound + found.sound
+            report.findings += [replace(one, text=f"{member.file}: {one.text}") for one in found.findings]
+            report.notes += [f"{member.file}: {note}" for note in found.notes]
+            report.looked_at = found.looked_at
+        done += member.images
+    if report.ok:  # else it is said already
+        try:
+            Collection(path).close()
+        except EmbeddingFileError as error:
+            report.add("file", str(error))
+    report.looked_at = [f"{len(members):,} files", *report.looked_at, "ids unique across files"]
     return report
 
 

@@ -61,6 +61,10 @@ class Writer:
         recipe, in the file or in its journal, is a RecipeError.
         """
         path = Path(path)
+        if path.is_dir():
+            raise EmbeddingFileError(
+                f"{path} is a folder. Name a new file with `out`; `cxrfeat cache collect` adds it to a collection."
+            )
         writer = cls(path, recipe, dim, provenance, segment_rows)
         writer._lock.acquire()
         try:

@@ -1,0 +1,343 @@
+"""A collection: embedding files of one recipe in a folder, with a manifest, which are read as one file.
+
+The manifest, `collection.json`, names each member with its number of rows and its content hash; a member that was
+replaced is found by that hash when the collection is opened. What is kept of the members while it is open are ids and
+failures. Members are opened again when their rows are read, a few at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrfeat import _files as files
+from cxrfeat._progress import Progress, silent
+from cxrfeat._recipe import Recipe
+from cxrfeat._store import disk, names
+from cxrfeat._store.embedding_file import EmbeddingFile, ImageIds
+from cxrfeat._store.ids import Ids
+from cxrfeat._store.lock import Lock
+from cxrfeat._store.rows import Failure, Header, provenance
+from cxrfeat.errors import EmbeddingFileError, NotFoundError, OutputError, RecipeError
+
+FORMAT, FORMAT_VERSION = "cxrfeat-collection", 1
+MAX_MANIFEST = 256 << 20  # bytes
+OPEN = 8  # members that are open at a time
+
+
+@dataclass(frozen=True)
+class Member:
+    """An embedding file of a collection: its name in the folder, its rows, and the hash of its content."""
+
+    file: str
+    images: int
+    content_sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a collection consists of: its recipe, as JSON, and its members in the order of the rows."""
+
+    recipe: str
+    members: tuple[Member, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read and check a folder's manifest."""
+        path = folder / names.COLLECTION
+        if not path.is_file():
+            raise NotFoundError(
+                f"{folder} is a folder without {names.COLLECTION}, and so no collection. `cxrfeat cache collect` makes "
+                "one of embedding files."
+            )
+        try:
+            if path.stat().st_size > MAX_MANIFEST:
+                raise ValueError("it is too large")
+            found = json.loads(path.read_bytes())
+            if found["format"] != FORMAT:
+                raise ValueError(f"its format is not {FORMAT}")
+            if found["format_version"] != FORMAT_VERSION:
+                raise EmbeddingFileError(
+                    f"{path} has format version {str(found['format_version'])[:20]}; this cxrfeat reads version "
+                    f"{FORMAT_VERSION}. Upgrade cxrfeat, or collect the files again."
+                )
+            if files.own_hash(found) != found["sha256"]:
+                raise ValueError("it does not match its own hash")
+            members = tuple(
+                Member(str(m["file"]), int(m["images"]), str(m["content_sha256"])) for m in found["members"]
+            )
+            if not members or any(Path(member.file).name != member.file for member in members):
+                raise ValueError("its members are not files of the folder")
+            return cls(str(found["recipe"]), members)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise EmbeddingFileError(f"{path} is damaged: {error}. Collect the files of the folder again.") from error
+
+    def to_json(self) -> str:
+        """The manifest's text."""
+        found = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        found["members"] = list(found["members"])
+        return json.dumps({**found, "sha256": files.own_hash(found)}, indent=1) + "\n"
+
+
+class Collection(EmbeddingFile):
+    """A folder of embedding files, open for reading as one; `EmbeddingFile(folder)` makes it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest = Manifest.read(self.path)
+        self.recipe = Recipe.from_json(self.manifest.recipe)
+        self._opened: OrderedDict[int, EmbeddingFile] = OrderedDict()
+        ids, self._failed = [], dict[str, Failure]()
+        for number, member in enumerate(self.manifest.members):
+            with _open(self.path, member) as file:
+                if file.recipe != self.recipe or (number and file.dim != self.dim):
+                    raise EmbeddingFileError(
+                        f"{self.path} is damaged: its member {member.file} is of another recipe "
+                        f"({self.recipe.difference(file.recipe) or 'embeddings of another length'})."
+                    )
+                self.passes, self.dim = file.passes, file.dim
+                ids.append(file.header.ids)
+                self._failed.update({row[0]: row for row in file.failed})
+        self.starts = np.cumsum([0, *map(len, ids)])
+        self._n = int(self.starts[-1])
+        self._ids = Ids(np.concatenate(ids))
+        if len(twice := self._ids.twice):
+            one, other = (self.manifest.members[self.member_of(row)].file for row in twice.tolist())
+            raise _twice(self._ids, twice, one, other)
+
+    def close(self) -> None:
+        """Close all members."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+    def member_of(self, row: int) -> int:
+        """Number of the member that has a row."""
+        return int(np.searchsorted(self.starts, row, "right")) - 1
+
+    def image_sha256(self, image_ids: ImageIds | None = None) -> npt.NDArray[np.uint8]:
+        """SHA-256 of the image files, read from the members; see `EmbeddingFile`."""
+        wanted = self._rows(image_ids)
+        out = np.empty((len(wanted), 32), np.uint8)
+        order = np.argsort(wanted, kind="stable")
+        for number, here in self._by_member(wanted[order]):
+            places = order[here]
+            out[places] = self._member(number).header.image_sha256[wanted[places] - self.starts[number]]
+        return out
+
+    @property
+    def failed(self) -> Sequence[Failure]:
+        """The failures of images that no member has a row of."""
+        found = self._ids.find(list(self._failed)) if self._failed else ()
+        return [row for row, place in zip(self._failed.values(), found, strict=True) if place < 0]
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of the members' hashes, in the order of the rows."""
+        return files.own_hash({FORMAT: FORMAT_VERSION, "members": [m.content_sha256 for m in self.manifest.members]})
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """That of each member, under `collected`."""
+        return {"collected": [self._member(k).provenance for k in range(len(self.manifest.members))]}
+
+    @cached_property
+    def header(self) -> Header:
+        """All that a file of these rows would say beside them."""
+        return Header(
+            recipe=self.manifest.recipe,
+            provenance=provenance(self.provenance),
+            shape=(self.passes, len(self), self.dim),
+            ids=self._ids.texts,
+            image_sha256=self.image_sha256(),
+            failures=self.failed,
+        )
+
+    def _fill(
+        self,
+        out: npt.NDArray[np.float32],
+        wanted: npt.NDArray[np.int64],
+        places: npt.NDArray[np.int64] | None,
+        passes: Sequence[int],
+    ) -> None:
+        for number, here in self._by_member(wanted):
+            rows = wanted[here] - self.starts[number]
+            if places is None:
+                self._member(number)._fill(out[:, here], rows, None, passes)
+            else:
+                self._member(number)._fill(out, rows, places[here], passes)
+
+    def _by_member(self, wanted: npt.NDArray[np.int64]) -> list[tuple[int, slice]]:
+        """Members that have some of the rows, in ascending order, and which of these they have."""
+        edges = np.searchsorted(wanted, self.starts).tolist()
+        return [(number, slice(*here)) for number, here in enumerate(pairwise(edges)) if here[0] < here[1]]
+
+    def _member(self, number: int) -> EmbeddingFile:
+        """Return an open member."""
+        if number in self._opened:
+            self._opened.move_to_end(number)
+        else:
+            self._opened[number] = _open(self.path, self.manifest.members[number])
+            if len(self._opened) > OPEN:
+                self._opened.popitem(last=False)[1].close()
+        return self._opened[number]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `collect` made: the folder, its members and rows, and the names of those that were added."""
+
+    path: Path
+    members: int
+    rows: int
+    added: tuple[str, ...]
+
+    def __str__(self) -> str:
+        new = "nothing is new" if not self.added else f"{len(self.added):,} added"
+        return f"{self.path}: {self.rows:,} rows in {self.members:,} files, {new}."
+
+
+def collect(files: Sequence[str | Path], out: str | Path, *, progress: Progress = silent) -> Collected:
+    """Make a collection of embedding files, or add them to one: a folder that is read as one file.
+
+    Files are linked into the folder, or copied where the disk has no hard links; embeddings are not read. Files that
+    lie in the folder already become members as they are, and a file that is a member is passed over.
+
+    Parameters
+    ----------
+    files : sequence of str or Path
+        Embedding files of one recipe, or collections, whose members are taken. No image may be in two of them.
+    out : str or Path
+        The folder of the collection: a new one, or one that there is.
+    progress : Progress
+        Called with files looked at.
+
+    Returns
+    -------
+    Collected
+        What is in the collection now.
+
+    Raises
+    ------
+    RecipeError
+        If recipes differ.
+    EmbeddingFileError
+        If an image is in two files, or a file is damaged.
+    OutputError
+        If `out` is a folder with other things in it.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> import numpy as np
+    >>> for name, ids in {"a": ["1", "2"], "b": ["3"]}.items():
+    ...     cxr.cache.import_(np.ones((len(ids), 4)), f"cache/{name}.h5", ids=ids, backbone="ours").close()
+    >>> print(cxr.cache.collect(["cache/a.h5", "cache/b.h5"], "cache/both"))
+    cache/both: 3 rows in 2 files, 2 added.
+    >>> with cxr.EmbeddingFile("cache/both") as both:
+    ...     both.to_numpy(["3", "1"]).shape
+    (2, 4)
+    """
+    out = Path(out)
+    sources = list(dict.fromkeys(path for given in files for path in members_of(Path(given))))
+    if not sources:
+        raise EmbeddingFileError("a collection needs at least one embedding file.")
+    if out.exists() and not (out.is_dir() and all(_belongs(path) for path in out.iterdir())):
+        raise OutputError(f"{out} exists and is no folder of embedding files alone; name a new folder.")
+    try:
+        with Lock(out / names.COLLECTION) as lock, lock.writing():
+            return _collect(sources, out, lock, progress)
+    finally:
+        with suppress(OSError):  # a new folder, if nothing came of it
+            out.rmdir()
+
+
+def members_of(path: Path) -> list[Path]:
+    """The embedding files that a path names: those of a collection, or itself."""
+    if not path.is_dir():
+        return [path.resolve()]
+    return [(path / member.file).resolve() for member in Manifest.read(path).members]
+
+
+def _collect(sources: Sequence[Path], out: Path, lock: Lock, progress: Progress) -> Collected:
+    old = Manifest.read(out).members if (out / names.COLLECTION).exists() else ()
+    there = [(out / member.file).resolve() for member in old]
+    members, added, ids, where = list[Member](), list[str](), [], list[Path]()
+    recipe: Recipe | None = None
+    entries = [*zip(there, old, strict=True), *((path, None) for path in sources if path not in there)]
+    for number, (path, before) in enumerate(entries):
+        # A member that is named again is taken as it is now.
+        with EmbeddingFile(path) if before is None or path in sources else _open(out, before) as file:
+            recipe = recipe or file.recipe
+            if file.recipe != recipe:
+                raise RecipeError(
+                    f"{where[0]} and {path} were made by different recipes ({recipe.difference(file.recipe)}); a "
+                    "collection has files of one recipe."
+                )
+            if before is not None or file.content_sha256 not in {member.content_sha256 for member in members}:
+                members.append(Member(path.name, len(file), file.content_sha256))
+                ids.append(file.header.ids)
+                where.append(path)
+        progress(number + 1, len(entries), "files")
+    together, starts = Ids(np.concatenate(ids)), np.cumsum([0, *map(len, ids)])
+    if len(twice := together.twice):
+        one, other = (where[int(np.searchsorted(starts, row, "right")) - 1] for row in twice.tolist())
+        raise _twice(together, twice, one, other)
+    for number in range(len(old), len(members)):
+        target = _place(out, where[number], {member.file for member in members[:number]})
+        members[number] = replace(members[number], file=target.name)
+        added.append(target.name)
+    assert recipe is not None
+    draft = names.draft(out / names.COLLECTION, lock.token)
+    disk.remove(draft)
+    disk.create(draft, Manifest(recipe.to_json(), tuple(members)).to_json().encode())
+    lock.publish(draft, out / names.COLLECTION)
+    disk.system.sync_folder(out)
+    return Collected(out, len(members), int(starts[-1]), tuple(added))
+
+
+def _open(folder: Path, member: Member) -> EmbeddingFile:
+    """Open a member, if it is the file that was collected."""
+    if not (folder / member.file).is_file():
+        raise EmbeddingFileError(f"{folder} is not whole: its member {member.file} is missing. Put it back.")
+    file = EmbeddingFile(folder / member.file)
+    if (file.content_sha256, len(file)) != (member.content_sha256, member.images):
+        file.close()
+        raise EmbeddingFileError(
+            f"{folder} is damaged: its member {member.file} is not the file that was collected. Put that one back, or "
+            "collect this one again."
+        )
+    return file
+
+
+def _belongs(path: Path) -> bool:
+    """Whether something in a folder is an embedding file, beside one, or of a collection."""
+    return bool({*path.suffixes} & names.STORES.keys()) or path.name.startswith(names.COLLECTION)
+
+
+def _place(out: Path, path: Path, taken: set[str]) -> Path:
+    """Link a file into a folder under its name, or a numbered one if another file has that."""
+    for number in range(1, 1 << 20):
+        target = out / (path.name if number == 1 else f"{path.stem}-{number}{path.suffix}")
+        if target.name not in taken and (not target.exists() or target.samefile(path)):
+            break
+    if not target.exists():
+        disk.link(path, target)
+    return target
+
+
+def _twice(ids: Ids, rows: npt.NDArray[np.int64], one: Any, other: Any) -> EmbeddingFileError:
+    image_id = str(ids.decoded(slice(rows[0], rows[0] + 1))[0])
+    return EmbeddingFileError(
+        f"image {image_id!r} is in {one} and in {other}; in a collection each image has one row. `cxrfeat cache merge` "
+        "joins files that share images."
+    )
