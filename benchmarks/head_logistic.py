@@ -25,8 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cxrfeat._heads.solver.labels import Labels
 from cxrfeat._heads.solver.path import path, solve
 from cxrfeat._heads.solver.rows import MatrixRows
+from cxrfeat._heads.solver.sums import LocalSums
 from cxrfeat._heads.weighting import weigh
 from cxrfeat._labels import NIH_LABELS
 
@@ -101,12 +103,15 @@ def main() -> None:
     args = parser.parse_args()
     y = labels(args.table, args.rows)
     x = embeddings(y, DIM)
-    weight = weigh(y, NIH_LABELS, "paper").of(y)
-    C = np.ones(len(NIH_LABELS))
-    rows = MatrixRows(x)
+    weighting = weigh(y, NIH_LABELS, "paper")
+    weight, C = weighting.of(y), np.ones(len(NIH_LABELS))
+
+    def sums() -> LocalSums:
+        return LocalSums(MatrixRows(x), Labels.of(y, weighting.positive, weighting.negative))
+
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    ours = solve(rows, y, weight, C)
+    ours = solve(sums(), C)
     seconds = time.perf_counter() - start
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(f"ours: {seconds:.2f} s, {ours.sweeps} sweeps, converged {ours.converged.all()}", file=sys.stderr)
@@ -116,12 +121,12 @@ def main() -> None:
          "ratio": 1 + extra / x.nbytes, "unit": "MB"},
     ]  # fmt: skip
     for tol in (1e-6, 1e-7):  # the single fit and every fit of the path to the same tolerance
-        single = timed(lambda tol=tol: solve(rows, y, weight, C, tol=tol), 3)
-        taken = timed(lambda tol=tol: list(path(rows, y, weight, strengths, tol=tol)), 1)
+        single = timed(lambda tol=tol: solve(sums(), C, tol=tol), 3)
+        taken = timed(lambda tol=tol: list(path(sums(), strengths, tol=tol)), 1)
         print(f"to {tol:g}: single fit {single:.2f} s, path of 20 {taken:.2f} s", file=sys.stderr)
         table.append({"what": f"20 strengths to {tol:g}, warm-started, in single fits to {tol:g}", "ours": taken,
                       "peer": single, "ratio": taken / single, "unit": "s"})  # fmt: skip
-    best = solve(rows, y, weight, C, tol=1e-11).objective
+    best = solve(sums(), C, tol=1e-11).objective
     if not args.skip_peers:
         warnings.simplefilter("ignore")
         standard = ((x - ours.mean) / ours.scale).astype(np.float32)

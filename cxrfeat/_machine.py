@@ -7,6 +7,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +20,37 @@ def cores() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+def memory() -> int:
+    """Bytes of memory that this process may still take: what the machine has free, and the container's limit."""
+    limits = []
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        limits.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+    except (OSError, StopIteration, ValueError):  # not Linux: half of what there is, since what is free is not told
+        with suppress(AttributeError, ValueError, OSError):
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    limits += [limit - used for limit, used in map(_cgroup, _CGROUPS) if limit]
+    return max(min(limits, default=4 << 30), 1)
+
+
+# Limit, use, and statistics of the group this process is in, as a container sees them: version 2 and version 1.
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+     "/sys/fs/cgroup/memory/memory.stat"),
+)  # fmt: skip
+
+
+def _cgroup(places: tuple[str, str, str]) -> tuple[int, int]:
+    """Limit and use of a group in bytes, files that could be read again not counted; 0 if there is no limit."""
+    try:
+        limit, used, stat = (Path(place).read_text(encoding="ascii") for place in places)
+        counts = dict(line.split() for line in stat.splitlines())
+        return int(limit), int(used) - int(counts.get("inactive_file", 0))
+    except (OSError, ValueError):  # "max", or another system
+        return 0, 0
 
 
 def gpu_likely() -> bool:

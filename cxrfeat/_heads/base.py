@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from cxrfeat._heads.decision import Calibration
 from cxrfeat._heads.settings import read_settings
-from cxrfeat._heads.solver.rows import MatrixRows, Rows
+from cxrfeat._heads.solver.labels import Labels
+from cxrfeat._heads.solver.rows import Rows
+from cxrfeat._heads.solver.sums import LocalSums, Sums
 from cxrfeat._heads.weighting import Weighting, weigh
 from cxrfeat._progress import Progress, silent
 from cxrfeat.errors import HeadError
@@ -51,9 +53,7 @@ class Task:
     @property
     def x(self) -> npt.NDArray[np.float32]:
         """The embeddings as one matrix; read into memory if they are not there yet."""
-        if isinstance(self.rows, MatrixRows):
-            return self.rows.x
-        return np.concatenate([block for _, block in self.rows.blocks()])
+        return self.rows.whole()
 
     @property
     def weights(self) -> Floats:
@@ -65,12 +65,17 @@ class Task:
         """What to fit, float64 (rows, labels): `y`, with probabilities between 0 and 1 for kinds that take them."""
         return self.y if self.soft is None else self.weighting.targets(self.soft)
 
+    def sums(self) -> Sums:
+        """The rows with their labels and weights, as the logistic solver sees them."""
+        y = self.y if self.soft is None else self.soft
+        return LocalSums(self.rows, Labels.of(y, self.weighting.positive, self.weighting.negative))
+
     def part(self, rows: npt.NDArray[np.int64]) -> Task:
         """Some of the rows, in rising order, with class weights of their own."""
         y = self.y[rows]
         return replace(
             self,
-            rows=MatrixRows(self.rows.take(rows)),
+            rows=self.rows.part(rows),
             y=y,
             groups=self.groups[rows],
             images=int((rows < self.images).sum()),
@@ -79,6 +84,14 @@ class Task:
             folder=None,
             soft=None if self.soft is None else self.soft[rows],
         )
+
+
+def logits_of(head: Head, rows: Rows) -> Floats:
+    """Raw logits of a head for rows in memory or on the disk, float64 (rows, labels)."""
+    out = np.empty((rows.shape[0], len(head.labels)))
+    for place, x in rows.blocks():
+        out[place] = head.logits(x)
+    return out
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,8 @@ class Head(ABC):
         Whether `fit` learns from probabilities, `Task.targets`, and not from the labels `Task.y` alone.
     needs_validation : bool
         Whether `fit` reads `Task.validation`.
+    streams : bool
+        Whether `fit` goes over `Task.rows` block by block, so that they need not fit into memory.
     resumes : bool
         Whether an interrupted fit can be resumed.
     labels : tuple of str
@@ -173,6 +188,7 @@ class Head(ABC):
     takes_weights: ClassVar[bool] = True
     soft_targets: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
     resumes: ClassVar[bool] = False
 
     def __init__(self, labels: tuple[str, ...], dim: int) -> None:

@@ -15,8 +15,11 @@ import numpy.typing as npt
 
 from cxrfeat._heads.base import Fitted, Floats, Head
 from cxrfeat._heads.registry import head_class
+from cxrfeat._heads.solver.labels import Labels
 from cxrfeat._heads.solver.path import solve
 from cxrfeat._heads.solver.rows import MatrixRows
+from cxrfeat._heads.solver.sums import LocalSums
+from cxrfeat._heads.weighting import Weighting
 from cxrfeat.errors import HeadError
 
 
@@ -109,11 +112,11 @@ def combine(
     places: Sequence[tuple[int, int]],
     held_out: npt.NDArray[np.float64] | None,
     y: Floats,
-    weight: Floats,
+    weighting: Weighting,
 ) -> EnsembleHead:
     """Join heads: by weights learnt from out-of-fold logits (images, members, labels), or without these by their mean.
 
-    `y` and the class weights are (images, labels).
+    `y` is (images, labels).
     """
     count, labels = len(members), len(members[0].labels)
     weights, offset = np.full((count, labels), 1 / count), np.zeros(labels)
@@ -124,6 +127,8 @@ def combine(
         if not (members[0].fitted[k] and 0 < y[known, k].sum() < known.sum()):
             continue  # nothing to learn weights by: the mean stays
         x = np.ascontiguousarray(held_out[known, :, k])
-        solution = solve(MatrixRows(x), y[known, k : k + 1], weight[known, k : k + 1], np.ones(1))
+        one = slice(k, k + 1)
+        truth = Labels.of(y[known, one], weighting.positive[one], weighting.negative[one])
+        solution = solve(LocalSums(MatrixRows(x), truth), np.ones(1))
         weights[:, k], offset[k] = solution.coef[0], solution.intercept[0]
     return EnsembleHead(members, places, weights, offset)

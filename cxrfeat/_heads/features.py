@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxrfeat import _machine as machine
 from cxrfeat import _manifest as manifest
 from cxrfeat._heads.base import Floats, Head, Task
 from cxrfeat._heads.registry import head_class
 from cxrfeat._heads.solver import rows as solver_rows
-from cxrfeat._heads.solver.rows import MatrixRows, Rows
+from cxrfeat._heads.solver.rows import MatrixRows, Rows, ahead
 from cxrfeat._heads.weighting import Weighting
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
@@ -29,11 +30,15 @@ from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
 
 _log = logging.getLogger(__name__)
 
+READ_BYTES = 16 << 20
+"""What is read at once, where embeddings are not held in memory."""
+
 
 class Features:
     """One or more embedding files as one: their embeddings are joined side by side. A context manager.
 
-    If rows to sweep over exceed `memory` bytes, they are read from the files every time.
+    If rows to sweep over exceed `memory` bytes, by default half of what is free, they are read from the files in every
+    sweep.
     """
 
     def __init__(self, paths: Sequence[str | Path], memory: int | None = None) -> None:
@@ -138,22 +143,40 @@ class Features:
             start += file.dim
         return out.reshape(-1, dim)
 
-    def sweep(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int]) -> Rows:
-        """The same embeddings to sweep over, in memory or from the files."""
-        if self.memory is not None and len(passes) * len(image_ids) * sum(self.dims) * 4 > self.memory:
-            # A quarter for what is being read, the rest for what the head keeps of it.
-            return FileRows(self.files, image_ids, passes, self.memory // 4)
-        x = self.matrix(image_ids, passes)
-        return MatrixRows(x, len(image_ids))
+    def rows(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int]) -> FileRows:
+        """The same embeddings to sweep over, read from the files every time."""
+        places = np.stack([file.rows_of(image_ids) for file in self.files])
+        return FileRows(self.files, [(one, places) for one in passes])
+
+    def sweep(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int], may_stream: bool = False) -> Rows:
+        """The same embeddings to sweep over: in memory, or from the files where they do not fit and a head allows it.
+
+        A HeadError says that they do not fit, for a head that would need them there.
+        """
+        count = len(passes) * len(image_ids)
+        size, free = count * sum(self.dims) * 4, self.memory or machine.memory()
+        fits = size <= (self.memory or free // 2)
+        if fits or not (may_stream or self.memory or size > free):
+            return MatrixRows(self.matrix(image_ids, passes), len(image_ids))
+        limit = f"{'`memory`' if self.memory else 'half of what is free'} ({(self.memory or free // 2) / 1e9:.3g} GB)"
+        if not may_stream:
+            raise HeadError(
+                f"{count:,} rows of embeddings are {size / 1e9:.3g} GB, more than {limit}, and this head needs all of "
+                "them in memory. The logistic head reads them from the file; or give more `memory`, or fewer `passes`."
+            )
+        _log.info("%s rows of embeddings, %.3g GB, are more than %s: every pass reads them anew.",
+                  f"{count:,}", size / 1e9, limit)  # fmt: skip
+        return self.rows(image_ids, passes)
 
     def logits(self, head: Head, image_ids: npt.NDArray[np.str_], mean: bool) -> Floats:
         """Raw logits of a head, float64 (n, labels): of pass 0, or the mean over all passes."""
         passes = self.passes if mean else (0,)
         total = np.zeros((len(image_ids), len(head.labels)))
         for one in passes:
-            for place, x in self.sweep(image_ids, (one,)).blocks():
+            for place, x in self.rows(image_ids, (one,)).blocks():
                 total[place] += head.logits(x)
-        return total / len(passes)
+        total /= len(passes)
+        return total
 
 
 @dataclass(frozen=True)
@@ -181,7 +204,7 @@ def prepare(
     if joined.held.any() and head_class(kind).needs_validation:
         held = (features.matrix(joined.study.ids[joined.held]), joined.study.y[joined.held])
     return Task(
-        rows=features.sweep(train.ids, passes),
+        rows=features.sweep(train.ids, passes, head_class(kind).streams),
         y=np.tile(train.y, (len(passes), 1)),
         groups=np.tile(train.patients, len(passes)),
         weighting=weighting,
@@ -207,35 +230,45 @@ def _soft(train: Study, passes: int, kind: str) -> Floats | None:
 class FileRows:
     """Rows read from embedding files at every sweep, for a matrix that does not fit into memory.
 
-    The rows of one pass follow those of the pass before; `memory` bytes are read at once, rounded to whole blocks, at
-    least one.
+    `parts` are a pass and its rows in each file, int64 (files, n); the parts follow each other. A thread reads ahead
+    while the rows before are dealt with.
     """
 
-    def __init__(
-        self, files: Sequence[EmbeddingFile], image_ids: npt.NDArray[np.str_], passes: Sequence[int], memory: int
-    ) -> None:
-        self.files, self.image_ids, self.passes = list(files), image_ids, tuple(passes)
-        self.dim = sum(file.dim for file in files)
-        self.block = solver_rows.BLOCK
-        self.batch = self.block * max(1, memory // (self.block * self.dim * 4))
-        self.shape, self.dtype = (len(self.passes) * len(image_ids), self.dim), np.dtype(np.float32)
+    def __init__(self, files: Sequence[EmbeddingFile], parts: Sequence[tuple[int, npt.NDArray[np.int64]]]) -> None:
+        self.files, self.parts = list(files), list(parts)
+        self.shape = (sum(places.shape[1] for _, places in self.parts), sum(file.dim for file in files))
+        self.dtype, self.block = np.dtype(np.float32), solver_rows.BLOCK
+        self.batch = self.block * max(1, READ_BYTES // (self.block * self.shape[1] * 4))
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         """Every block once, read anew."""
-        for number, one in enumerate(self.passes):
-            base = number * len(self.image_ids)
-            readers = [file.batches(self.image_ids, (one,), self.batch) for file in self.files]
-            for parts in zip(*readers, strict=True):
-                start = base + parts[0][0].start
-                joined = [part[1][0] for part in parts]
-                x = joined[0] if len(joined) == 1 else np.concatenate(joined, axis=1)
-                for at in range(0, len(x), self.block):
-                    yield slice(start + at, start + min(at + self.block, len(x))), x[at : at + self.block]
+        for start, x in ahead(self._batches()):
+            for at in range(0, len(x), self.block):
+                yield slice(start + at, start + min(at + self.block, len(x))), x[at : at + self.block]
 
-    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Copy some rows, in one sweep."""
-        out = np.empty((len(rows), self.dim), dtype=np.float32)
+    def whole(self) -> npt.NDArray[Any]:
+        """All rows as one matrix."""
+        out = np.empty(self.shape, dtype=self.dtype)
         for place, x in self.blocks():
-            first, last = np.searchsorted(rows, (place.start, place.stop))
-            out[first:last] = x[rows[first:last] - place.start]
+            out[place] = x
         return out
+
+    def part(self, rows: npt.NDArray[np.int64]) -> FileRows:
+        """Some of the rows, from the same files."""
+        parts, start = [], 0
+        for one, places in self.parts:
+            first, last = np.searchsorted(rows, (start, start + places.shape[1]))
+            if last > first:
+                parts.append((one, places[:, rows[first:last] - start]))
+            start += places.shape[1]
+        return FileRows(self.files, parts)
+
+    def _batches(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """The rows in batches of whole blocks, with the number of the first."""
+        base = 0
+        for one, places in self.parts:
+            for at in range(0, places.shape[1], self.batch):
+                some = places[:, at : at + self.batch]
+                x = [file.read_rows(rows, (one,))[0] for file, rows in zip(self.files, some, strict=True)]
+                yield base + at, x[0] if len(x) == 1 else np.concatenate(x, axis=1)
+            base += places.shape[1]

@@ -214,8 +214,8 @@ def _fit(
         start = places[-1][1]
     if not options.ensemble:
         return members[0], task
-    y, weights = task.y[: task.images], task.weights[: task.images]
-    head = combine([m.head for m in members], places, np.stack(held_out, axis=1) if held_out else None, y, weights)
+    stack, y = np.stack(held_out, axis=1) if held_out else None, task.y[: task.images]
+    head = combine([m.head for m in members], places, stack, y, task.weighting)
     notes = {"members": [dict(m.notes) for m in members]}
     return Fitted(head, all(m.converged for m in members), None, notes), task
 

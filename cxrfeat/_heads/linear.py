@@ -66,7 +66,7 @@ class LinearHead(Head):
 class LogisticHead(LinearHead):
     """Logistic regression of all labels together, to its optimum; see `MultiLabelLogistic`."""
 
-    kind, soft_targets = "logistic", True
+    kind, soft_targets, streams = "logistic", True, True
     grid = {"C": tuple(float(f"{C:.2g}") for C in np.logspace(-5, 1, 13))}
 
     @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class LogisticHead(LinearHead):
         """Fit all labels together; a label with one class in training is left out."""
         C = np.full(len(task.labels), settings.C)
         options: dict[str, Any] = {"tol": settings.tol, "steps": settings.steps, "progress": progress}
-        solution = solve(task.rows, task.targets, task.weights, C, **options)
+        solution = solve(task.sums(), C, **options)
         if late := [name for name, ended in zip(task.labels, solution.converged, strict=True) if not ended]:
             warnings.warn(
                 f"the logistic head did not reach a relative tolerance of {settings.tol:g} for {', '.join(late)}; "
@@ -117,7 +117,7 @@ class LogisticHead(LinearHead):
         order = np.argsort(strengths)
         Cs = np.repeat(strengths[order][:, None], len(task.labels), axis=1)
         options: dict[str, Any] = {"tol": max(first.tol, SEARCH_TOL), "steps": first.steps}
-        solutions = path(task.rows, task.targets, task.weights, Cs, **options)
+        solutions = path(task.sums(), Cs, **options)
         heads = {int(at): cls(task.labels, s.coef, s.intercept) for at, s in zip(order, solutions, strict=True)}
         yield from (heads[k] for k in range(len(tried)))
 

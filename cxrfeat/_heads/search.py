@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._heads.base import Head, Task
+from cxrfeat._heads.base import Head, Task, logits_of
 from cxrfeat._progress import Progress, silent
 from cxrfeat._split import stratified
 from cxrfeat.errors import HeadError
@@ -42,9 +42,9 @@ def search(
     for fold in range(folds):
         part = task.part((side != fold).nonzero()[0])
         held = (side[: task.images] == fold).nonzero()[0]
-        x, y = task.rows.take(held), task.y[held]
+        rows, y = task.rows.part(held), task.y[held]
         for number, head in enumerate(_heads(kind, part, [{**settings, **values} for values in tried])):
-            logits = head.logits(x)
+            logits = logits_of(head, rows)
             areas = np.array([_auroc(y[:, k], logits[:, k]) for k in range(y.shape[1])])
             known = ~np.isnan(areas)
             scores[number, fold] = areas[known].mean() if known.any() else np.nan
@@ -84,7 +84,7 @@ def out_of_fold(
         held = (side[: task.images] == fold).nonzero()[0]
         part = task.part((side != fold).nonzero()[0])
         (head,) = _heads(kind, part, [settings])
-        out[held] = head.logits(task.rows.take(held))
+        out[held] = logits_of(head, task.rows.part(held))
     return out
 
 

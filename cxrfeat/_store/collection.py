@@ -126,7 +126,7 @@ class Collection(EmbeddingFile):
 
     def image_sha256(self, image_ids: ImageIds | None = None) -> npt.NDArray[np.uint8]:
         """SHA-256 of the image files, read from the members; see `EmbeddingFile`."""
-        wanted = self._rows(image_ids)
+        wanted = self.rows_of(image_ids)
         out = np.empty((len(wanted), 32), np.uint8)
         order = np.argsort(wanted, kind="stable")
         for number, here in self._by_member(wanted[order]):

@@ -169,9 +169,18 @@ class EmbeddingFile:
         EmbeddingFileError
             If an id or a pass is not in the file, or a block that is read does not match its SHA-256 or holds NaN.
         """
-        return self._read(self._rows(image_ids), passes)
+        return self.read_rows(self.rows_of(image_ids), passes)
 
-    def _read(self, wanted: npt.NDArray[np.int64], passes: Sequence[int]) -> npt.NDArray[np.float32]:
+    def read_rows(self, wanted: npt.NDArray[np.int64], passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:
+        """Read rows by their numbers; `read` otherwise.
+
+        Parameters
+        ----------
+        wanted : int64 (n,)
+            Row numbers, as `rows_of` gives them: looked up once for many reads.
+        passes
+            See `read`.
+        """
         for pass_ in passes:
             if not 0 <= pass_ < self.passes:
                 raise EmbeddingFileError(
@@ -207,6 +216,25 @@ class EmbeddingFile:
             for check in checks:
                 _wait(check)
 
+    def rows_of(self, image_ids: ImageIds | None = None) -> npt.NDArray[np.int64]:
+        """Row numbers of images, int64 (len(image_ids),).
+
+        Parameters
+        ----------
+        image_ids
+            See `read`.
+        """
+        if image_ids is None:
+            return np.arange(len(self))
+        found = self._ids.find(image_ids)
+        if (found < 0).any():
+            missing = (found < 0).nonzero()[0]
+            raise EmbeddingFileError(
+                f"{len(missing)} of {len(found)} images are not in {self.path}, the first is "
+                f"{str(image_ids[missing[0]])!r}. Run `cxrfeat extract` for this study, or name its own embedding file."
+            )
+        return found
+
     def batches(
         self, image_ids: ImageIds | None = None, passes: Sequence[int] = (0,), rows: int = 4096
     ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
@@ -229,8 +257,8 @@ class EmbeddingFile:
         count = len(self) if image_ids is None else len(image_ids)
         for start in range(0, count, rows):
             part = slice(start, min(start + rows, count))
-            where = np.arange(part.start, part.stop) if image_ids is None else self._rows(image_ids[part])
-            yield part, self._read(where, passes)
+            where = np.arange(part.start, part.stop) if image_ids is None else self.rows_of(image_ids[part])
+            yield part, self.read_rows(where, passes)
 
     def blocks(
         self, pass_: int = 0, rows: int = 4096
@@ -249,7 +277,7 @@ class EmbeddingFile:
         """
         for start in range(0, len(self), rows):
             part = slice(start, min(start + rows, len(self)))
-            yield self._ids.decoded(part), self._read(np.arange(part.start, part.stop), (pass_,))[0]
+            yield self._ids.decoded(part), self.read_rows(np.arange(part.start, part.stop), (pass_,))[0]
 
     def to_numpy(self, image_ids: ImageIds | None = None, pass_: int = 0) -> npt.NDArray[np.float32]:
         """Read one rendering as a matrix, float32 (len(image_ids), dim).
@@ -289,7 +317,7 @@ class EmbeddingFile:
             Whose, in this order; by default all, in the file's order.
         """
         hashes = self.header.image_sha256
-        return hashes if image_ids is None else hashes[self._rows(image_ids)]
+        return hashes if image_ids is None else hashes[self.rows_of(image_ids)]
 
     @property
     def failed(self) -> Sequence[Failure]:
@@ -346,18 +374,6 @@ class EmbeddingFile:
         if not np.isfinite(out).all():
             raise rows.damaged(self.path, f"{where} hold a value that is NaN or infinite")
         self._checked[pass_, block] = True
-
-    def _rows(self, image_ids: ImageIds | None) -> npt.NDArray[np.int64]:
-        if image_ids is None:
-            return np.arange(len(self))
-        found = self._ids.find(image_ids)
-        if (found < 0).any():
-            missing = (found < 0).nonzero()[0]
-            raise EmbeddingFileError(
-                f"{len(missing)} of {len(found)} images are not in {self.path}, the first is "
-                f"{str(image_ids[missing[0]])!r}. Run `cxrfeat extract` for this study, or name its own embedding file."
-            )
-        return found
 
     def _read_recipe(self) -> Recipe:
         text = self.header.recipe

@@ -108,7 +108,7 @@ def test_stacking_gives_a_member_that_knows_nothing_little_weight():
 
     y = (rng.random((2000, 1)) < 0.4).astype(float)
     logits = np.stack([2 * y - 1 + rng.standard_normal(y.shape), rng.standard_normal(y.shape)], axis=1)
-    head = combine([Member(), Member()], [(0, 1), (1, 2)], logits, y, np.ones_like(y))
+    head = combine([Member(), Member()], [(0, 1), (1, 2)], logits, y, weigh(y, ("a",)))
     assert abs(head.weights[1, 0]) < 0.1 * head.weights[0, 0]
 
 

@@ -1,70 +1,36 @@
 """An approximate Hessian for each label, from the rows that make up most of it.
 
-The Hessian of one label is X' diag(h) X + I with h = C s p (1 - p). Rows are drawn with a probability proportional to
-their h, at most 1, and weighted by its inverse: the expectation is the Hessian itself, and rows that carry much of it,
-such as the few positives of a rare label, are all in. Its Cholesky factor is a preconditioner: what the draw misses
-costs iterations, never accuracy.
+The Hessian of one label is X' diag(h) X + I with h = C s p (1 - p); the first part is estimated from some rows
+(`Sums.grams`). Its Cholesky factor is a preconditioner: what the draw misses costs iterations, never accuracy.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.solver.rows import Rows, sigmoid
+from cxrfeat._heads.solver.sums import Sums
 
 Floats = npt.NDArray[np.float64]
 
 ROWS_PER_FEATURE = 4
-FLUSH = 512
 
 
 class Factors:
-    """Cholesky factors of the labels' sampled Hessians, float32 (features + 1, features + 1) each.
+    """Cholesky factors of the labels' sampled Hessians, float32 (features + 1, features + 1) each."""
 
-    `weight` is (rows, labels), including C; `mean` and `scale` are (features,).
-    """
-
-    def __init__(self, rows: Rows, weight: npt.NDArray[Any], mean: Floats, scale: Floats, intercept: bool) -> None:
-        self.rows, self.weight, self.intercept = rows, weight, intercept
-        self.mean, self.scale = mean.astype(np.float32), scale.astype(np.float32)
+    def __init__(self, intercept: bool) -> None:
+        self.intercept = intercept
         self.factors: dict[int, npt.NDArray[np.float32]] = {}
         self.stretch: dict[int, float] = {}
-        self.made = 0
 
-    def renew(self, labels: list[int], z: npt.NDArray[Any]) -> None:
-        """Make the factors of some labels anew at logits `z`, (rows, len(labels)); one sweep for all of them."""
-        from scipy.linalg import blas
-
-        features = self.rows.shape[1]
-        drawn = [self._draw(k, z[:, i]) for i, k in enumerate(labels)]
+    def renew(self, sums: Sums, labels: list[int], columns: list[int], rows_per_feature: int) -> None:
+        """Make the factors of some labels anew where a search stands, in one sweep; they are `columns` of it."""
         for k in labels:  # the old factors make room for the new
             self.factors.pop(k, None)
-        grams = [np.zeros((features + 1, features + 1), dtype=np.float32, order="F") for _ in labels]
-        buffers: list[list[npt.NDArray[np.float32]]] = [[] for _ in labels]
-
-        def flush(i: int) -> None:
-            part = np.concatenate(buffers[i])
-            grams[i] = blas.ssyrk(1.0, part.T, beta=1.0, c=grams[i], lower=True, overwrite_c=True)
-            buffers[i].clear()
-
-        for place, x in self.rows.blocks():
-            for i, (chosen, root) in enumerate(drawn):
-                first, last = np.searchsorted(chosen, (place.start, place.stop))
-                if first == last:
-                    continue
-                buffers[i].append(self._standardised(x[chosen[first:last] - place.start], root[first:last]))
-                if sum(map(len, buffers[i])) >= FLUSH:
-                    flush(i)
-        for i, k in enumerate(labels):
-            if buffers[i]:
-                flush(i)
-            # One turns into the other: there are never two sets of them.
-            self.factors[k], self.stretch[k] = _cholesky(grams[i], self.intercept), 1.0
-            grams[i] = np.empty((0, 0), dtype=np.float32)
-        self.made += len(labels)
+        rows = rows_per_feature * sums.shape[1]
+        for k, gram in zip(labels, sums.grams(np.array(columns, dtype=np.int64), rows), strict=True):
+            self.factors[k], self.stretch[k] = _cholesky(gram, self.intercept), 1.0
 
     def transport(self, ratio: Floats) -> None:
         """Carry the factors over to C so many times as large, (labels,): exact but where the penalty rules."""
@@ -79,31 +45,6 @@ class Factors:
         if not self.intercept:
             answer[-1] = 0.0
         return answer.ravel().astype(np.float64) / self.stretch[label]
-
-    def _draw(self, label: int, z: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Rows drawn for a label, and the root of what each represents."""
-        p = sigmoid(z.astype(np.float64))
-        h = self.weight[:, label] * p * (1 - p)
-        wanted = ROWS_PER_FEATURE * len(self.scale)
-        if wanted >= len(h) or h.sum() <= 0:
-            chosen = (h > 0).nonzero()[0]
-            return chosen, np.sqrt(h[chosen]).astype(np.float32)
-        chance = h * (wanted / h.sum())
-        for _ in range(4):  # what is cut off at 1 is handed to the rest
-            np.minimum(chance, 1, out=chance)
-            chance *= wanted / chance.sum()
-        np.minimum(chance, 1, out=chance)
-        # Drawn by label and not by how often or where: the same problem always takes the same course.
-        chosen = (np.random.default_rng(label).random(len(h)) < chance).nonzero()[0]
-        return chosen, np.sqrt(h[chosen] / chance[chosen]).astype(np.float32)
-
-    def _standardised(self, x: npt.NDArray[Any], root: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        out = np.empty((len(x), x.shape[1] + 1), dtype=np.float32)
-        np.subtract(x, self.mean, out=out[:, :-1])
-        out[:, :-1] /= self.scale
-        out[:, -1] = 1.0
-        out *= root[:, None]
-        return out
 
 
 def _cholesky(gram: npt.NDArray[np.float32], intercept: bool) -> npt.NDArray[np.float32]:

@@ -17,8 +17,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from cxrfeat._heads.solver.path import Solution, both_classes, path
+from cxrfeat._heads.solver.labels import Labels
+from cxrfeat._heads.solver.path import Solution, path
 from cxrfeat._heads.solver.rows import MatrixRows, sigmoid
+from cxrfeat._heads.solver.sums import LocalSums
 from cxrfeat._heads.weighting import weigh
 
 
@@ -115,9 +117,9 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         MultiLabelLogistic
             Itself.
         """
-        X, truth, weight, row_weight = self._prepare(X, y, sample_weight)
-        C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), truth.shape[1:])[None]
-        self._keep(next(self._path(X, truth, weight, row_weight, C)))
+        sums, labels = self._prepare(X, y, sample_weight)
+        C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (labels,))[None]
+        self._keep(next(self._path(sums, C)))
         return self
 
     def fit_path(self, X: Any, y: Any, Cs: Any, sample_weight: Any = None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -135,10 +137,10 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         coef, intercept : ndarray of shape (n_strengths, n_labels, n_features) and (n_strengths, n_labels)
             On features as given.
         """
-        X, truth, weight, row_weight = self._prepare(X, y, sample_weight)
-        strengths = np.repeat(np.asarray(Cs, dtype=np.float64)[:, None], truth.shape[1], axis=1)
+        sums, labels = self._prepare(X, y, sample_weight)
+        strengths = np.repeat(np.asarray(Cs, dtype=np.float64)[:, None], labels, axis=1)
         coefs, intercepts = [], []
-        for solution in self._path(X, truth, weight, row_weight, strengths):
+        for solution in self._path(sums, strengths):
             self._keep(solution)
             coefs.append(self.coef_)
             intercepts.append(self.intercept_)
@@ -183,19 +185,17 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
             return np.where(np.isnan(logits), np.nan, logits > 0)
         return (logits > 0).astype(np.int64)
 
-    def _prepare(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, Any]:
+    def _prepare(self, X: Any, y: Any, sample_weight: Any) -> tuple[LocalSums, int]:
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         truth = self._truth(y, len(X))
         row_weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         weighting = weigh(truth, tuple(map(str, range(truth.shape[1]))), self.weighting)
-        weight, truth = weighting.of(truth), weighting.targets(truth)
-        if row_weight is not None:
-            weight *= row_weight[:, None]
-        if not both_classes(truth, weight).any():
+        sums = LocalSums(MatrixRows(X), Labels.of(truth, weighting.positive, weighting.negative, row_weight))
+        if not sums.counts().both.any():
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one class."
             )
-        return X, truth, weight, row_weight
+        return sums, truth.shape[1]
 
     def _truth(self, y: Any, rows: int) -> npt.NDArray[np.float64]:
         """Labels as 1, 0, NaN, (n, labels)."""
@@ -221,11 +221,8 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         self.classes_ = np.array([0, 1])
         return truth
 
-    def _path(self, X: Any, truth: Any, weight: Any, row_weight: Any, Cs: Any) -> Any:
-        return path(
-            MatrixRows(X), truth, weight, Cs, row_weight=row_weight, intercept=self.fit_intercept, tol=self.tol,
-            steps=self.max_iter,
-        )  # fmt: skip
+    def _path(self, sums: LocalSums, Cs: Any) -> Any:
+        return path(sums, Cs, intercept=self.fit_intercept, tol=self.tol, steps=self.max_iter)
 
     def _keep(self, solution: Solution) -> None:
         self.coef_, self.intercept_ = solution.coef, solution.intercept

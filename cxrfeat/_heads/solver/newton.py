@@ -9,14 +9,15 @@ its sampled Hessian renewed where it stands, and a label that is done leaves the
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.solver.curvature import Factors
-from cxrfeat._heads.solver.rows import sigmoid
-from cxrfeat._heads.solver.sweeps import Point, Sweeper
+from cxrfeat._heads.solver.curvature import ROWS_PER_FEATURE, Factors
+from cxrfeat._heads.solver.objective import Objective, Point
 from cxrfeat._progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
@@ -78,9 +79,9 @@ class Course:
 
 
 def minimise(
-    sweeper: Sweeper,
+    objective: Objective,
     factors: Factors,
-    courses: list[Course],
+    courses: Mapping[int, Course],
     start: Floats,
     tol: float,
     steps: int,
@@ -92,13 +93,13 @@ def minimise(
     hold something from a search before are used.
     """
     count = start.shape[1]
-    active = np.arange(count)
-    point = sweeper.begin(start)
-    new = [k for k in range(count) if k not in factors.factors]
-    factors.renew(new, point.z[:, new])
+    active: npt.NDArray[Any] = np.arange(count)
+    point = objective.begin(start)
+    if new := [k for k in range(count) if k not in factors.factors]:
+        factors.renew(objective.sums, new, new, ROWS_PER_FEATURE)
     w, value, gap = start.copy(), point.value.copy(), np.full(count, np.inf)
     for _ in range(steps + 1):
-        step = _directions(point, active, courses, factors, tol)
+        step = _directions(objective, point, active, courses, factors, tol)
         decrement = (point.gradient * step).sum(axis=0) / (2 * np.maximum(point.value, 1e-300))
         w[:, active], value[active], gap[active] = point.w, point.value, decrement
         for i, k in enumerate(active):
@@ -108,8 +109,9 @@ def minimise(
         if not going.any():
             break
         if not going.all():
+            objective.sums.keep(going)
             point, step, active = point.of(going), step[:, going], active[going]
-        ahead = _advance(sweeper, point, -step, active)
+        ahead = _advance(objective, point, -step)
         for i, k in enumerate(active):
             courses[k].learn(ahead.w[:, i] - point.w[:, i], ahead.gradient[:, i] - point.gradient[:, i])
         point = ahead
@@ -117,7 +119,12 @@ def minimise(
 
 
 def _directions(
-    point: Point, active: npt.NDArray[np.int64], courses: list[Course], factors: Factors, tol: float
+    objective: Objective,
+    point: Point,
+    active: npt.NDArray[Any],
+    courses: Mapping[int, Course],
+    factors: Factors,
+    tol: float,
 ) -> Floats:
     """Steps of all labels, with new Hessians for those that have slowed down."""
     step = np.empty_like(point.w)
@@ -130,7 +137,7 @@ def _directions(
         if ratio > SLOW and gap * min(ratio, 1.0) ** WORTH > tol and courses[k].age >= PATIENCE:
             stale.append(i)
     if stale:
-        factors.renew([int(active[i]) for i in stale], point.z[:, stale])
+        factors.renew(objective.sums, [int(active[i]) for i in stale], stale, ROWS_PER_FEATURE)
         for i in stale:
             course = courses[active[i]]
             course.pairs.clear()
@@ -139,47 +146,31 @@ def _directions(
     return step
 
 
-def _advance(sweeper: Sweeper, point: Point, step: Floats, active: npt.NDArray[np.int64]) -> Point:
+def _advance(objective: Objective, point: Point, step: Floats) -> Point:
     """One step for every label: a whole one, or a better length where the slope at its end says so."""
-    new = sweeper.ahead(point, step, active)
+    new = objective.ahead(point, step)
     before, after = (point.gradient * step).sum(axis=0), (new.gradient * step).sum(axis=0)
     # Past the valley, or still far up its side: the whole step is taken only between these.
     off = ((after > -0.5 * before) | (after < 0.9 * before)).nonzero()[0]
-    if not len(off):
-        return new
-    w, z = new.w.copy(), new.z
-    for i in off:
-        t = _length(sweeper, point, new.z[:, i], step[:, i], int(active[i]), i, float(before[i]), float(after[i]))
-        w[:, i] = point.w[:, i] + t * step[:, i]
-        z[:, i] = point.z[:, i] + t * (new.z[:, i] - point.z[:, i])
-    corrected = sweeper.at(w[:, off], np.ascontiguousarray(z[:, off]), active[off])
-    value, gradient = new.value.copy(), new.gradient.copy()
-    value[off], gradient[:, off] = corrected.value, corrected.gradient
-    return Point(w, z, value, gradient)
+    return objective.settle(point, new, off, _lengths(objective, point, step, off, before, after))
 
 
-def _length(
-    sweeper: Sweeper,
-    point: Point,
-    z_there: npt.NDArray[np.floating],
-    step: Floats,
-    label: int,
-    column: int,
-    before: float,
-    after: float,
-) -> float:
-    """Length of a step at which the slope is nearly 0, by Newton's method on the line, kept in a bracket."""
-    z = point.z[:, column].astype(np.float64)
-    dz = z_there.astype(np.float64) - z
-    sign, weight = sweeper.sign[:, label].astype(np.float64), sweeper.weight[:, label].astype(np.float64)
-    w, d = point.w[:-1, column], step[:-1]
-    low, high, t = (0.0, 1.0, 0.5) if after > 0 else (1.0, np.inf, 2.0)
+def _lengths(
+    objective: Objective, point: Point, step: Floats, off: npt.NDArray[np.int64], before: Floats, after: Floats
+) -> Floats:
+    """Lengths of some labels' steps at which the slope is nearly 0, by Newton's method on the line, in a bracket."""
+    past = after[off] > 0
+    low, high, t = np.where(past, 0.0, 1.0), np.where(past, 1.0, np.inf), np.where(past, 0.5, 2.0)
+    open_ = np.arange(len(off))
     for _ in range(30):
-        wrong = sigmoid(sign * (z + t * dz))
-        slope = (weight * sign * wrong) @ dz + d @ w + t * (d @ d)
-        if abs(slope) < 0.1 * abs(before):
+        if not len(open_):
             break
-        low, high = (low, t) if slope > 0 else (t, high)
-        guess = t - slope / ((weight * wrong * (1 - wrong)) @ (dz * dz) + d @ d)
-        t = guess if low < guess < high else ((low + high) / 2 if np.isfinite(high) else 2 * t)
+        slope, bend = objective.slopes(point, step, off[open_], t[open_])
+        steep = np.abs(slope) >= 0.1 * np.abs(before[off[open_]])
+        open_, slope, bend = open_[steep], slope[steep], bend[steep]
+        low[open_] = np.where(slope > 0, low[open_], t[open_])
+        high[open_] = np.where(slope > 0, t[open_], high[open_])
+        guess, bounded = t[open_] - slope / bend, np.isfinite(high[open_])
+        middle = np.where(bounded, (low[open_] + np.where(bounded, high[open_], 0)) / 2, 2 * t[open_])
+        t[open_] = np.where((low[open_] < guess) & (guess < high[open_]), guess, middle)
     return t

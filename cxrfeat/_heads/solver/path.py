@@ -9,6 +9,7 @@ which is scikit-learn's objective. s_ik is 0 if the label is unknown.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,10 @@ from threadpoolctl import threadpool_limits
 
 from cxrfeat._heads.solver import dense
 from cxrfeat._heads.solver.curvature import Factors
+from cxrfeat._heads.solver.labels import Counts
 from cxrfeat._heads.solver.newton import Course, Found, minimise
-from cxrfeat._heads.solver.rows import Rows, moments
-from cxrfeat._heads.solver.sweeps import Sweeper
+from cxrfeat._heads.solver.objective import Objective
+from cxrfeat._heads.solver.sums import Frame, LocalSums, Sums
 from cxrfeat._progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
@@ -51,19 +53,21 @@ class Solution:
 # Up to this many bytes of float64, and products for one Hessian, whole Hessians are cheaper than many sweeps.
 DENSE_BYTES, DENSE_PRODUCTS = 64 << 20, 200_000_000
 
+# With more than so many times as many rows as a sample has, the search begins at the sample's solution and with its
+# Hessians: a sample has so many rows a feature, and at most so many numbers.
+MANY, SAMPLE_ROWS, SAMPLE_NUMBERS = 8, 64, 64 << 20
+SAMPLE_TOL = 1e-4
 
-def solve(rows: Rows, y: Floats, weight: Floats, C: Floats, **options: Any) -> Solution:
+
+def solve(sums: Sums, C: Floats, **options: Any) -> Solution:
     """Fit every label at one strength, C of shape (labels,); the other parameters are those of `path`."""
-    return next(path(rows, y, weight, C[None], **options))
+    return next(path(sums, C[None], **options))
 
 
 def path(
-    rows: Rows,
-    y: Floats,
-    weight: Floats,
+    sums: Sums,
     Cs: Floats,
     *,
-    row_weight: Floats | None = None,
     intercept: bool = True,
     tol: float = 1e-7,
     steps: int = 200,
@@ -74,23 +78,26 @@ def path(
     Go from small C to large. The next start is extrapolated in log C from the last three solutions; what was learnt of
     a label's curvature is carried over, and renewed only where it fails.
 
-    `y` is 1, 0, a probability or NaN, (n, labels), and does not matter where `weight` is 0: the weight of every row in
-    every label's loss. `Cs` are the inverse L2 strengths, (strengths, labels). `row_weight`, (n,), counts in the mean
-    and scale. `tol` is relative, on the objective; `progress` is called with the number of labels that are done.
+    `Cs` are the inverse L2 strengths, (strengths, labels). Weights of rows count in the mean and scale too. `tol` is
+    relative, on the objective; `progress` is called with the number of labels that are done.
     """
-    there = both_classes(y, weight)
+    counts = sums.counts()
+    there = counts.both
     if not there.all():
-        y, weight, Cs = y[:, there], weight[:, there], Cs[:, there]
-    mean, scale = moments(rows, row_weight)
-    n, d = rows.shape
-    if n * d * 8 <= DENSE_BYTES and n * min(n, d) ** 2 <= DENSE_PRODUCTS:
-        x = np.concatenate([block for _, block in rows.blocks()]).astype(np.float64)
-        search: _Dense | _Large = _Dense((x - mean) / scale, np.nan_to_num(y), weight, intercept)
-    else:
-        search = _Large(rows, y, weight, mean, scale, intercept)
+        sums.choose(there)
+        counts, Cs = counts.of(there), Cs[:, there]
+    n, d = sums.shape
+    few = n * d * 8 <= DENSE_BYTES and n * min(n, d) ** 2 <= DENSE_PRODUCTS
+    sums = sums.gathered() if few else sums
+    drawn = min(SAMPLE_ROWS * d, SAMPLE_NUMBERS // d)
+    moments, sample = sums.survey(counts.chance(drawn) if n > MANY * drawn else None)
+    mean, scale = moments.standard()
+    search: _Dense | _Large = (_Dense if few else _Large)(sums, mean, scale, intercept)
     done: list[tuple[Floats, Floats]] = []
     for C in Cs:
-        start = _extrapolated(done, C) if done else _intercepts(y, weight, d, intercept)
+        start = _extrapolated(done, C) if done else _intercepts(counts, d, intercept)
+        if isinstance(search, _Large) and sample is not None:
+            start, sample = search.learn(sample, C, start, steps), None
         w, value, gap, converged = search.run(C, start, tol, steps, progress)
         done = [*done[-2:], (C, w)]
         coef = (w[:-1] / scale[:, None]).T
@@ -98,11 +105,6 @@ def path(
         ended = np.ones(len(there), dtype=bool)
         ended[there] = converged
         yield Solution(found[0], found[1], found[2], found[3], ended, there, search.sweeps)
-
-
-def both_classes(y: Floats, weight: Floats) -> npt.NDArray[np.bool_]:
-    """Labels with a positive and a negative of some weight, bool (labels,)."""
-    return ((y > 0) & (weight > 0)).any(axis=0) & ((y == 0) & (weight > 0)).any(axis=0)
 
 
 def _spread(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
@@ -118,12 +120,16 @@ class _Dense:
     Systems this small lose more to threads that wait for each other, on a busy machine above all, than they gain.
     """
 
-    def __init__(self, x: Floats, y: Floats, weight: Floats, intercept: bool) -> None:
+    def __init__(self, sums: Sums, mean: Floats, scale: Floats, intercept: bool) -> None:
+        here = sums.gathered()
+        self.sums, self.intercept = sums, intercept
+        self.y, self.weight = here.labels.dense()
         with threadpool_limits(1, "blas"):
-            self.span = dense.Span.of(x)
-        self.y, self.weight, self.intercept = y, weight, intercept
+            self.span = dense.Span.of((here.x.astype(np.float64) - mean) / scale)
 
-    sweeps = 1
+    @property
+    def sweeps(self) -> int:
+        return self.sums.sweeps
 
     def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
         w, count = start.copy(), len(C)
@@ -142,35 +148,44 @@ class _Dense:
 class _Large:
     """All labels together, in sweeps."""
 
-    def __init__(self, rows: Rows, y: Floats, weight: Floats, mean: Floats, scale: Floats, intercept: bool) -> None:
-        self.sweeper = Sweeper(rows, y, weight, mean, scale, intercept)
-        self.factors = Factors(rows, weight, mean, scale, intercept)
-        self.weight, self.courses = weight, [Course() for _ in range(y.shape[1])]
+    def __init__(self, sums: Sums, mean: Floats, scale: Floats, intercept: bool) -> None:
+        self.sums, self.mean, self.scale, self.intercept = sums, mean, scale, intercept
+        self.factors = Factors(intercept)
+        self.courses: dict[int, Course] = defaultdict(Course)
         self.last: Floats | None = None
 
     @property
     def sweeps(self) -> int:
-        return self.sweeper.sweeps
+        return self.sums.sweeps
 
     def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
-        weight = self.weight * C
-        self.sweeper.weight = weight.astype(self.sweeper.rows.dtype)
-        self.factors.weight = weight
         if self.last is not None:
             ratio = C / self.last
             self.factors.transport(ratio)
-            for course, change in zip(self.courses, ratio, strict=True):
-                course.transport(float(change))
+            for label, change in enumerate(ratio):
+                self.courses[label].transport(float(change))
         self.last = C
-        return minimise(self.sweeper, self.factors, self.courses, start, tol, steps, progress)
+        return minimise(self._objective(C), self.factors, self.courses, start, tol, steps, progress)
+
+    def learn(self, sample: LocalSums, C: Floats, start: Floats, steps: int) -> Floats:
+        """Where to begin, and with which Hessians: the solution of a sample, and those of all its rows there."""
+        inner = _Large(sample, self.mean, self.scale, self.intercept)
+        w, *_ = inner.run(C, start, SAMPLE_TOL, steps, silent)
+        inner._objective(C).begin(w)
+        self.factors = inner.factors
+        labels = list(range(len(C)))
+        self.factors.renew(sample, labels, labels, SAMPLE_ROWS)
+        return w
+
+    def _objective(self, C: Floats) -> Objective:
+        return Objective(self.sums, Frame(self.mean, self.scale, C), self.intercept)
 
 
-def _intercepts(y: Floats, weight: Floats, features: int, intercept: bool) -> Floats:
+def _intercepts(counts: Counts, features: int, intercept: bool) -> Floats:
     """Start at the best constant: the log odds of the weighted classes."""
-    w = np.zeros((features + 1, y.shape[1]))
+    w = np.zeros((features + 1, len(counts.positive)))
     if intercept:
-        positive = (np.nan_to_num(y) * weight).sum(axis=0)
-        w[-1] = np.log(np.maximum(positive, 1e-12)) - np.log(np.maximum(weight.sum(axis=0) - positive, 1e-12))
+        w[-1] = np.log(np.maximum(counts.positive, 1e-12)) - np.log(np.maximum(counts.negative, 1e-12))
     return w
 
 

@@ -1,4 +1,4 @@
-"""Embeddings as rows to learn from: a matrix in memory, or a file read block by block.
+"""Embeddings as rows to learn from: a matrix in memory, or files read block by block.
 
 A block has at most `BLOCK` rows and always begins at the same row, wherever the rows come from and however much is
 read at once. Sums over blocks are therefore the same to the last bit in memory and from a file.
@@ -6,13 +6,17 @@ read at once. Sums over blocks are therefore the same to the last bit in memory 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 BLOCK = 2048
 """Rows of a block: 8 MB of 1,024 float32, small enough that a second product finds it in the cache."""
@@ -32,8 +36,11 @@ class Rows(Protocol):
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         """Every block once, with the place of its rows."""
 
-    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Copy some rows, whose numbers rise, into a matrix."""
+    def whole(self) -> npt.NDArray[Any]:
+        """All rows as one matrix in memory."""
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Rows:
+        """Some of the rows, whose numbers rise, from where these come from."""
 
 
 class MatrixRows:
@@ -54,40 +61,95 @@ class MatrixRows:
                 place = slice(start, min(start + BLOCK, end))
                 yield place, self.x[place]
 
-    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Copy some rows."""
-        return self.x[rows]
+    def whole(self) -> npt.NDArray[Any]:
+        """The matrix itself."""
+        return self.x
+
+    def part(self, rows: npt.NDArray[np.int64]) -> MatrixRows:
+        """A copy of some rows."""
+        return MatrixRows(self.x[rows])
 
 
-def moments(rows: Rows, weight: npt.NDArray[Any] | None = None) -> tuple[Floats, Floats]:
-    """Weighted mean and standard deviation of every feature, float64 (features,), in one sweep.
+def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """Items, of which a thread makes the next ones while one is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="cxrfeat-ahead") as pool:
+        coming: deque[Future[T | None]] = deque(pool.submit(next, items, None) for _ in range(depth))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, items, None))
+            yield item
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted number, mean and sum of squared distances from the mean of every feature, float64 (features,).
+
+    `rounding` is the variance that rounding alone may have left in a feature.
+    """
+
+    total: float
+    mean: Floats
+    square: Floats
+    rounding: Floats
+
+    def joined(self, other: Moments) -> Moments:
+        """Moments of both parts together, by the update of Chan, Golub and LeVeque (1983)."""
+        total = self.total + other.total
+        if total <= 0:
+            return self
+        apart, share = other.mean - self.mean, other.total / total
+        square = self.square + other.square + apart**2 * (self.total * share)
+        return Moments(total, self.mean + share * apart, square, np.maximum(self.rounding, other.rounding))
+
+    def standard(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation, float64 (features,).
+
+        A feature that does not vary has scale 1, as in scikit-learn's `StandardScaler`: its coefficient is then held at
+        zero by the penalty alone.
+        """
+        variance = self.square / self.total if self.total > 0 else np.zeros_like(self.square)
+        return self.mean, np.where(variance <= self.rounding, 1.0, np.sqrt(np.maximum(variance, 0.0)))
+
+
+class Tally:
+    """Moments of rows that come block by block.
 
     Blocks are centred on the first one's mean before they are squared, so that a feature far from zero keeps its
-    digits, and joined by the update of Chan, Golub and LeVeque (1983). A feature that does not vary has scale 1, as
-    in scikit-learn's `StandardScaler`: its coefficient is then held at zero by the penalty alone.
+    digits.
     """
-    features = rows.shape[1]
-    total, first, second = 0.0, np.zeros(features), np.zeros(features)
-    anchor: npt.NDArray[Any] | None = None
-    for place, x in rows.blocks():
-        if anchor is None:
-            anchor = x.mean(axis=0, dtype=np.float64).astype(x.dtype)
-        away = x - anchor
-        w = np.ones(len(x), dtype=x.dtype) if weight is None else weight[place].astype(x.dtype)
-        total += float(w.sum(dtype=np.float64))
-        first += w @ away
+
+    def __init__(self, features: int) -> None:
+        self.total, self.first, self.second = 0.0, np.zeros(features), np.zeros(features)
+        self.anchor: npt.NDArray[Any] | None = None
+
+    def add(self, x: npt.NDArray[Any], weight: npt.NDArray[Any] | None = None) -> None:
+        """Count a block, (n, features), its rows weighted by `weight`, (n,)."""
+        if self.anchor is None:
+            self.anchor = x.mean(axis=0, dtype=np.float64).astype(x.dtype)
+        away = x - self.anchor
+        w = np.ones(len(x), dtype=x.dtype) if weight is None else weight.astype(x.dtype)
+        self.total += float(w.sum(dtype=np.float64))
+        self.first += w @ away
         np.square(away, out=away)
-        second += w @ away
-    if anchor is None or total <= 0:
-        return np.zeros(features), np.ones(features)
-    shift = first / total
-    mean = anchor + shift
-    variance = second / total - shift**2
-    # What is left of a constant feature is rounding: of the mean, and of the squares that were summed.
-    eps = np.finfo(rows.dtype).eps
-    noise = (eps * np.abs(mean)) ** 2 * 10 + eps * 10 * shift**2
-    constant = variance <= noise
-    return mean, np.where(constant, 1.0, np.sqrt(np.maximum(variance, 0.0)))
+        self.second += w @ away
+
+    def moments(self) -> Moments:
+        """What was counted."""
+        if self.anchor is None or self.total <= 0:
+            return Moments(0.0, np.zeros_like(self.first), np.zeros_like(self.first), np.zeros_like(self.first))
+        shift = self.first / self.total
+        mean = self.anchor + shift
+        # What is left of a constant feature is rounding: of the mean, and of the squares that were summed.
+        eps = float(np.finfo(self.anchor.dtype).eps)
+        rounding = (eps * np.abs(mean)) ** 2 * 10 + eps * 10 * shift**2
+        return Moments(self.total, mean, self.second - self.total * shift**2, rounding)
+
+
+def moments(rows: Rows) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of every feature, float64 (features,), in one sweep."""
+    tally = Tally(rows.shape[1])
+    for _, x in rows.blocks():
+        tally.add(x)
+    return tally.moments().standard()
 
 
 def sigmoid(z: npt.NDArray[Any]) -> npt.NDArray[Any]:

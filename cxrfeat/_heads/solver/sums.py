@@ -1,0 +1,341 @@
+"""What the search asks of the rows: sums over them, whatever holds them.
+
+The rows may be in memory or in files (`LocalSums`), or in parts on other machines, each with a `LocalSums` of its own
+whose answers are added up. Nothing that grows with their number leaves the place where they are, but for a sample of
+fixed size. Logits stay beside the rows from one sweep to the next.
+
+Blocks are dealt with side by side, one a core and each with one thread of BLAS: a product with a dozen columns is too
+narrow to be worth sharing, and the losses between the products would otherwise be one core's work. What they give is
+summed in their order, so the answer does not depend on which was done first.
+
+Features are never standardised in memory. With mean m and scale s, x standardised times v is x (v / s) - m (v / s),
+and the gradient is corrected likewise after its sum. Products are made in the rows' own precision; what is summed
+over blocks is float64.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+from cxrfeat import _machine as machine
+from cxrfeat._heads.solver.labels import Counts, Labels, chunks
+from cxrfeat._heads.solver.rows import MatrixRows, Moments, Rows, Tally, sigmoid
+
+Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[Any]
+
+# Above this ratio of mean to scale the subtraction after the product would cost float32 its digits, and blocks are
+# centred before it.
+FAR = 30.0
+FLUSH = 512  # rows of a Gram matrix that are multiplied at once
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Of some labels: loss (labels,), its derivative summed (labels,) and multiplied by the rows (features, labels)."""
+
+    loss: Floats
+    residual: Floats
+    product: Floats
+
+    def joined(self, other: Sum) -> Sum:
+        """Of both parts together."""
+        return Sum(self.loss + other.loss, self.residual + other.residual, self.product + other.product)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How features are standardised; and `strength`, (labels,), which multiplies the labels' weights."""
+
+    mean: Floats
+    scale: Floats
+    strength: Floats
+
+    @property
+    def shift(self) -> Floats | None:
+        """What is taken off the features before a product; None if the mean can be taken off after it."""
+        return self.mean if float((np.abs(self.mean) / self.scale).max(initial=0.0)) > FAR else None
+
+
+class Sums(Protocol):
+    """Rows that answer with sums over them.
+
+    A search goes from a point to one `ahead` of it, and either takes that or settles between them; the logits of both
+    are kept by the rows. `sweeps` counts how often they were gone through. `columns` are positions among the labels
+    that the search has kept so far.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    sweeps: int
+
+    def counts(self) -> Counts:
+        """Rows and weights of each class."""
+
+    def choose(self, labels: npt.NDArray[np.bool_]) -> None:
+        """Fit some of the labels, bool (labels,); once, before all else."""
+
+    def gathered(self) -> LocalSums:
+        """All rows, here and in memory; for few."""
+
+    def survey(self, chance: Floats | None) -> tuple[Moments, LocalSums | None]:
+        """Moments, and a sample, if `chance`, (2, labels), is given.
+
+        A row is drawn with the probability of its weights as a positive or negative of every label, times `chance`.
+        """
+
+    def begin(self, frame: Frame, v: Matrix, offset: Matrix) -> Sum:
+        """Go to the logits x v + offset, for all labels."""
+
+    def ahead(self, v: Matrix, offset: Matrix) -> Sum:
+        """Add x v + offset to the logits."""
+
+    def slopes(self, columns: npt.NDArray[np.int64], lengths: Floats) -> tuple[Floats, Floats]:
+        """First and second derivative of the loss along the step ahead, at a part of its length, (columns,) each."""
+
+    def settle(self, columns: npt.NDArray[np.int64], lengths: Floats) -> Sum | None:
+        """Take the step ahead; where it is not taken whole, go back to its length and sum there."""
+
+    def keep(self, columns: npt.NDArray[np.bool_]) -> None:
+        """Go on with some of the columns."""
+
+    def grams(self, columns: npt.NDArray[np.int64], rows: int) -> Iterator[npt.NDArray[np.float32]]:
+        """For each column X' diag(h) X where the search stands, lower triangle, estimated from about so many rows.
+
+        X are standardised features and a column of ones, and h is weight p (1 - p).
+        """
+
+
+class LocalSums:
+    """Sums over rows of this process."""
+
+    def __init__(self, rows: Rows, labels: Labels, seed: int = 0) -> None:
+        self.rows, self.labels, self.seed = rows, labels, seed
+        self.shape, self.dtype, self.sweeps = rows.shape, rows.dtype, 0
+        self.pool = ThreadPoolExecutor(machine.cores(), thread_name_prefix="cxrfeat-sweep")
+
+    @property
+    def x(self) -> Matrix:
+        """The rows as one matrix; read into memory if they are not there yet."""
+        return self.rows.whole()
+
+    def counts(self) -> Counts:
+        """Rows and weights of each class."""
+        return self.labels.counts()
+
+    def choose(self, labels: npt.NDArray[np.bool_]) -> None:
+        """Fit some of the labels."""
+        self.labels = self.labels.of_labels(labels)
+
+    def gathered(self) -> LocalSums:
+        """All rows in memory."""
+        return LocalSums(MatrixRows(self.rows.whole()), self.labels)
+
+    def survey(self, chance: Floats | None) -> tuple[Moments, LocalSums | None]:
+        """Moments, and a sample of the rows, each weighted by the inverse of its chance; one sweep for both."""
+        chosen, inverse = (np.empty(0, int), np.empty(0)) if chance is None else self._chosen(chance)
+        x = np.empty((len(chosen), self.shape[1]), dtype=self.dtype)
+        tally = Tally(self.shape[1])
+        self.sweeps += 1
+        for place, block in self.rows.blocks():
+            tally.add(block, None if self.labels.rows is None else self.labels.rows[place])
+            first, last = np.searchsorted(chosen, (place.start, place.stop))
+            x[first:last] = block[chosen[first:last] - place.start]
+        sample = None if chance is None else LocalSums(MatrixRows(x), self.labels.part(chosen, inverse))
+        return tally.moments(), sample
+
+    def begin(self, frame: Frame, v: Matrix, offset: Matrix) -> Sum:
+        """Go to the logits x v + offset, for all labels."""
+        shift, self.frame = frame.shift, frame
+        self.shift = None if shift is None else shift.astype(self.dtype)
+        self.live = self.labels.times(frame.strength, frame.strength)
+        self.active = np.arange(len(frame.strength))
+        # Two buffers, the one for where the search stands and the other for what is ahead of it.
+        self._memory = [np.zeros(self.shape[0] * len(offset), dtype=self.dtype) for _ in range(2)]
+        self.z, self.z_ahead = self._views()
+        total = self.ahead(v, offset)
+        self._swap()
+        return total
+
+    def ahead(self, v: Matrix, offset: Matrix) -> Sum:
+        """Add x v + offset to the logits."""
+        z, out = self.z, self.z_ahead
+
+        def deal(place: slice, x: Matrix) -> tuple[Matrix, ...]:
+            if self.shift is not None:
+                x = x - self.shift
+            out[place] = x @ v + offset + z[place]
+            return _sums(x, *self.live.entries(place, self.dtype).at(out[place]))
+
+        return self._total(deal, len(offset))
+
+    def slopes(self, columns: npt.NDArray[np.int64], lengths: Floats) -> tuple[Floats, Floats]:
+        """Derivatives along the step, of logits alone."""
+        live, slope, bend = self.live.of_labels(columns), np.zeros(len(columns)), np.zeros(len(columns))
+        for place in chunks(self.shape[0]):
+            z = self.z[place][:, columns].astype(np.float64)
+            dz = self.z_ahead[place][:, columns] - z
+            entries = live.entries(place, np.float64)
+            z += lengths * dz
+            slope += (entries.at(z)[1] * dz).sum(axis=0)
+            p = sigmoid(z)
+            bend += (entries.weight * p * (1 - p) * dz * dz).sum(axis=0)
+        return slope, bend
+
+    def settle(self, columns: npt.NDArray[np.int64], lengths: Floats) -> Sum | None:
+        """Take the step ahead, or a part of it."""
+        for place in chunks(self.shape[0]) if len(columns) else ():
+            back, ahead = self.z[place][:, columns], self.z_ahead[place]
+            ahead[:, columns] = back + lengths * (ahead[:, columns] - back)
+        self._swap()
+        if not len(columns):
+            return None
+        z, live = self.z, self.live.of_labels(columns)
+
+        def deal(place: slice, x: Matrix) -> tuple[Matrix, ...]:
+            if self.shift is not None:
+                x = x - self.shift
+            return _sums(x, *live.entries(place, self.dtype).at(z[place][:, columns]))
+
+        return self._total(deal, len(columns))
+
+    def keep(self, columns: npt.NDArray[np.bool_]) -> None:
+        """Go on with some of the columns."""
+        z = self.z
+        self.active = self.active[columns]
+        self.live = self.live.of_labels(columns)
+        self._swap()
+        for place in chunks(self.shape[0]):
+            self.z[place] = z[place][:, columns]
+
+    def grams(self, columns: npt.NDArray[np.int64], rows: int) -> Iterator[npt.NDArray[np.float32]]:
+        """X' diag(h) X of each column, in one sweep for all.
+
+        Rows are drawn with a probability proportional to their h, at most 1, and weighted by its inverse: the
+        expectation is the whole sum, and rows that carry much of it, such as the few positives of a rare label, are
+        all in.
+        """
+        from scipy.linalg import blas
+
+        features = self.shape[1]
+        self.sweeps += 1
+        drawn = [self._draw(int(k), rows) for k in columns]
+        mean, scale = self.frame.mean.astype(np.float32), self.frame.scale.astype(np.float32)
+        grams = [np.zeros((features + 1, features + 1), dtype=np.float32, order="F") for _ in columns]
+        buffers: list[list[npt.NDArray[np.float32]]] = [[] for _ in columns]
+
+        def flush(i: int) -> None:
+            part = np.concatenate(buffers[i])
+            grams[i] = blas.ssyrk(1.0, part.T, beta=1.0, c=grams[i], lower=True, overwrite_c=True)
+            buffers[i].clear()
+
+        for place, x in self.rows.blocks():
+            for i, (chosen, root) in enumerate(drawn):
+                first, last = np.searchsorted(chosen, (place.start, place.stop))
+                if first == last:
+                    continue
+                buffers[i].append(_standardised(x[chosen[first:last] - place.start], mean, scale, root[first:last]))
+                if sum(map(len, buffers[i])) >= FLUSH:
+                    flush(i)
+        for i in range(len(columns)):
+            if buffers[i]:
+                flush(i)
+            # Given away one by one, so that there need not be two sets of them.
+            yield grams[i]
+            grams[i] = np.empty((0, 0), dtype=np.float32)
+
+    def curvature(self, columns: npt.NDArray[np.int64]) -> Floats:
+        """The sum of h, weight p (1 - p), for each column."""
+        live, total = self.live.of_labels(columns), np.zeros(len(columns))
+        for place in chunks(self.shape[0]):
+            p = sigmoid(self.z[place][:, columns].astype(np.float64))
+            total += (live.entries(place, np.float64).weight * p * (1 - p)).sum(axis=0)
+        return total
+
+    def _draw(self, column: int, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Rows drawn for a column, and the root of what each represents."""
+        live, h = self.live.of_labels(np.array([column])), np.empty(self.shape[0])
+        for place in chunks(self.shape[0]):
+            p = sigmoid(self.z[place, column].astype(np.float64))
+            h[place] = live.entries(place, np.float64).weight[:, 0] * p * (1 - p)
+        if rows >= len(h) or h.sum() <= 0:
+            chosen = (h > 0).nonzero()[0]
+            return chosen, np.sqrt(h[chosen]).astype(np.float32)
+        chance = h * (rows / h.sum())
+        for _ in range(4):  # what is cut off at 1 is handed to the rest
+            np.minimum(chance, 1, out=chance)
+            chance *= rows / chance.sum()
+        np.minimum(chance, 1, out=chance)
+        # Drawn by label and not by how often or where: the same problem always takes the same course.
+        draw = np.random.default_rng([int(self.active[column]), self.seed] if self.seed else int(self.active[column]))
+        chosen = (draw.random(len(h)) < chance).nonzero()[0]
+        return chosen, np.sqrt(h[chosen] / chance[chosen]).astype(np.float32)
+
+    def _chosen(self, chance: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Rows of a sample, and the inverse of the probability that each had."""
+        draw, chosen, inverse = np.random.default_rng([1, self.seed]), [], []
+        labels = self.labels.times(*chance)
+        for place in chunks(self.shape[0]):
+            probability = np.minimum(labels.entries(place, np.float64).weight.sum(axis=1), 1)
+            taken = (draw.random(len(probability)) < probability).nonzero()[0]
+            chosen.append(taken + place.start)
+            inverse.append(1 / probability[taken])
+        return np.concatenate(chosen), np.concatenate(inverse)
+
+    def _swap(self) -> None:
+        """What was ahead is where the search stands."""
+        self._memory.reverse()
+        self.z, self.z_ahead = self._views()
+
+    def _views(self) -> tuple[Matrix, Matrix]:
+        """The logits of the active labels where the search stands, and those ahead."""
+        n, count = self.shape[0], len(self.active)
+        here, ahead = (memory[: n * count].reshape(n, count) for memory in self._memory)
+        return here, ahead
+
+    def _total(self, deal: Callable[[slice, Matrix], tuple[Matrix, ...]], count: int) -> Sum:
+        loss, residual, product = np.zeros(count), np.zeros(count), np.zeros((self.shape[1], count))
+        self.sweeps += 1
+        with _blas().limit(limits=1, user_api="blas"):
+            for parts in self._in_order(deal):
+                loss += parts[0]
+                residual += parts[1]
+                product += parts[2]
+        return Sum(loss, residual, product)
+
+    def _in_order(self, deal: Callable[[slice, Matrix], tuple[Matrix, ...]]) -> Iterator[tuple[Matrix, ...]]:
+        """What `deal` makes of every block, in the order of blocks; only a few are ahead, since memory may be short."""
+        ahead: deque[Future[tuple[Matrix, ...]]] = deque()
+        for place, x in self.rows.blocks():
+            ahead.append(self.pool.submit(deal, place, x))
+            if len(ahead) > machine.cores():
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _sums(x: Matrix, loss: Matrix, residual: Matrix) -> tuple[Matrix, ...]:
+    return loss.sum(axis=0, dtype=np.float64), residual.sum(axis=0, dtype=np.float64), x.T @ residual
+
+
+def _standardised(x: Matrix, mean: Matrix, scale: Matrix, root: Matrix) -> npt.NDArray[np.float32]:
+    out = np.empty((len(x), x.shape[1] + 1), dtype=np.float32)
+    np.subtract(x, mean, out=out[:, :-1])
+    out[:, :-1] /= scale
+    out[:, -1] = 1.0
+    out *= root[:, None]
+    return out
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # looking for the libraries takes as long as a small sweep
