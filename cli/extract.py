@@ -23,7 +23,7 @@ from .options import (
 from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
-PRECISION = OneOf("cxrfeat._recipe:PRECISIONS")
+PRECISION, STORAGE = OneOf("cxrfeat._recipe:PRECISIONS"), OneOf("cxrfeat._recipe:STORAGES")
 VOI = OneOf("cxrfeat._images.choices:VOIS")
 
 
@@ -57,6 +57,7 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
 @click.option("--crop-borders", is_flag=True, help="Cut black and white borders off first.")
 @click.option("--voi", type=VOI, help=f"What becomes black and white.  [default: {DEFAULTS['voi']}]")
 @click.option("--precision", type=PRECISION, help=f"What the network computes in.  [default: {DEFAULTS['precision']}]")
+@click.option("--storage", type=STORAGE, help=f"What the file keeps numbers in.  [default: {DEFAULTS['storage']}]")
 @engine_option
 @click.option(
     "--max-failures", type=click.IntRange(0),

@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "weights": "auto",
     "voi": "file",
     "precision": "float32",
+    "storage": "float32",
     "policy": "mild",
     "passes": 0,
     "seed": 0,
@@ -33,6 +34,9 @@ DEFAULTS: dict[str, Any] = {
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What a network may compute in: float32 is the default; the others move its values, and are faster where the
 processor has them."""
+
+STORAGES = ("float32", "float16")
+"""What an embedding file keeps each number in: float16 takes half the space, and rounds to 11 bits."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -77,6 +81,8 @@ class Recipe:
         of its bits, or the 0.5th and 99.5th `percentile` of its pixels.
     precision : str
         What the network computes in: `float32`, `bfloat16` or `float16`. Embeddings are float32 numbers in any case.
+    storage : str
+        What a file keeps each number in: `float32`, or `float16`, to which all embeddings are then rounded.
 
     Raises
     ------
@@ -109,12 +115,15 @@ class Recipe:
     crop_borders: bool = field(default=False, metadata={"since": 2})
     voi: str = field(default="file", metadata={"since": 2})
     precision: str = field(default="float32", metadata={"since": 2})
+    storage: str = field(default="float32", metadata={"since": 2})
 
     def __post_init__(self) -> None:
         if self.weights_by not in ("file", "values"):
             raise RecipeError(f"`weights_by` is `file` or `values`, not {self.weights_by!r}.")
         if self.precision not in PRECISIONS:
             raise RecipeError(f"unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        if self.storage not in STORAGES:
+            raise RecipeError(f"unknown storage {self.storage!r}; choose one of {', '.join(STORAGES)}.")
         if self.passes < 0 or self.size < 1:
             raise RecipeError(f"a recipe needs size >= 1 and passes >= 0, not {self.size} and {self.passes}.")
         if self.passes == 0:  # what is never drawn must not make two equal files differ
@@ -206,7 +215,8 @@ class Recipe:
         borders = ", borders cut" if self.crop_borders else ""
         voi = "" if self.voi == "file" else f", {self.voi} range"
         precision = "" if self.precision == "float32" else f", {self.precision}"
-        return f"{self.backbone}, {weights}, {self.size} px{square}{borders}{voi}{unit}{precision}{passes}"
+        storage = "" if self.storage == "float32" else f", stored as {self.storage}"
+        return f"{self.backbone}, {weights}, {self.size} px{square}{borders}{voi}{unit}{precision}{storage}{passes}"
 
     def difference(self, other: Recipe) -> str:
         """Name the fields in which two recipes differ, with both values.

@@ -1,9 +1,10 @@
-"""Renderings that a file with another number of passes has: with more passes, only the new ones are computed."""
+"""Renderings that the file of a similar recipe has: with more passes, only the new ones are computed."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +22,7 @@ Known: TypeAlias = dict[str, tuple[bytes, npt.NDArray[np.float32]]]
 
 
 class Earlier:
-    """The embedding file of another number of passes, with the most renderings that a recipe also has."""
+    """The embedding file of another number of passes or storage, with the most renderings that a recipe also has."""
 
     def __init__(self, file: EmbeddingFile, passes: int) -> None:
         self.file, self.passes = file, passes
@@ -61,8 +62,12 @@ class Earlier:
 
 
 def _shared(other: Recipe, recipe: Recipe) -> int:
-    """How many renderings two recipes with different numbers of passes have in common, from pass 0 on."""
-    if other.pass0 != recipe.pass0 or other.passes == recipe.passes:
+    """How many renderings of another recipe a recipe can take over, from pass 0 on."""
+    if other.storage == recipe.storage and other.passes == recipe.passes:
+        return 0
+    if other.storage == "float32":  # it holds all that another storage is rounded from
+        other = replace(other, storage=recipe.storage)
+    if other.pass0 != recipe.pass0:
         return 0
     drawn = (other.augmentation, other.seed) == (recipe.augmentation, recipe.seed)
     return 1 + min(other.passes, recipe.passes) if drawn else 1

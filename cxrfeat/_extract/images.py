@@ -18,6 +18,7 @@ from cxrfeat._extract.pipeline import Item
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
+from cxrfeat._store.rows import stored
 from cxrfeat.errors import ImageError
 
 Image: TypeAlias = str | Path | npt.NDArray[np.uint8]
@@ -113,4 +114,6 @@ def embed_items(
             parts += [block.embeddings[0]] if block.image_ids else []
             failures |= {places[id(item)]: (item.path, reason) for item, reason in block.failures}
             progress(done := done + block.size, len(items))
-    return np.concatenate([none, *parts]), failures
+    found = np.concatenate([none, *parts])
+    names = [str(item.path) for place, item in enumerate(items) if place not in failures]
+    return stored(names, found[None], recipe.storage)[0], failures

@@ -33,6 +33,7 @@ class RecipeOptions(TypedDict, total=False):
     crop_borders: bool
     voi: str
     precision: str
+    storage: str
     policy: str
     passes: int
     seed: int
@@ -50,6 +51,7 @@ def make_recipe(
     crop_borders: bool = False,
     voi: str = DEFAULTS["voi"],
     precision: str = DEFAULTS["precision"],
+    storage: str = DEFAULTS["storage"],
     policy: str = DEFAULTS["policy"],
     passes: int = 0,
     seed: int = 0,
@@ -87,6 +89,9 @@ def make_recipe(
     precision : str
         What the network computes in: `float32`, or with less precision, faster where the processor has it, `bfloat16`
         or `float16`. `cache compare` shows what it costs.
+    storage : str
+        What the embedding file keeps each number in: `float32`, or `float16`, half the size, to which embeddings are
+        then rounded wherever the recipe is used.
     policy : str
         Augmentation policy of the passes beyond 0: `mild` (no mirror) or `paper`.
     passes : int
@@ -155,6 +160,7 @@ def make_recipe(
         crop_borders=crop_borders,
         voi=voi,
         precision=precision,
+        storage=storage,
         augmentation=augmentation,
         seed=seed,
         passes=passes,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat.errors import EmbeddingFileError
+from cxrfeat.errors import EmbeddingFileError, RecipeError
 
 FORMAT, FORMAT_VERSION = "cxrfeat-embeddings", 1
 BLOCK = 256  # rows
@@ -101,6 +101,21 @@ def listing(names: Sequence[str], most: int = 20) -> list[str]:
     """Lines that name the first images of many."""
     more = [f"  and {len(names) - most:,} more"] if len(names) > most else []
     return [*(f"  {name}" for name in names[:most]), *more]
+
+
+def stored(ids: Sequence[str], embeddings: npt.NDArray[np.float32], storage: str) -> npt.NDArray[np.float32]:
+    """Embeddings (passes, n, dim) rounded to what a file keeps them in; a RecipeError names what does not fit in it."""
+    if storage == "float32":
+        return embeddings
+    with np.errstate(over="ignore"):
+        small = embeddings.astype(storage)
+    too_large = np.flatnonzero((np.isinf(small) & np.isfinite(embeddings)).any(axis=(0, 2))).tolist()
+    if too_large:
+        raise RecipeError(
+            f"{len(too_large)} of {len(ids)} embeddings have values beyond {np.finfo(storage).max:,.0f}, which "
+            f"{storage} cannot hold: {some(ids[i] for i in too_large)}. Use `storage=float32`."
+        )
+    return small.astype(np.float32)
 
 
 def check_finite(ids: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:

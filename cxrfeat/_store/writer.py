@@ -111,7 +111,8 @@ class Writer:
         """Add rows; they are durable once `segment_rows` have come together, after `flush`, and on leaving.
 
         `image_sha256` is uint8 (n, 32), `embeddings` float32 (passes, n, dim). A value that is not finite, a wrong
-        shape, or an id that has a row already is an EmbeddingFileError, and nothing of the batch is kept.
+        shape, or an id that has a row already is an EmbeddingFileError, and nothing of the batch is kept. Values are
+        rounded to what the recipe's `storage` holds.
         """
         ids = [str(i) for i in image_ids]
         embeddings = np.asarray(embeddings)
@@ -124,6 +125,7 @@ class Writer:
         if np.shape(image_sha256) != (len(ids), 32):
             raise EmbeddingFileError(f"image hashes of shape {np.shape(image_sha256)}; {(len(ids), 32)} was expected.")
         rows.check_finite(ids, embeddings)
+        embeddings = rows.stored(ids, embeddings, self.recipe.storage)
         twice = [i for i in ids if i in self.done]
         if twice or len(set(ids)) != len(ids):
             raise EmbeddingFileError(f"image {(twice or ids)[0]!r} has a row in {self.path} already; drop it first.")

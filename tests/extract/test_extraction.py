@@ -88,6 +88,20 @@ def test_fewer_passes_compute_nothing(make_study, run, monkeypatch):
     assert not np.array_equal(rows(other.path)[study.ids[0]][1], before[study.ids[0]][1])
 
 
+def test_float16_is_rounded_from_what_there_is_in_float32(make_study, run, monkeypatch):
+    study = make_study(5)
+    whole = run(study, passes=1)
+    computed = []
+    engine_of(monkeypatch, computed)
+    half = run(study, passes=1, storage="float16")
+    assert not computed and half.path != whole.path
+    for image_id, values in rows(half.path).items():
+        np.testing.assert_array_equal(values, rows(whole.path)[image_id].astype(np.float16))
+    np.testing.assert_array_equal(embed(study.paths()[:1], half.recipe)[0], rows(half.path)[study.ids[0]][0])
+    back = run(study, passes=1, storage="float32", cache=half.path.parent / "other")
+    assert sum(computed) == 1 + 10 and back.recipe == whole.recipe  # float16 does not give float32 back
+
+
 def engine_of(monkeypatch, computed):
     """Count the images that go through the network."""
     open_engine = module.engines.open_engine

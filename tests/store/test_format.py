@@ -1,4 +1,4 @@
-"""Protects: version 1 stays readable for ever, and docs/embedding-file.md suffices to write a reader.
+"""Protects: versions 1 and 2 stay readable for ever, and docs/embedding-file.md suffices to write a reader.
 
 `read_by_the_book` is written from that page alone, with h5py, hashlib and NumPy and nothing of ours.
 """
@@ -16,10 +16,13 @@ import h5py
 import numpy as np
 import pytest
 
+from cxrfeat import cache
 from cxrfeat._store import EmbeddingFile, Writer
 from cxrfeat._store.verify import verify
+from cxrfeat.errors import RecipeError
 
 FROZEN = Path(__file__).parents[1] / "data" / "embeddings-v1.h5"
+HALF = FROZEN.with_name("embeddings-v2.h5")
 IDS = [f"{i:08d}_{i % 3:03d}.png" for i in range(259)] + ["Übung/胸部.dcm"]
 EMBEDDINGS = np.arange(3 * 260 * 4, dtype=np.float32).reshape(3, 260, 4) / 8 - 100
 
@@ -27,7 +30,8 @@ EMBEDDINGS = np.arange(3 * 260 * 4, dtype=np.float32).reshape(3, 260, 4) / 8 - 1
 def read_by_the_book(path):
     with h5py.File(path, "r") as file:
         about = {name: value.decode() if isinstance(value, bytes) else int(value) for name, value in file.attrs.items()}
-        assert (about["format"], about["format_version"]) == ("cxrfeat-embeddings", 1)
+        version = {"<f4": 1, "<f2": 2}[file["embeddings"].dtype.str]
+        assert (about["format"], about["format_version"]) == ("cxrfeat-embeddings", version)
         ids, hashes = file["image_id"][...], file["image_sha256"][...]
         embeddings, table = file["embeddings"][...], file["block_sha256"][...]
         failures = [[text.decode() for text in row] for row in file["failures"][...].tolist()]
@@ -79,6 +83,51 @@ def test_what_is_written_today_is_the_frozen_content(tmp_path):
     with EmbeddingFile.open(tmp_path / "a.h5") as file:
         assert file.content_sha256 == wanted
     read_by_the_book(tmp_path / "a.h5")
+
+
+def test_half_precision_is_read_for_ever_by_the_page_and_by_us(tmp_path):
+    """Of 26 November 2026: the rows of the other frozen file in float16."""
+    about, ids, _, embeddings, _ = read_by_the_book(HALF)
+    assert embeddings.dtype == np.float16 and ids == IDS and json.loads(about["recipe"])["storage"] == "float16"
+    assert (embeddings == EMBEDDINGS.astype(np.float16)).all() and (embeddings != EMBEDDINGS).any()
+    assert verify(HALF).ok
+    with EmbeddingFile.open(HALF) as half, EmbeddingFile.open(FROZEN) as whole:
+        assert half.read(IDS[::-1], (2, 0)).dtype == np.float32
+        assert (half.read(IDS[::-1], (2, 0)) == embeddings[[2, 0]][:, ::-1]).all()
+        assert half.recipe != whole.recipe and half.recipe.describe().endswith(
+            "stored as float16, pass 0 + 2 augmented"
+        )
+        assert half.content_sha256 == "84bd3fe39ba901c619f02746b1d1f8289934f4886496906a8ee8fa387d73fd59"
+        with Writer.open(tmp_path / "a.h5", half.recipe, 4, {}) as writer:  # what is written today is that content
+            writer.append(IDS, whole.image_sha256(), whole.read(passes=range(3)))
+            for failure in whole.failed:
+                writer.fail(*failure)
+            writer.publish([*IDS, "dark.png", "ü.png"])
+    with EmbeddingFile.open(tmp_path / "a.h5") as file:
+        assert file.content_sha256 == about["content_sha256"]
+
+
+def test_half_precision_is_exchanged_repaired_and_refused_where_it_overflows(tmp_path, make_file):
+    made = make_file(600, storage="float16", dim=64)
+    whole = make_file(600, "b.h5", dim=64)
+    assert made.path.stat().st_size < 0.65 * whole.path.stat().st_size
+    rounded = made.embeddings.astype(np.float16).astype(np.float32)
+    cache.export(made.path, tmp_path / "a.parquet")
+    cache.import_(tmp_path / "a.parquet", tmp_path / "back.h5").close()
+    with EmbeddingFile(tmp_path / "back.h5") as back, EmbeddingFile(made.path) as file:
+        assert back.content_sha256 == file.content_sha256
+        assert (back.read(passes=(0, 1)) == rounded).all()
+    with h5py.File(tmp_path / "back.h5") as back:
+        assert back["embeddings"].dtype == np.float16
+    data = made.path.read_bytes()
+    made.path.write_bytes(b"\0" * 64 + data[64:])  # HDF5 cannot open it: rows are found by the index behind it
+    assert cache.repair(made.path).kept == 600 and cache.verify(made.path).ok
+    with Writer.open(tmp_path / "c.h5", made.recipe, 64, {}) as writer:
+        large = made.embeddings.copy()
+        large[1, 3, 5] = 70_000
+        with pytest.raises(RecipeError, match=r"1 of 600 .* beyond 65,504, .* 0-00003.png. Use `storage=float32`"):
+            writer.append(made.ids, made.image_sha256, large)
+        assert not writer.done
 
 
 def test_the_recovery_index_is_as_the_page_says():

@@ -22,6 +22,8 @@ from cxrfeat.errors import CxrfeatError, EmbeddingFileError
 
 # What h5py raises on a damaged file, by the call and the damage.
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
+STORAGES = {1: "float32", 2: "float16"}
+"""What embeddings are stored in, by format version."""
 NAMES = ("embeddings", "image_id", "image_sha256", "block_sha256", "failures")
 MAX_TEXT = 1 << 20  # bytes of a recipe, a provenance
 _FIELDS = {"image_id": rows.MAX_ID, "path": rows.MAX_PATH, "reason": rows.MAX_REASON}
@@ -94,14 +96,16 @@ def is_hdf5(path: Path) -> bool:
         return raw.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
-def layout(passes: int, n: int, dim: int) -> dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]]:
+def layout(
+    passes: int, n: int, dim: int, storage: str = "float32"
+) -> dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]]:
     """Type ("S": fixed-length text), shape and chunks of each dataset but the failures."""
     count, many = -(-n // rows.BLOCK), min(n, 16 * rows.BLOCK)
     return {
         "image_id": ("S", (n,), (many,)),
         "image_sha256": ("u1", (n, 32), (many, 32)),
         "block_sha256": ("u1", (passes + 1, count, 32), (1, min(count, 4096), 32)),
-        "embeddings": ("<f4", (passes, n, dim), (1, min(n, rows.BLOCK), dim)),
+        "embeddings": (np.dtype(storage).newbyteorder("<").str, (passes, n, dim), (1, min(n, rows.BLOCK), dim)),
     }
 
 
@@ -111,7 +115,9 @@ def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]
     extent = found["embeddings"].shape
     if len(extent) != 3 or not (1 <= extent[0] <= 1 << 16 and 1 <= extent[2] <= 1 << 20):
         raise EmbeddingFileError(f"{path}: /embeddings of shape {extent} is not (passes, images, dim).")
-    for name, (kind, shape, chunks) in layout(*map(int, extent)).items():
+    storage = STORAGES[_version(file, path)]
+    passes, n, dim = map(int, extent)
+    for name, (kind, shape, chunks) in layout(passes, n, dim, storage).items():
         dtype = found[name].dtype
         if (dtype.kind != "S" or dtype.itemsize > rows.MAX_ID) if kind == "S" else dtype != np.dtype(kind):
             wanted = f"text of at most {rows.MAX_ID} bytes" if kind == "S" else np.dtype(kind).name
@@ -134,16 +140,21 @@ def _check_format(file: h5py.File, path: Path) -> None:
             f"{path} is HDF5, but not an embedding file of cxrfeat: its attribute 'format' is not "
             f"{rows.FORMAT!r}. `cxrfeat cache import` takes embeddings of other tools."
         )
+    _version(file, path)
+
+
+def _version(file: h5py.File, path: Path) -> int:
     attribute = h5py.h5a.open(file.id, b"format_version") if "format_version" in file.attrs else None
     if attribute is None or attribute.shape != () or attribute.dtype.kind not in "iu":
         raise EmbeddingFileError(f"{path}: its attribute 'format_version' is missing or is no number.")
     value = np.empty((), dtype=attribute.dtype)
     attribute.read(value)
-    if int(value) != rows.FORMAT_VERSION:
+    if int(value) not in STORAGES:
         raise EmbeddingFileError(
-            f"{path} has format version {int(value)}; this cxrfeat reads version {rows.FORMAT_VERSION}. "
-            "Upgrade cxrfeat, or extract again."
+            f"{path} has format version {int(value)}; this cxrfeat reads versions up to {max(STORAGES)}. Upgrade "
+            "cxrfeat, or extract again."
         )
+    return int(value)
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:

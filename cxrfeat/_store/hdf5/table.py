@@ -38,7 +38,10 @@ class HDF5Table:
         """Read one pass of one block to `out`; HDF5 checks its own checksum."""
         start, stop = block * BLOCK, block * BLOCK + len(out)
         try:
-            self._data["embeddings"].read_direct(out, np.s_[pass_, start:stop], np.s_[:])
+            if self._data["embeddings"].dtype == out.dtype:
+                self._data["embeddings"].read_direct(out, np.s_[pass_, start:stop], np.s_[:])
+            else:  # NumPy converts faster than HDF5
+                out[...] = self._data["embeddings"][pass_, start:stop]
         except schema.HDF5_ERRORS as error:
             where = f"rows {start} to {stop - 1} of pass {pass_}"
             raise schema.damaged(self.path, error, where) from error

@@ -15,10 +15,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._recipe import Recipe
 from cxrfeat._store import disk
 from cxrfeat._store.hdf5 import salvage, schema
 from cxrfeat._store.hdf5.schema import MAX_TEXT
-from cxrfeat._store.rows import BLOCK, FORMAT, FORMAT_VERSION, Failure, Header, blocks, digest, text_sha256
+from cxrfeat._store.rows import BLOCK, FORMAT, Failure, Header, blocks, digest, text_sha256
 from cxrfeat.errors import EmbeddingFileError
 
 LIBVER = ("v110", "v110")  # the oldest HDF5 whose whole metadata is checksummed, and that every HDF5 since 2016 reads
@@ -48,10 +49,12 @@ def write(path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32
 
 def _begin(file: h5py.File, header: Header) -> npt.NDArray[np.uint8]:
     """Write all but the embeddings, with places for the hashes; return their table, which is still empty."""
-    layout = schema.layout(*header.shape)
+    storage = Recipe.from_json(header.recipe).storage
+    version = next(number for number, name in schema.STORAGES.items() if name == storage)
+    layout = schema.layout(*header.shape, storage)
     table = np.zeros(layout["block_sha256"][1], dtype=np.uint8)
     _set(file, "format", FORMAT)
-    file.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
+    file.attrs.create("format_version", version, dtype="<i8")
     for name, said in {"recipe": header.recipe, "provenance": header.provenance}.items():
         _set(file, name, said)
         _set(file, f"{name}_sha256", text_sha256(said))
@@ -73,7 +76,7 @@ def _add(dataset: h5py.Dataset, table: npt.NDArray[np.uint8], embeddings: npt.ND
     # All passes of a block lie together on the disk: what lies before a cut is whole rows.
     for block, part in blocks(embeddings.shape[1]):
         for pass_, rendering in enumerate(embeddings):
-            dataset[pass_, start + part.start : start + part.stop] = rendering[part]
+            dataset[pass_, start + part.start : start + part.stop] = rendering[part].astype(dataset.dtype, copy=False)
             table[1 + pass_, start // BLOCK + block] = digest(rendering[part])
 
 
