@@ -21,6 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats
@@ -101,7 +102,7 @@ def run(
         return None if stop.is_set() else _process_batch(batch, recipe, engine, streams, known)
 
     pending: deque[Future[Block | None]] = deque()
-    with _single_threaded_opencv(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
+    with _single_threaded_libraries(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
         try:
             known: Known = {}
             for number, start in enumerate(range(0, len(items), chunk)):
@@ -213,11 +214,12 @@ def _load(item: Item, voi: str) -> tuple[decode.Film, bytes]:
 
 
 @contextmanager
-def _single_threaded_opencv() -> Iterator[None]:
-    # The workers are the parallelism; OpenCV's own threads would only fight them for the cores.
+def _single_threaded_libraries() -> Iterator[None]:
+    # The workers are the parallelism; OpenCV's own threads and NumPy's would only fight them for the cores.
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        yield
+        with threadpool_limits(1, "blas"):
+            yield
     finally:
         cv2.setNumThreads(before)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -20,18 +19,13 @@ import numpy.typing as npt
 
 from cxrfeat._images.choices import FILTERS, GEOMETRIES, Policy
 from cxrfeat._images.decode import Grey
+from cxrfeat._images.resize import Pixels, resized
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ImageError, RecipeError
 
 Affine = npt.NDArray[np.float64]
-Pixels = npt.NDArray[Any]
-"""uint8, or float32 where the filter keeps fractions (`choices.FILTERS`); 0 to 255 in both."""
-
 NEAR, MARKS = 8, 0.02
 """Grey values that count as black or white in a border, and the share of its pixels that may be others."""
-
-BEYOND = 127.5
-"""To the filter `skimage`: the grey value beyond the border."""
 
 LARGEST, LONGEST = 1 << 28, 1 << 16
 """Pixels that a picture may have on the way to the square, and the longest side that the filter `skimage` takes."""
@@ -199,66 +193,6 @@ def content(grey: Grey) -> tuple[int, int, int, int]:
         if found == (left, top, right, bottom):
             return found
         found = left, top, right, bottom
-
-
-def resized(pixels: Pixels, to: tuple[int, int], interpolation: str = "area") -> Pixels:
-    """Resize a picture to width and height `to` by a filter of `choices.FILTERS`; of that size already, it stays.
-
-    A picture that is enlarged is so by `linear` where `area` is asked for, since OpenCV's area is no enlargement;
-    `nearest` is as Pillow and Keras's generators do it.
-    """
-    if pixels.shape == (to[1], to[0]):
-        return pixels
-    if interpolation == "area" and (pixels.shape[0] < to[1] or pixels.shape[1] < to[0]):
-        interpolation = "linear"
-    chosen = FILTERS[interpolation]
-    if chosen.library == "opencv":
-        return cv2.resize(pixels, to, interpolation=getattr(cv2, chosen.name))
-    if chosen.library == "pillow":
-        from PIL import Image
-
-        return np.asarray(Image.fromarray(pixels).resize(to, Image.Resampling[chosen.name]))
-    return _smoothed(pixels, to)
-
-
-def _smoothed(pixels: Pixels, to: tuple[int, int]) -> Pixels:
-    """`skimage.transform.resize` as TorchXRayVision calls it: a Gaussian of half the shrinking, then linear.
-
-    What is beyond the border counts as the 0 of its scale, which is mid-grey. Both steps are linear in either axis, and
-    so one sparse matrix for each; that takes a fifth of the time of scipy's filters.
-    """
-    (h, w), (columns, rows) = pixels.shape, to
-    shown = _operator(h, rows) @ (pixels - np.float32(BEYOND))
-    found = (_operator(w, columns) @ np.ascontiguousarray(shown.T)).T + np.float32(BEYOND)
-    low, high = pixels.min(), pixels.max()
-    if not low <= BEYOND <= high and found.min() <= BEYOND <= found.max():
-        low, high = min(low, BEYOND), max(high, BEYOND)
-    return np.clip(found, low, high)
-
-
-@lru_cache(maxsize=64)
-def _operator(pixels: int, to: int) -> Any:
-    """The matrix (to, pixels) that smooths a line of pixels as `scipy.ndimage.gaussian_filter` and zooms it linearly.
-
-    Beyond the line is 0, for the filter and, after it, for the zoom.
-    """
-    from scipy.sparse import csr_array
-
-    factor = pixels / to
-    reach = int(4 * max(0.0, (factor - 1) / 2) + 0.5)  # scipy cuts a Gaussian at 4 standard deviations
-    offsets = np.arange(-reach, reach + 1)
-    kernel = np.exp(-0.5 * (offsets / ((factor - 1) / 2 if reach else 1)) ** 2)
-    place = (np.arange(to) + 0.5) * factor - 0.5
-    before = np.floor(place).astype(int)
-    cells, columns, weights = [], [], []
-    for neighbour, share in ((before, 1 - (place - before)), (before + 1, place - before)):
-        column = neighbour[:, None] + offsets
-        inside = (column >= 0) & (column < pixels) & ((neighbour >= 0) & (neighbour < pixels))[:, None]
-        cells.append(np.broadcast_to(np.arange(to)[:, None], column.shape)[inside])
-        columns.append(column[inside])
-        weights.append((share[:, None] * (kernel / kernel.sum()))[inside])
-    parts = np.concatenate(weights), (np.concatenate(cells), np.concatenate(columns))
-    return csr_array(parts, shape=(to, pixels), dtype=np.float32)
 
 
 def _cut(pixels: Pixels, left: int, top: int, size: tuple[int, int]) -> Pixels:

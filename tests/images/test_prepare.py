@@ -6,6 +6,7 @@ import pytest
 
 from cxrfeat._images.choices import FILTERS, GEOMETRIES, NORMALISATION, POLICIES, Policy
 from cxrfeat._images.prepare import View, content, matrix, passes
+from cxrfeat._images.resize import _averaged
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ImageError, RecipeError
 
@@ -25,6 +26,29 @@ def test_pass_0_of_a_whole_factor_is_the_mean_of_blocks():
     grey = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
     means = grey.reshape(64, 4, 64, 4).mean(axis=(1, 3))
     assert np.abs(View(grey, 64).render() - means).max() <= 0.51
+
+
+def test_an_average_by_products_of_matrices_has_opencvs_bits():
+    """Every size that 1024 pixels can be averaged to exactly, on noise and on the values that round worst."""
+    rng, taken = np.random.default_rng(0), 0
+    for size in range(1, 1024):
+        grey = rng.integers(0, 256, (32, 1024), dtype=np.uint8) if size % 8 else rng.choice([0, 255], (32, 1024))
+        grey = grey.astype(np.uint8)
+        for pixels, to in ((grey, (size, 7)), (grey.T, (7, size)), (grey[:12], (size, 12))):
+            if (found := _averaged(pixels, to)) is not None:
+                expected = cv2.resize(np.ascontiguousarray(pixels), to, interpolation=cv2.INTER_AREA)
+                np.testing.assert_array_equal(found, expected)
+                taken += 1
+    assert taken > 700
+
+
+@pytest.mark.parametrize("size", [224, 320, 384, 400, 448])
+def test_the_usual_sizes_are_averaged_by_products_of_matrices(size):
+    grey = np.random.default_rng(0).integers(0, 256, (1024, 1024), dtype=np.uint8)
+    assert _averaged(grey, (size, size)) is not None
+    expected = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(View(grey, size).render(), expected)
+    assert all(_averaged(film, (size, size)) is None for film in (grey[:, :1023], grey[: 2 * size, : 2 * size]))
 
 
 def test_an_image_of_the_networks_size_is_untouched():
