@@ -118,15 +118,18 @@ def repair(file: str, out: str | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("files", type=FILE_OR_FOLDER, nargs=-1, required=True)
-@click.option("-o", "--out", type=FILE, required=True, help="The new file.")
+@click.option("-o", "--out", type=FILE, help="The new file.  [default: of one folder of shards, the study's file]")
 @click.option("--prefer", type=click.Choice(["first", "last"]), help="Whose row to take where images differ.")
 @json_option
-def merge(files: tuple[str, ...], out: str, prefer: str | None, as_json: bool) -> None:
+def merge(files: tuple[str, ...], out: str | None, prefer: str | None, as_json: bool) -> None:
     """Join FILES of one recipe into a new one, in their order; clashes are refused unless you say whom to --prefer.
+
+    A folder stands for the embedding files in it, such as the shards of a study.
 
     \b
     Example:
       cxrfeat cache merge cache/a.h5 cache/b.h5 -o cache/all.h5
+      cxrfeat cache merge cache/nih-densenet121-1a2b3c4d.shards
     """
     _show(_call("merge", files, out, prefer=prefer), as_json)
 

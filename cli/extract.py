@@ -65,6 +65,10 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
 )  # fmt: skip
 @click.option("--retry", is_flag=True, help="Try images again that could not be used.")
 @click.option("--workers", type=click.IntRange(1), help="Threads.  [default: what keeps this machine busy]")
+@click.option(
+    "--shard", metavar="I/N", help="Only share I of N of the images, 1/N to N/N, into a file of its own: for Slurm "
+    "arrays and GNU parallel. `cxrfeat cache merge` joins them.",
+)  # fmt: skip
 @json_option
 def command(study: str | None, as_json: bool, **options) -> None:
     """Run a frozen backbone over a study and cache its embeddings.
@@ -76,6 +80,7 @@ def command(study: str | None, as_json: bool, **options) -> None:
     Example:
       cxrfeat extract sample --passes 2
       cxrfeat extract studies/nih.csv --backbone resnet50 --size 400
+      cxrfeat extract nih --shard 3/8
     """
     from cxrfeat import extract
 
@@ -94,7 +99,8 @@ def command(study: str | None, as_json: bool, **options) -> None:
             "worker_seconds": asdict(result.seconds),
         })  # fmt: skip
     else:
-        ended(result.path, result.describe(), "cxrfeat fit-head --weighted")
+        join = f"cxrfeat cache merge {result.path.parent}, once all shards are there"
+        ended(result.path, result.describe(), join if result.shard else "cxrfeat fit-head --weighted")
     if result.too_many_failures:
         raise UserError(
             f"{len(result.failed)} images could not be used, more than the {result.max_failures} allowed; the others "

@@ -120,6 +120,19 @@ def write(path: Path, found: Manifest) -> None:
         np.savez(file, image_ids=found.image_ids, stamps=found.stamps, decoders=np.array(found.decoders))
 
 
+def join(files: Sequence[Path], out: Path) -> None:
+    """Keep with `out`, which holds the rows of several embedding files, what is kept with them; the first counts."""
+    kept = [read(path) for path in files]
+    ids = np.concatenate([one.image_ids for one in kept])
+    if not len(ids):
+        return
+    first = np.sort(np.unique(ids, return_index=True)[1])
+    decoders = {one.decoders for one in kept if len(one.image_ids)}
+    stamps = np.concatenate([one.stamps for one in kept])
+    with suppress(OSError):  # it can be made again
+        write(out, Manifest(ids[first], stamps[first], decoders.pop() if len(decoders) == 1 else ""))
+
+
 def hashes(paths: Sequence[Path], progress: Progress = silent) -> Iterator[bytes | None]:
     """Yield the SHA-256 of each image file, several being read at a time; None for one that cannot be read."""
 

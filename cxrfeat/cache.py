@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cxrfeat import _files as files
+from cxrfeat import _files
+from cxrfeat import _manifest as manifest
 from cxrfeat._html import page
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange, names
 from cxrfeat._store import verify as checking
-from cxrfeat._store.collection import Collection, collect
-from cxrfeat._store.merge import merge
+from cxrfeat._store.collection import Collection, collect, members_of
+from cxrfeat._store.merge import Merge, join
 from cxrfeat._store.repair import repair
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
@@ -182,6 +183,61 @@ def verify(
     return checking.verify(path, paths, recompute, sample, seed, progress)
 
 
+def merge(
+    files: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    prefer: Literal["first", "last"] | None = None,
+    progress: Progress = silent,
+) -> Merge:
+    """Write a new file with the rows of several, in their order; memory stays bounded whatever their size.
+
+    Parameters
+    ----------
+    files : path, or sequence of them
+        Two or more files of one recipe; a folder stands for those in it: the members of a collection, or the shards of
+        a study.
+    out : str or Path, optional
+        The new file; by default, of one folder of shards, the study's own embedding file.
+    prefer : {"first", "last"}, optional
+        Whose row to take if an image has different hashes in several files; by default that is an error.
+    progress : Progress
+        Called with rows written.
+
+    Returns
+    -------
+    Merge
+        What was taken from which file.
+
+    Raises
+    ------
+    RecipeError
+        If the recipes differ.
+    EmbeddingFileError
+        If images clash without `prefer`, a row is damaged, or `out` exists.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> import numpy as np
+    >>> for name, ids in {"a": ["1", "2"], "b": ["2", "3"]}.items():
+    ...     cxr.cache.import_(np.ones((2, 4)), f"cache/{name}.h5", ids=ids, backbone="ours").close()
+    >>> merged = cxr.cache.merge(["cache/a.h5", "cache/b.h5"], "cache/ab.h5")
+    >>> merged.rows, merged.from_each, merged.same
+    (3, (2, 1), 1)
+    """
+    given = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    paths = [path for one in given for path in members_of(one)]
+    target = Path(out) if out else names.of_shards(given[0]) if len(given) == 1 else None
+    if target is None:
+        raise EmbeddingFileError(
+            "name the new file with `out`: it has a default only where one folder of shards is given."
+        )
+    found = join(paths, target, prefer, progress)
+    manifest.join(paths if prefer != "last" else paths[::-1], target)
+    return found
+
+
 def export(
     file: str | Path | None = None,
     out: str | Path | None = None,
@@ -239,8 +295,8 @@ def export(
     path = embedding_path(file)
     target = Path(out) if out else path.with_suffix(f".{to or 'npz'}")
     write, begins, suffixes = exchange.format_of(to or target.suffix.lstrip(".").lower())
-    files.check_output(target, suffixes=suffixes, begins=begins, inputs=[path], overwrite=overwrite)
-    with EmbeddingFile(path) as opened, files.atomic_path(target) as part:
+    _files.check_output(target, suffixes=suffixes, begins=begins, inputs=[path], overwrite=overwrite)
+    with EmbeddingFile(path) as opened, _files.atomic_path(target) as part:
         write(opened, part, list(passes or range(opened.passes)), progress)
     return target
 

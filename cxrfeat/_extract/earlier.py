@@ -31,13 +31,13 @@ class Earlier:
     def find(cls, own: Path, recipe: Recipe) -> Earlier | None:
         """Look beside the file `own`; None if no other file there has a rendering of the recipe."""
         best: Earlier | None = None
-        for path in names.embedding_files(own.parent):
+        for path in names.beside(own):
             try:
                 file = EmbeddingFile(path)
             except CxrfeatError:  # damaged, or of another version: it is of no use here
                 continue
             passes = min(_shared(file.recipe, recipe), file.passes)
-            if path == own or passes <= (best.passes if best else 0):
+            if passes <= (best.passes if best else 0):
                 file.close()
                 continue
             if best:

@@ -28,6 +28,7 @@ from cxrfeat._extract import pipeline, plan
 from cxrfeat._extract.earlier import Earlier
 from cxrfeat._extract.pipeline import Item, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
+from cxrfeat._extract.shard import Shard
 from cxrfeat._manifest import Manifest
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
@@ -52,7 +53,7 @@ class Extraction:
 
     Of the study's `images`, `extracted` were embedded now, among them the `changed` ones, whose files had changed;
     `kept` were embedded before, `gone` of these are no longer on disk; `failed` has the reason of those that could not
-    be used. `engine` is empty if nothing had to run.
+    be used. `engine` is empty if nothing had to run. `shard` says which share of the study the images are, if not all.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Extraction:
     wall: float = 0.0  # seconds from the first image to the last
     seconds: Seconds = field(default_factory=Seconds)  # where the workers' time went
     workers: int = 0
+    shard: str = ""
 
     @property
     def rate(self) -> float:
@@ -106,6 +108,7 @@ def extract(
     max_failures: int | None = None,
     retry: bool = False,
     workers: int | None = None,
+    shard: str | None = None,
     progress: Progress = silent,
     **options: Unpack[RecipeOptions],
 ) -> Extraction:
@@ -134,6 +137,10 @@ def extract(
         Try images again that could not be used, even if nothing about them changed.
     workers : int, optional
         Threads; by default what keeps this machine busy.
+    shard : str, optional
+        `3/8`: only the third of eight shares of the images, into a file of its own, by default in the folder
+        `<cache>/<study>-<backbone>-<recipe>.shards`. An image's share depends on its id alone. `max_failures` is then
+        that of the share; `cache.merge` joins the files.
     progress : callable
         Called with the images done and their total.
     **options
@@ -165,11 +172,13 @@ def extract(
     >>> cxr.extract("sample", done.recipe).extracted
     0
     """
+    share = Shard.parse(shard) if shard else None
     study = read_study(study)
     recipe = recipe_of(recipe, options, study)
-    paths = [Path(out)] if out else list(_default_paths(Path(cache), study, recipe))
+    study = share.take(study) if share else study
+    paths = [Path(out)] if out else list(_default_paths(Path(cache), study, recipe, share))
     now = manifest.look(study)
-    result = Extraction(paths[0], recipe, len(study))
+    result = Extraction(paths[0], recipe, len(study), shard=str(share or ""))
     result.max_failures = max(1, int(MAX_FAILURES_SHARE * len(study))) if max_failures is None else max_failures
     for path in paths:
         if (work := plan.nothing_to_do(path, recipe, study, now, retry)) is not None:
@@ -180,7 +189,7 @@ def extract(
         return engines.open_engine(recipe, weights_of(recipe, options), engine)
 
     for path in paths:
-        with Writer.open(path, recipe, registry.get(recipe.backbone).dim, _session()) as writer:
+        with Writer.open(path, recipe, registry.get(recipe.backbone).dim, _session(result.shard)) as writer:
             work = plan.make(writer, study, now, retry, progress)
             if work.foreign and path != paths[-1]:
                 _log.info("%s has other images under the same ids: it is another study's and stays as it is.", path)
@@ -194,11 +203,11 @@ def extract(
     return result
 
 
-def _default_paths(cache: Path, study: Study, recipe: Recipe) -> Iterator[Path]:
+def _default_paths(cache: Path, study: Study, recipe: Recipe, shard: Shard | None) -> Iterator[Path]:
     """The default file, and after each that exists the next: it may be another study's of the same name."""
     number = 1
     while True:
-        path = names.default(cache, study.name, recipe.backbone, recipe.sha256, number)
+        path = names.default(cache, study.name, recipe.backbone, recipe.sha256, number, shard.stem if shard else None)
         yield path
         if not path.exists():
             return
@@ -217,7 +226,7 @@ def _complete(
 ) -> None:
     """Do what is planned, publish it, and note in `result` what was done and what failed."""
     result.kept, result.gone, result.changed = work.kept, work.gone, work.changed
-    _refuse_hopeless(study, now, work.todo, result.max_failures)
+    _refuse_hopeless(study, now, work.todo, result.max_failures, result.shard)
     writer.drop(work.changed)
     try:
         if work.todo:
@@ -283,18 +292,19 @@ def _embed(
         )
 
 
-def _refuse_hopeless(study: Study, now: Manifest, todo: plan.Items, allowed: int) -> None:
+def _refuse_hopeless(study: Study, now: Manifest, todo: plan.Items, allowed: int, shard: str) -> None:
     """Raise an ImageError if more images than allowed are not on disk: a wrong folder, reported before the work."""
     lost = todo.rows[now.missing[todo.rows]]
     if len(lost) > allowed:
         first = study.root / study.table["path"].iloc[int(lost[0])]
+        where = f"image {study.ids[lost[0]]}" if shard else f"row {int(lost[0]) + 2}"
         raise ImageError(
             f"{len(lost)} of the {len(study)} images of study {study.name!r} are not on disk, the first is "
-            f"{first} (row {int(lost[0]) + 2}). Fix the study's paths, or allow it with `max_failures={len(lost)}`."
+            f"{first} ({where}). Fix the study's paths, or allow it with `max_failures={len(lost)}`."
         )
 
 
-def _session() -> dict[str, Any]:
+def _session(shard: str) -> dict[str, Any]:
     """What an embedding file keeps of each session that computed some of it; no place on the machine is named."""
     return {
         "cxrfeat": __version__,
@@ -303,4 +313,5 @@ def _session() -> dict[str, Any]:
         "packages": machine.versions(PACKAGES),
         "cores": os.cpu_count(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **({"shard": shard} if shard else {}),
     }

@@ -262,9 +262,11 @@ def collect(files: Sequence[str | Path], out: str | Path, *, progress: Progress 
 
 
 def members_of(path: Path) -> list[Path]:
-    """The embedding files that a path names: those of a collection, or itself."""
+    """The embedding files that a path names: those of a collection, those in another folder, or itself."""
     if not path.is_dir():
         return [path.resolve()]
+    if not (path / names.COLLECTION).is_file() and (found := names.embedding_files(path)):
+        return [file.resolve() for file in found]
     return [(path / member.file).resolve() for member in Manifest.read(path).members]
 
 

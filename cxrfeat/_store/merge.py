@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from cxrfeat._progress import Progress, silent
-from cxrfeat._store import assembly
-from cxrfeat._store.collection import members_of
+from cxrfeat._store import assembly, rows
 from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.row_index import gather
-from cxrfeat._store.rows import Header, encode_ids, listing, provenance, some
+from cxrfeat._store.rows import EARLIER, MOST_EARLIER, Header, listing, provenance, some
 from cxrfeat.errors import EmbeddingFileError, RecipeError
+
+MAX_PROVENANCE = 1 << 19  # characters; a text of a file has at most twice as many
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,102 +43,88 @@ class Merge:
         return "\n".join([*lines, *listing(self.clashes)])
 
 
-def merge(
-    files: Sequence[str | Path],
-    out: str | Path,
-    *,
-    prefer: Literal["first", "last"] | None = None,
-    progress: Progress = silent,
+def join(
+    files: Sequence[Path], out: Path, prefer: Literal["first", "last"] | None = None, progress: Progress = silent
 ) -> Merge:
-    """Write a new file with the rows of several, in their order; memory stays bounded whatever their size.
-
-    Parameters
-    ----------
-    files : sequence of str or Path
-        Two or more, of one recipe; or a collection, whose members are joined.
-    out : str or Path
-        The new file.
-    prefer : {"first", "last"}, optional
-        Whose row to take if an image has different hashes in several files; by default that is an error.
-    progress : Progress
-        Called with rows written.
-
-    Returns
-    -------
-    Merge
-        What was taken from which file.
-
-    Raises
-    ------
-    RecipeError
-        If the recipes differ.
-    EmbeddingFileError
-        If images clash without `prefer`, a row is damaged, or `out` exists.
-
-    Examples
-    --------
-    >>> import cxrfeat as cxr
-    >>> import numpy as np
-    >>> for name, ids in {"a": ["1", "2"], "b": ["2", "3"]}.items():
-    ...     cxr.cache.import_(np.ones((2, 4)), f"cache/{name}.h5", ids=ids, backbone="ours").close()
-    >>> merged = cxr.cache.merge(["cache/a.h5", "cache/b.h5"], "cache/ab.h5")
-    >>> merged.rows, merged.from_each, merged.same
-    (3, (2, 1), 1)
-    """
-    out = Path(out)
+    """Write a new file with the rows of several, in their order; see `cache.merge`."""
     if out.exists():
         raise EmbeddingFileError(f"{out} exists already; name a new file.")
-    paths = [path for given in files for path in members_of(Path(given))]
-    if len(paths) < 2:
+    if len(files) < 2:
         raise EmbeddingFileError("a merge needs two embedding files or more.")
     with ExitStack() as stack:
-        found = [stack.enter_context(EmbeddingFile.open(path)) for path in paths]
+        found = [stack.enter_context(EmbeddingFile.open(path)) for path in files]
         for other in found[1:]:
             if other.recipe != found[0].recipe:
                 raise RecipeError(
                     f"{found[0].path} and {other.path} were made by different recipes "
                     f"({found[0].recipe.difference(other.recipe)}); one file holds rows of one recipe."
                 )
-        where, same, clashes = _join(found, prefer)
-        places = np.array(list(where.values()), dtype=np.int64).reshape(-1, 2)
+        _name_missing_shards(found)
+        ids, places, same, clashes = _match(found, prefer)
         with Lock(out) as lock, lock.writing():
-            assembly.publish(out, _header(found, where, places), found, places, lock, progress)
+            assembly.publish(out, _header(found, ids, places), found, places, lock, progress)
     taken = np.bincount(places[:, 0], minlength=len(found)).tolist()
     return Merge(out, len(places), tuple(taken), same, tuple(clashes))
 
 
-def _join(found: Sequence[EmbeddingFile], prefer: str | None) -> tuple[dict[str, tuple[int, int]], int, list[str]]:
-    """Return where to take each image from, how many are in several files alike, and which clash."""
-    where: dict[str, tuple[int, int]] = {}
-    clashes: dict[str, None] = {}
-    same = 0
-    for number, file in enumerate(found):
-        for image_id, row in file.positions.items():
-            if image_id not in where:
-                where[image_id] = (number, row)
-                continue
-            source, there = where[image_id]
-            if (found[source].image_sha256()[there] == file.image_sha256()[row]).all():
-                same += 1
-            else:
-                clashes[image_id] = None
-                if prefer == "last":
-                    where[image_id] = (number, row)
+def _match(
+    found: Sequence[EmbeddingFile], prefer: str | None
+) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.int64], int, list[str]]:
+    """Return the ids, the file and row of each (int64 (n, 2)), how many more files have one alike, and which clash."""
+    ids = np.concatenate([file.header.ids for file in found])
+    counts = [len(file) for file in found]
+    rows_of_each = [np.arange(count) for count in counts]
+    places = np.stack([np.repeat(np.arange(len(found)), counts), np.concatenate(rows_of_each)], axis=1)
+    order = np.argsort(ids, kind="stable")
+    new = np.ones(len(ids), bool)
+    new[1:] = ids[order[1:]] != ids[order[:-1]]
+    chosen = order[new]  # of each id the first row
+    again, first = order[~new], chosen[np.cumsum(new)[~new] - 1]
+    hashes = [file.image_sha256() for file in found]
+    alike = (gather(hashes, places[again]) == gather(hashes, places[first])).all(axis=1)
+    clashes = rows.decode_texts(ids[np.unique(first[~alike])]).tolist()
     if clashes and prefer is None:
         raise EmbeddingFileError(
             f"{len(clashes)} images have different hashes in several files: {some(clashes)}. Take one file's with "
             "`prefer=first` or `prefer=last`, or extract them again."
         )
-    return where, same, list(clashes)
+    taken = np.arange(len(ids))
+    if prefer == "last":
+        taken[first[~alike]] = again[~alike]  # of several the last: they are in the order of the files
+    kept = np.sort(chosen)
+    return ids[kept], places[taken[kept]], int(alike.sum()), clashes
 
 
-def _header(found: Sequence[EmbeddingFile], where: dict[str, tuple[int, int]], places: np.ndarray) -> Header:
-    failures = {row[0]: row for file in found for row in file.failed if row[0] not in where}
+def _header(found: Sequence[EmbeddingFile], ids: npt.NDArray[np.bytes_], places: npt.NDArray[np.int64]) -> Header:
+    failed = {row[0]: row for file in found for row in file.failed}
+    if failed:
+        names = list(failed)
+        there = np.isin(rows.encode_ids(names), ids)
+        failed = {name: failed[name] for name, has_row in zip(names, there.tolist(), strict=True) if not has_row}
     return Header(
         recipe=found[0].header.recipe,
-        provenance=provenance({"merged": [file.provenance for file in found]}),
+        provenance=_provenance(found),
         shape=(found[0].passes, len(places), found[0].dim),
-        ids=encode_ids(list(where)),
+        ids=ids,
         image_sha256=gather([file.image_sha256() for file in found], places),
-        failures=list(failures.values()),
+        failures=list(failed.values()),
     )
+
+
+def _provenance(found: Sequence[EmbeddingFile]) -> str:
+    """Write the sessions of all files; of very many, the last of each, of some of them."""
+    merged = [file.provenance for file in found]
+    if len(text := provenance({"merged": merged})) <= MAX_PROVENANCE:
+        return text
+    last = [{key: value for key, value in session.items() if key != EARLIER} for session in merged[:MOST_EARLIER]]
+    return provenance({"merged": last, "files": len(merged)})
+
+
+def _name_missing_shards(found: Sequence[EmbeddingFile]) -> None:
+    """Warn of shards of a study that are not among the files, where some are."""
+    shards = [str(file.provenance.get("shard", "")).partition("/") for file in found]
+    there = {(int(number), int(of)) for number, _, of in shards if number.isdigit() and of.isdigit()}
+    for of in sorted({of for _, of in there}):
+        missing = [f"{number}/{of}" for number in range(1, of + 1) if (number, of) not in there]
+        if missing:
+            _log.warning("%d of %d shards are not among the files: %s.", len(missing), of, some(missing))

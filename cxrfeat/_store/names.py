@@ -15,13 +15,19 @@ SUFFIX = next(iter(STORES))
 COLLECTION = "collection.json"
 """The manifest in the folder of a collection."""
 
-_JOURNAL, _MANIFEST, _LOCK, _DRAFT = ".parts", ".seen", ".lock", ".part"
+_JOURNAL, _MANIFEST, _LOCK, _DRAFT, _SHARDS = ".parts", ".seen", ".lock", ".part", ".shards"
 _BESIDE = re.compile(rf"(.+?)(?:\.[0-9a-f]{{32}})?(?:{re.escape(_DRAFT)}|{re.escape(_JOURNAL)})")
 
 
-def default(folder: Path, study: str, backbone: str, recipe_sha256: str, number: int = 1) -> Path:
-    """Where the embedding file of a study and a recipe lies, unless another name is given; `number` if it is taken."""
-    return folder / f"{study}-{backbone}-{recipe_sha256[:8]}{'' if number == 1 else f'-{number}'}{SUFFIX}"
+def default(
+    folder: Path, study: str, backbone: str, recipe_sha256: str, number: int = 1, shard: str | None = None
+) -> Path:
+    """Where the embedding file of a study and a recipe lies, unless another name is given; `number` if it is taken.
+
+    That of a `shard` lies in a folder, where no command takes it for the study's.
+    """
+    name = f"{study}-{backbone}-{recipe_sha256[:8]}{'' if number == 1 else f'-{number}'}"
+    return folder / (f"{name}{SUFFIX}" if shard is None else f"{name}{_SHARDS}/{shard}{SUFFIX}")
 
 
 def embedding_files(folder: Path) -> list[Path]:
@@ -33,6 +39,20 @@ def embedding_files(folder: Path) -> list[Path]:
 def size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def beside(file: Path) -> list[Path]:
+    """List the embedding files that may have images of `file` too: in its folder, and for a shard, that share's."""
+    found = embedding_files(file.parent)
+    if file.parent.suffix == _SHARDS:
+        others = file.parent.parent.glob(f"*{_SHARDS}/{glob.escape(file.name)}")
+        found += [*embedding_files(file.parent.parent), *sorted(others)]
+    return [path for path in found if path != file]
+
+
+def of_shards(folder: Path) -> Path | None:
+    """Where the shards in a folder are joined by default: the study's own embedding file; None of another folder."""
+    return folder.with_name(folder.name.removesuffix(_SHARDS) + SUFFIX) if folder.suffix == _SHARDS else None
 
 
 def journal(file: Path) -> Path:

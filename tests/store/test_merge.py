@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cxrfeat._store import EmbeddingFile, Writer, assembly
-from cxrfeat._store.merge import merge
 from cxrfeat._store.verify import verify
+from cxrfeat.cache import merge
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
 
