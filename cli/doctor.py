@@ -14,7 +14,7 @@ MARKS = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
 
 
 @click.command(cls=Command)
-@click.option("--deep", is_flag=True, help="Import every package and ask TensorFlow for GPUs (some ten seconds).")
+@click.option("--deep", is_flag=True, help="Import every package and ask Keras for GPUs (some ten seconds).")
 @json_option
 def command(deep: bool, as_json: bool) -> None:
     """Check this machine: Python, packages, engine, disk, weights. Exits with 1 if something will not work.

@@ -19,11 +19,12 @@ from packaging.requirements import Requirement
 from cxrfeat import _html
 from cxrfeat import _machine as machine
 from cxrfeat import _sample as sample
-from cxrfeat._backbones import catalogue
+from cxrfeat._backbones import backends, catalogue
 from cxrfeat._recipe import DEFAULTS
+from cxrfeat.errors import EngineError
 
 PYTHONS = ((3, 11), (3, 13))
-SHOWN = ("tensorflow", "keras", "openvino", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
+SHOWN = ("keras", "tensorflow", "openvino", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
 # What a distribution is imported as, where that is not its own name.
 MODULES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
 LITTLE_DISK, NO_DISK = 2e9, 2e8
@@ -74,7 +75,7 @@ def doctor(folder: str | Path = ".", *, deep: bool = False) -> Checks:
     folder : str or Path
         Where embedding files and runs will be written.
     deep : bool
-        Import every package and ask TensorFlow for its devices, which takes about ten seconds.
+        Import every package and ask Keras for its devices, which takes about ten seconds.
 
     Returns
     -------
@@ -114,6 +115,8 @@ def requirements() -> Iterator[tuple[Requirement, str | None]]:
 def _packages() -> Iterator[Check]:
     right = {}
     for requirement, version in requirements():
+        if version is None and requirement.name == "tensorflow" and machine.versions(["jax", "torch"]):
+            continue  # Keras runs on these too
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             found = "not installed" if version is None else f"{version}, too old or too new"
             yield Check(requirement.name, "fail", found, f"pip install '{requirement.name}{requirement.specifier}'")
@@ -146,7 +149,7 @@ def _imports() -> Iterator[Check]:
         module = MODULES.get(requirement.name, requirement.name.replace("-", "_"))
         try:
             if version:
-                importlib.import_module(module)
+                backends.keras() if module == "keras" else importlib.import_module(module)
         except Exception as error:  # a broken installation may raise anything
             broken.append(module)
             fix = f"pip install --force-reinstall '{requirement.name}{requirement.specifier}'"
@@ -159,18 +162,21 @@ def _engine(deep: bool) -> Check:
     likely, default = machine.gpu_likely(), "the default is openvino"
     if not deep:
         if likely:
-            return Check("engine", "ok", "a GPU's driver is loaded; TensorFlow is asked for it when work begins",
+            return Check("engine", "ok", "a GPU's driver is loaded; Keras is asked for it when work begins",
                          "`cxrfeat doctor --deep` asks it now")  # fmt: skip
         return Check("engine", "ok", f"no GPU; {default}")
     from cxrfeat._backbones import keras_engine
 
-    gpus = len(keras_engine.gpus())
+    try:
+        gpus, name = keras_engine.gpus(), f"Keras on {backends.version()}"
+    except EngineError as error:
+        return Check("engine", "fail", str(error))
     if gpus:
-        return Check("engine", "ok", f"TensorFlow sees {gpus} GPU{'s' * (gpus > 1)} and is the default")
+        return Check("engine", "ok", f"{name} sees {gpus} GPU{'s' * (gpus > 1)} and is the default")
     if likely:
-        return Check("engine", "warn", "a GPU's driver is loaded, but TensorFlow sees no GPU",
-                     "pip install 'tensorflow[and-cuda]'")  # fmt: skip
-    return Check("engine", "ok", f"TensorFlow sees no GPU; {default}")
+        fix = f"{backends.backend().install}, or KERAS_BACKEND names another"
+        return Check("engine", "warn", f"a GPU's driver is loaded, but {name} sees no GPU", fix)
+    return Check("engine", "ok", f"{name} sees no GPU; {default}")
 
 
 def _disk(folder: Path) -> Iterator[Check]:

@@ -54,7 +54,7 @@ def _cgroup(places: tuple[str, str, str]) -> tuple[int, int]:
 
 
 def gpu_likely() -> bool:
-    """Whether there is a driver of a GPU, so that asking TensorFlow is worth its seven seconds of import."""
+    """Whether there is a driver of a GPU, so that asking Keras's backend is worth its seconds of import."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1", "none"):
         return False
     return any(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._backbones import library
+from cxrfeat._backbones import backends, library
 from cxrfeat._backbones.registry import Backbone
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._images.choices import NORMALISATION
@@ -63,8 +63,7 @@ def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, siz
     The grey values are 0 to 255, as `dtype`. It is not trainable, and its batch normalisation is in inference mode
     wherever it is called from. Without weights it has Keras's own.
     """
-    import keras
-
+    keras = backends.keras()
     if spec.onnx:
         raise EngineError(
             f"{spec.name} is an ONNX network, and this needs a Keras model. Its maps are those of the closed form, "
@@ -264,8 +263,7 @@ def _moved(layer: Any, place: Place, axis: int) -> Place:
 
 
 def _normalised(image: Any, preprocessing: str) -> Any:
-    import keras
-
+    keras = backends.keras()
     constants = NORMALISATION[preprocessing]
     floats = keras.layers.Rescaling(1.0, name="grey")(image)
     if (channels := len(constants.scale)) > 1:

@@ -1,4 +1,4 @@
-"""What is kept in the user's cache folder and can be made again: exported networks, and values that need TensorFlow.
+"""What is kept in the user's cache folder and can be made again: exported networks, and values that need Keras.
 
 An export is a folder: the network (`model.onnx`, or `model.xml` and `model.bin`), a test image with the Keras graph's
 embedding of it (`canary.npz`), what the engine compiles (`compiled/`), and the hashes of all of it. What does not have
@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
-from cxrfeat._backbones import registry
+from cxrfeat._backbones import backends, registry
 from cxrfeat._backbones.registry import Backbone
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
@@ -163,21 +163,31 @@ def write_graph(folder: Path, graph: Any) -> None:
     except translate.NotTranslatedError:
         _convert(folder, graph)
     kind = graph.input.dtype
-    write_canary(folder, graph.input_shape[1], lambda images: graph(images[..., None].astype(kind), training=False)[0])
+    numpy = backends.keras().ops.convert_to_numpy
+
+    def embed(images: Any) -> Any:
+        return numpy(graph(images[..., None].astype(kind), training=False)[0])
+
+    write_canary(folder, graph.input_shape[1], embed)
 
 
 def write_canary(folder: Path, size: int, embed: Callable[[Any], Any]) -> None:
     """Keep a test image uint8 (size, size) and its embedding, as `embed` gives it of images (1, size, size)."""
     row = np.arange(size)
     image = ((np.outer(row, row) // 7 + 3 * row[:, None]) % 256).astype(np.uint8)
-    np.savez(folder / "canary.npz", image=image, embedding=np.asarray(embed(image[None]))[0])
+    np.savez(folder / "canary.npz", image=image, embedding=embed(image[None])[0])
 
 
 def _convert(folder: Path, graph: Any) -> None:
     """Convert a graph by OpenVINO's own converter; inputs and outputs are those of our translation."""
-    import tensorflow as tf
-
     from cxrfeat._backbones.openvino_engine import package
+
+    if (backend := backends.keras().backend.backend()) != "tensorflow":
+        raise EngineError(
+            f"{graph.name} has layers that OpenVINO takes from TensorFlow alone, and Keras runs on {backend} here. "
+            "Take `engine=keras`, or set KERAS_BACKEND=tensorflow."
+        )
+    import tensorflow as tf
 
     ov, size = package(), graph.input_shape[1]
 

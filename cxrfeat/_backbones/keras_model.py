@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._backbones import library
+from cxrfeat._backbones import backends, library
 from cxrfeat.errors import WeightsError
 
 CONFIG = "network.json"
@@ -34,8 +34,7 @@ class Builder:
 
     def __call__(self, input_tensor: Any, include_top: bool = False, weights: None = None) -> Any:
         """Build it on a tensor, without values."""
-        import keras
-
+        keras = backends.keras()
         path = library.file_of(library.load(self.name), CONFIG)
         text = path.read_text(encoding="utf-8")
         _check_parts(json.loads(text), path)
@@ -47,11 +46,10 @@ class Builder:
 
 def read(path: Path, layer: str, channels: int) -> tuple[str, dict[str, npt.NDArray[np.float32]], int, int]:
     """Read a model up to a layer: Keras's JSON, the values by variable, the map's channels, and the fixed side or 0."""
-    import keras
-
     from cxrfeat._backbones import graph
 
     _inspect(path)
+    keras = backends.keras()
     try:
         with graph.quiet():
             model = keras.saving.load_model(path, compile=False, safe_mode=True)

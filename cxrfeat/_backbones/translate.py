@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from cxrfeat._backbones import backends
 from cxrfeat._backbones.rewrite import rewrite
 
 OPSET = 17
@@ -96,15 +97,14 @@ class _Network:
 
 
 def _grey_convolution(net: _Network, graph: Any, layer: Any, x: str) -> str:
-    import keras
-
+    keras = backends.keras()
     _plain(layer)
     scale = np.asarray(graph.get_layer("normalise").scale, np.float64)
     kernel = np.asarray(layer.kernel, np.float64)  # (kh, kw, 3, out)
     grey_kernel = (kernel * scale[:, None]).sum(axis=2, keepdims=True)
     # What the stem gives for a black image is everything but the grey value's own share: offsets, bias, border.
     stem = keras.Model(graph.input, layer.output)
-    black = np.asarray(stem(np.zeros((1, *graph.input_shape[1:]), graph.input.dtype), training=False))
+    black = keras.ops.convert_to_numpy(stem(np.zeros((1, *graph.input_shape[1:]), graph.input.dtype), training=False))
     weights = net.constant(f"{layer.name}/kernel", _oihw(grey_kernel))
     attributes = {"strides": list(layer.strides), "dilations": list(layer.dilation_rate), "pads": _pads(layer)}
     y = net.add("Conv", f"{layer.name}/grey", [x, weights], **attributes)

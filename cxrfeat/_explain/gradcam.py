@@ -2,7 +2,7 @@
 
 The logit is differentiated, not the probability: a sigmoid near 0 or 1 would scale the map to nothing. (The paper's
 variant differentiates the probability, as the paper does.) Everything after the mapped layer is small, so that the
-gradient of each label costs a fraction of the one forward pass. TensorFlow is imported when a method is opened.
+gradient of each label costs a fraction of the one forward pass. Keras is imported when a method is opened.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._backbones import backends
 from cxrfeat._explain.cam import Evidence, Floats
 from cxrfeat._explain.explanation import CENTRED, PROBABILITY
 from cxrfeat.errors import ExplainError
@@ -69,9 +70,7 @@ class Gradients:
     def __init__(
         self, name: str, graphs: Sequence[Any], join: Callable[[Any], Any], score: Callable[[Any], Any] = lambda z: z
     ) -> None:
-        import keras
-        import tensorflow as tf
-
+        keras = backends.keras()
         if name not in FORMULAS:
             raise ExplainError(f"unknown gradient method {name!r}; choose {', '.join(FORMULAS)}.")
         self.name, self.score = name, score
@@ -84,30 +83,30 @@ class Gradients:
         self.model = keras.Model(inputs, [*features, embedding, logits], name="full_graph")
         # The same layers cut at the mapped one: what comes after it is all that a gradient has to pass.
         self.after = keras.Model(list(features), [embedding, logits], name="after_features")
-        self._features = tf.function(
-            keras.Model(inputs, list(features), name="features"), reduce_retracing=True, autograph=False
-        )
+        self.backend = backends.backend()
+        # Sanity checks change the weights.
+        images = inputs if len(inputs) > 1 else inputs[0]
+        self._features = self.backend.compile(keras.Model(images, list(features), name="features"), frozen=False)
 
     def __call__(self, inputs: Sequence[npt.NDArray[np.uint8]]) -> Evidence:
         """See `cam.Method`."""
-        import tensorflow as tf
 
-        formula = FORMULAS[self.name]
-        features = self._features([tf.constant(batch[..., None]) for batch in inputs])
-        features = list(features) if isinstance(features, list | tuple) else [features]
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(features)
+        def after(features: list[Any]) -> tuple[Any, Any, Any]:
             embedding, logits = self.after(features, training=False)
-            columns = tf.unstack(self.score(logits), axis=1)
+            return embedding, logits, self.score(logits)
+
+        numpy, formula = backends.keras().ops.convert_to_numpy, FORMULAS[self.name]
+        features = self._features(*(batch[..., None] for batch in inputs))
+        (embedding, logits), columns = self.backend.gradients(after, features)
         parts: list[list[Floats]] = [[] for _ in features]
-        arrays = [feature.numpy().astype(np.float64) for feature in features]
-        for column in columns:
-            for k, gradient in enumerate(tape.gradient(column, features)):
+        arrays: list[Floats] = [feature.astype(np.float64) for feature in features]
+        for gradients in columns:
+            for k, gradient in enumerate(gradients):
                 if gradient is None:
                     raise ExplainError("the head's logits do not depend on the features, so they have no gradient.")
-                parts[k].append(formula(arrays[k], gradient.numpy().astype(np.float64)))
+                parts[k].append(formula(arrays[k], numpy(gradient).astype(np.float64)))
         return Evidence(
-            embedding.numpy(), logits.numpy().astype(np.float64), tuple(np.stack(maps, axis=1) for maps in parts)
+            numpy(embedding), numpy(logits).astype(np.float64), tuple(np.stack(maps, axis=1) for maps in parts)
         )
 
 
@@ -116,13 +115,11 @@ def score_of(what: str, softmax: bool, fitted: npt.NDArray[np.bool_]) -> Callabl
 
     Mean and softmax run over the labels that the head has learnt, bool (labels,).
     """
-    import tensorflow as tf
-
-    learnt = np.flatnonzero(fitted)
+    ops, learnt = backends.keras().ops, np.flatnonzero(fitted)
     if what == CENTRED:
-        return lambda z: z - tf.reduce_mean(tf.gather(z, learnt, axis=1), axis=1, keepdims=True)
+        return lambda z: z - ops.mean(ops.take(z, learnt, axis=1), axis=1, keepdims=True)
     if what == PROBABILITY:
-        return lambda z: tf.nn.softmax(tf.where(fitted, z, -np.inf)) if softmax else tf.sigmoid(z)
+        return lambda z: ops.softmax(ops.where(fitted, z, -np.inf)) if softmax else ops.sigmoid(z)
     return lambda z: z
 
 
@@ -133,9 +130,7 @@ def dense(coef: Floats, intercept: Floats) -> Callable[[Any], Any]:
     """
 
     def join(embedding: Any) -> Any:
-        import keras
-
-        layer = keras.layers.Dense(len(coef), name="linear_head")
+        layer = backends.keras().layers.Dense(len(coef), name="linear_head")
         logits = layer(embedding)
         layer.set_weights([np.nan_to_num(coef).T.astype(np.float32), np.nan_to_num(intercept).astype(np.float32)])
         return logits

@@ -44,7 +44,7 @@ MAX_FAILURES_SHARE = 0.05
 FLUSH_SECONDS = 30.0
 """No more than this much work is lost when the process is killed, however slow the machine."""
 
-PACKAGES = ("numpy", "opencv-python-headless", "openvino", "tensorflow", "keras", "h5py")
+PACKAGES = ("numpy", "opencv-python-headless", "openvino", "keras", "tensorflow", "jax", "torch", "h5py")
 
 
 @dataclass(repr=False)

@@ -30,7 +30,7 @@ from cxrfeat._run import FittedOn, Options, Run, draft_of, publish, write_tables
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError, OutputError
 
-PACKAGES = ("cxrfeat", "numpy", "scikit-learn", "keras", "tensorflow", "skops")
+PACKAGES = ("cxrfeat", "numpy", "scikit-learn", "keras", "tensorflow", "jax", "torch", "skops")
 
 
 def fit_head(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._backbones import backends
 from cxrfeat._files import atomic_path
 from cxrfeat._heads.base import Fitted, Floats, Head, Task
 from cxrfeat._heads.linear import check_archive
@@ -77,7 +78,8 @@ class KerasHead(Head):
     @classmethod
     def fit(cls, task: Task, settings: Settings, *, resume: bool = False, progress: Progress = silent) -> Fitted:
         """Train with Adam and early stopping; see `keras_training`."""
-        from cxrfeat._heads.keras_training import train  # brings Keras
+        backends.keras()
+        from cxrfeat._heads.keras_training import train  # imports Keras
 
         dim, count = task.rows.shape[1], len(task.labels)
         model = build(dim, count, settings.hidden, settings.dropout, settings.activation, task.seed)
@@ -98,8 +100,7 @@ class KerasHead(Head):
     @property
     def linear(self) -> tuple[Floats, Floats] | None:
         """Coefficients and intercepts if there is no hidden layer; None otherwise."""
-        import keras
-
+        keras = backends.keras()
         dense = self.model.get_layer(LOGITS)
         if [layer for layer in self.model.layers if layer.weights] != [dense]:
             return None
@@ -114,8 +115,7 @@ class KerasHead(Head):
         return raised / np.nansum(raised, axis=1, keepdims=True)
 
     def _logits(self, x: npt.NDArray[np.float32]) -> Floats:
-        import keras
-
+        keras = backends.keras()
         if self._before is None:
             self._before = keras.Model(self.model.input, self.model.get_layer(LOGITS).output)
         out = np.empty((len(x), len(self.labels)))
@@ -138,9 +138,7 @@ class KerasHead(Head):
             raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
         try:
             inspect(path)
-            import keras
-
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            model = backends.keras().saving.load_model(path, compile=False, safe_mode=True)
         except HeadError:
             raise
         except Exception as error:  # Keras raises ValueError, and zipfile's and HDF5's own
@@ -200,8 +198,7 @@ def check(model: Any, path: Path, labels: int) -> None:
 
 def build(dim: int, labels: int, hidden: tuple[int, ...], dropout: float, activation: str, seed: int) -> keras.Model:
     """Make an untrained head: hidden layers with ReLU, dropout before the last, Dense, activation."""
-    import keras
-
+    keras = backends.keras()
     inputs = x = keras.Input((dim,), name="embedding")
     for number, units in enumerate(hidden):
         start = keras.initializers.HeNormal(seed=seed + 1 + number)
