@@ -11,8 +11,8 @@ import click
 from cxrfeat._project import CACHE, RUNS, STUDIES
 
 from .base import Group
-from .options import SEED, STUDY
-from .output import json_option, print_json, print_table, progress_bar, say
+from .options import SEED, STUDY, STUDY_NAME, format_option, replicates_option
+from .output import json_option, print_json, print_result, print_table, progress_bar, say
 
 FILE, FILE_OR_FOLDER = click.Path(dir_okay=False), click.Path()
 SHOWN = 20  # ids printed before the rest is only counted
@@ -152,6 +152,27 @@ def collect(files: tuple[str, ...], out: str, as_json: bool) -> None:
       cxrfeat fit-head --study archive --embeddings cache/archive
     """
     _show(_call("collect", files, out), as_json)
+
+
+@command.command()
+@click.argument("a", type=FILE_OR_FOLDER)
+@click.argument("b", type=FILE_OR_FOLDER)
+@click.option("--study", type=STUDY_NAME, metavar="STUDY", help=f"{STUDY}: fit and compare heads on both files too.")
+@replicates_option
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of images, folds and bootstrap.")
+@format_option
+@json_option
+def compare(a: str, b: str, kind: str, as_json: bool, **options) -> None:
+    """Compare pass 0 of embedding files A and B, of the same images: what another precision or storage costs.
+
+    Prints the difference over the standard deviation, cosines, and the overlap of the ten nearest neighbours. With a
+    study, also the paired difference in AUROC of heads on both, with its interval over patients.
+
+    \b
+    Example:
+      cxrfeat cache compare cache/nih-densenet121-1a2b3c4d.h5 cache/nih-densenet121-5e6f7a8b.h5 --study nih
+    """
+    print_result(_call("compare", a, b, **options), "json" if as_json else kind)
 
 
 @command.command()

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from cxrfeat._evaluate.agreement import Agreement
     from cxrfeat._extract.recipes import RecipeOptions
     from cxrfeat._study import Study
 
-__all__ = ["collect", "export", "import_", "info", "ls", "merge", "prune", "repair", "verify"]
+__all__ = ["collect", "compare", "export", "import_", "info", "ls", "merge", "prune", "repair", "verify"]
 
 
 def ls(folder: str | Path = CACHE) -> pd.DataFrame:
@@ -236,6 +237,64 @@ def merge(
     found = join(paths, target, prefer, progress)
     manifest.join(paths if prefer != "last" else paths[::-1], target)
     return found
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    study: str | Path | Study | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Agreement:
+    """Compare two embedding files of the same images: what another precision, storage or engine costs.
+
+    Pass 0 of the images that are in both files is compared, joined by id. With a study, logistic heads are fitted on
+    both files and compared on its test split; without a test split, on all images, cross-validated by patient.
+
+    Parameters
+    ----------
+    a, b : str or Path
+        The file to compare with, and the other one. Their recipes may differ, the length of embeddings may not.
+    study : Study, str or Path, optional
+        Labels and splits, for the heads.
+    replicates : int
+        Replicates of the paired bootstrap over patients.
+    seed : int
+        Of the images whose neighbours are looked at, of folds, and of the bootstrap.
+    progress : Progress
+        Called with rows compared, then with replicates.
+
+    Returns
+    -------
+    Agreement
+        It prints as tables. `distances` has the difference over the standard deviation (median and worst feature), the
+        cosine (median and worst image) and the share of the ten nearest neighbours that both have; `heads` is what
+        `cxrfeat.compare` returns. docs/how-to/comparing.md says how to read it.
+
+    Raises
+    ------
+    EmbeddingFileError
+        If fewer than two images are in both files, or their embeddings differ in length.
+    HeadError
+        If the study has no label to fit.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> path = cxr.extract("sample", weights="random:0").path
+    >>> x = cxr.EmbeddingFile(path).to_frame()
+    >>> cxr.cache.import_(x.to_numpy("float16"), "rounded.h5", ids=x.index, backbone="densenet121").close()
+    >>> found = cxr.cache.compare(path, "rounded.h5")
+    >>> found.images, 0 < found.distances.over_sd < 0.01
+    (150, True)
+    """
+    from cxrfeat._datasets import read_study
+    from cxrfeat._evaluate.agreement import agreement
+
+    table = None if study is None else read_study(study)
+    return agreement(Path(a), Path(b), table, replicates, seed, progress)
 
 
 def export(

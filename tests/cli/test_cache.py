@@ -149,7 +149,9 @@ def test_prune_lists_then_moves_aside_then_deletes(folder, file, make_study):
     assert sorted(p.name for p in folder.iterdir()) == ["needed.h5"]
 
 
-@pytest.mark.parametrize("command", ["ls", "info", "verify", "repair", "merge", "export", "import", "prune"])
+@pytest.mark.parametrize(
+    "command", ["ls", "info", "verify", "repair", "merge", "collect", "compare", "export", "import", "prune"]
+)
 def test_every_command_has_an_example(command):
     assert "Example:" in run(command, "--help").stdout
 
@@ -166,6 +168,15 @@ def test_merge_makes_the_folder(folder, file):
     other = make(folder / "b.h5", ["x.png"], seed=1)
     run("merge", file, other, "-o", folder / "new" / "deep" / "c.h5")
     assert json.loads(run("info", folder / "new" / "deep" / "c.h5", "--json").stdout)["images"] == 301
+
+
+def test_a_collection_is_made_and_compared(folder, file):
+    other = make(folder / "b.h5", ["x.png"], seed=1)
+    assert "301 rows in 2 files, 2 added" in run("collect", file, other, "-o", folder / "both").stdout
+    assert json.loads(run("verify", folder / "both", "--json").stdout)["ok"]
+    assert "difference over sd, median feature" in run("compare", file, folder / "both").stdout
+    found = json.loads(run("compare", file, folder / "both", "--json").stdout)
+    assert (found["images"], found["left_out"], found["distances"]["neighbours"]) == (300, 1, 1.0)
 
 
 def test_an_export_onto_the_embedding_file_is_refused(folder, file):
