@@ -41,12 +41,19 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 @click.option("--grid", multiple=True, metavar="KEY=V1,V2", help="Values to search. Implies --search.")
 @click.option("--labels", metavar="A,B,…", help="Fit these labels only.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--memory", metavar="SIZE", help="Read embeddings from the file when they exceed this, e.g. 2GB.")
+@click.option(
+    "--memory", metavar="SIZE",
+    help="Read embeddings from the file in every pass when they exceed this, e.g. 2GB. Default: half of what is free.",
+)  # fmt: skip
+@click.option(
+    "--ray", is_flag=False, flag_value="", metavar="[ADDRESS]",
+    help="Fit on a Ray cluster: at this address, else at RAY_ADDRESS or on this machine. Logistic head only.",
+)  # fmt: skip
 @click.option("--out", metavar="FOLDER", help="Run folder. Default: runs/<study>-<backbone>-<head>[-weighted][-n].")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
 @click.option("--resume", is_flag=True, help="Continue the interrupted Keras head in --out.")
 @json_option
-def command(study, settings, weighted, grid, labels, memory, as_json, **options) -> None:
+def command(study, settings, weighted, grid, labels, memory, ray, as_json, **options) -> None:
     """Train a multi-label head on cached embeddings.
 
     STUDY is a study file, a name under studies/, or `sample`; by default that of the newest embeddings.
@@ -68,7 +75,7 @@ def command(study, settings, weighted, grid, labels, memory, as_json, **options)
     with progress_bar("fit head", "steps") as progress:
         run = fit_head(
             study, labels=chosen, settings=parse(settings), grid=parse_grid(grid), memory=parse_size(memory),
-            progress=progress, **options,
+            ray=ray or ray is not None, progress=progress, **options,
         )  # fmt: skip
     if as_json:
         print_json({"run": str(run.path), **run.to_dict()})

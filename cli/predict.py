@@ -23,7 +23,6 @@ FEW = 3
 @click.option("--tta/--no-tta", default=None, help="Mean over passes. Default: as the run did it.")
 @weights_option
 @engine_option
-@click.option("--memory", metavar="SIZE", help="Embeddings to hold at once, e.g. 2GB.")
 @click.option("-o", "--out", metavar="CSV", help="Where to write. Default for a study: predictions.csv in the run.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT even if it holds no earlier predictions.")
 @json_option
@@ -40,12 +39,10 @@ def command(images, study, run, embeddings, out, as_json, **options) -> None:
     Not a medical device.
     """
     from cxrfeat import predict
-    from cxrfeat._heads.settings import parse_size
     from cxrfeat._project import run_path, study_path
 
     if images and study:
         raise click.UsageError("give images or --study, not both.")
-    options["memory"] = parse_size(options["memory"])
     run = run_path(run)
     with progress_bar("predict") as progress:
         table = predict(

@@ -44,7 +44,6 @@ def predict(
     overwrite: bool = False,
     weights: str | Sequence[str] | None = None,
     engine: str = "auto",
-    memory: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Predict findings with a run.
@@ -74,8 +73,6 @@ def predict(
         For images: where the backbone's weights file is now, one for each backbone.
     engine : str
         For images; see `extract`.
-    memory : int, optional
-        For a study: bytes of embeddings to hold at once.
     progress : callable
         Called with the images done and their total.
 
@@ -121,7 +118,7 @@ def predict(
     else:
         paths = [embeddings] if isinstance(embeddings, str | Path) else list(embeddings or ())
         paths = paths or _embedded(run, study, engine, progress)
-        table = predict_embeddings(run, paths, study, tta=tta, memory=memory, progress=progress)
+        table = predict_embeddings(run, paths, study, tta=tta, progress=progress)
         table.attrs["failed"] = {}
         adopted = not run.study_name and not set(run.labels).isdisjoint(study.labels)
         if save and not out and adopted:

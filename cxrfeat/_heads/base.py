@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.decision import Calibration
+from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.settings import read_settings
 from cxrfeat._heads.solver.labels import Labels
 from cxrfeat._heads.solver.rows import Rows
@@ -32,7 +33,8 @@ class Task:
 
     `y` has their labels, float64 (rows, labels): 1, 0 or NaN for unknown; `soft` has probabilities there too, for kinds
     that learn from them. `groups` are the patients; `images` rows are of pass 0. `validation` has embeddings and labels
-    for early stopping, which are never fitted on. Checkpoints go into `folder`.
+    for early stopping, which are never fitted on. Checkpoints go into `folder`. With a Ray `cluster` the
+    rows are on its workers, in at most `memory` bytes of a node.
     """
 
     rows: Rows
@@ -44,6 +46,8 @@ class Task:
     validation: tuple[npt.NDArray[np.float32], Floats] | None = None
     folder: Path | None = None
     soft: Floats | None = None
+    cluster: Any = None
+    memory: int | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -66,9 +70,14 @@ class Task:
         return self.y if self.soft is None else self.weighting.targets(self.soft)
 
     def sums(self) -> Sums:
-        """The rows with their labels and weights, as the logistic solver sees them."""
+        """The rows with their labels and weights, as the logistic solver sees them; to be closed."""
         y = self.y if self.soft is None else self.soft
-        return LocalSums(self.rows, Labels.of(y, self.weighting.positive, self.weighting.negative))
+        labels = Labels.of(y, self.weighting.positive, self.weighting.negative)
+        if self.cluster is None:
+            return LocalSums(self.rows, labels)
+        from cxrfeat._heads.cluster import ClusterSums
+
+        return ClusterSums(self.cluster, cast(FileRows, self.rows), labels, self.memory)
 
     def part(self, rows: npt.NDArray[np.int64]) -> Task:
         """Some of the rows, in rising order, with class weights of their own."""
@@ -130,6 +139,8 @@ class Head(ABC):
         Whether `fit` reads `Task.validation`.
     streams : bool
         Whether `fit` goes over `Task.rows` block by block, so that they need not fit into memory.
+    distributes : bool
+        Whether `fit` asks for nothing but sums over rows (`Task.sums`), so that workers of a cluster can give them.
     resumes : bool
         Whether an interrupted fit can be resumed.
     labels : tuple of str
@@ -189,6 +200,7 @@ class Head(ABC):
     soft_targets: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
     streams: ClassVar[bool] = False
+    distributes: ClassVar[bool] = False
     resumes: ClassVar[bool] = False
 
     def __init__(self, labels: tuple[str, ...], dim: int) -> None:

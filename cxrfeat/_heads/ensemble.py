@@ -7,6 +7,7 @@ regression on out-of-fold logits of train, so that a member that has learnt its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def combine(
         x = np.ascontiguousarray(held_out[known, :, k])
         one = slice(k, k + 1)
         truth = Labels.of(y[known, one], weighting.positive[one], weighting.negative[one])
-        solution = solve(LocalSums(MatrixRows(x), truth), np.ones(1))
+        with closing(LocalSums(MatrixRows(x), truth)) as sums:
+            solution = solve(sums, np.ones(1))
         weights[:, k], offset[k] = solution.coef[0], solution.intercept[0]
     return EnsembleHead(members, places, weights, offset)

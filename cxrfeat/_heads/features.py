@@ -16,9 +16,9 @@ import pandas as pd
 from cxrfeat import _machine as machine
 from cxrfeat import _manifest as manifest
 from cxrfeat._heads.base import Floats, Head, Task
+from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.registry import head_class
-from cxrfeat._heads.solver import rows as solver_rows
-from cxrfeat._heads.solver.rows import MatrixRows, Rows, ahead
+from cxrfeat._heads.solver.rows import MatrixRows, Rows
 from cxrfeat._heads.weighting import Weighting
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
@@ -30,21 +30,18 @@ from cxrfeat.errors import EmbeddingFileError, HeadError, RecipeError
 
 _log = logging.getLogger(__name__)
 
-READ_BYTES = 16 << 20
-"""What is read at once, where embeddings are not held in memory."""
-
 
 class Features:
     """One or more embedding files as one: their embeddings are joined side by side. A context manager.
 
     If rows to sweep over exceed `memory` bytes, by default half of what is free, they are read from the files in every
-    sweep.
+    sweep; with a Ray `cluster`, by its workers.
     """
 
-    def __init__(self, paths: Sequence[str | Path], memory: int | None = None) -> None:
+    def __init__(self, paths: Sequence[str | Path], memory: int | None = None, cluster: Any = None) -> None:
         if not paths:
             raise HeadError("a head needs at least one embedding file; `cxrfeat extract` makes one.")
-        self.memory = memory
+        self.memory, self.cluster = memory, cluster
         with ExitStack() as stack:
             self.files = [stack.enter_context(EmbeddingFile.open(Path(path))) for path in paths]
             self._stack = stack.pop_all()
@@ -78,7 +75,7 @@ class Features:
         """Each of the files by itself; it stays open as long as these features are."""
         for file in self.files:
             alone = object.__new__(Features)
-            alone.files, alone.memory, alone._stack = [file], self.memory, ExitStack()
+            alone.files, alone.memory, alone.cluster, alone._stack = [file], self.memory, self.cluster, ExitStack()
             yield alone
 
     def require(self, recipes: Sequence[Recipe]) -> None:
@@ -153,6 +150,8 @@ class Features:
 
         A HeadError says that they do not fit, for a head that would need them there.
         """
+        if self.cluster is not None:
+            return self.rows(image_ids, passes)
         count = len(passes) * len(image_ids)
         size, free = count * sum(self.dims) * 4, self.memory or machine.memory()
         fits = size <= (self.memory or free // 2)
@@ -213,6 +212,8 @@ def prepare(
         validation=held,
         folder=folder,
         soft=_soft(train, len(passes), kind),
+        cluster=features.cluster,
+        memory=features.memory,
     )
 
 
@@ -225,50 +226,3 @@ def _soft(train: Study, passes: int, kind: str) -> Floats | None:
         return np.tile(targets, (passes, 1))
     _log.warning("%d labels are probabilities. The %s head does not learn from them: they are unknown.", count, kind)
     return None
-
-
-class FileRows:
-    """Rows read from embedding files at every sweep, for a matrix that does not fit into memory.
-
-    `parts` are a pass and its rows in each file, int64 (files, n); the parts follow each other. A thread reads ahead
-    while the rows before are dealt with.
-    """
-
-    def __init__(self, files: Sequence[EmbeddingFile], parts: Sequence[tuple[int, npt.NDArray[np.int64]]]) -> None:
-        self.files, self.parts = list(files), list(parts)
-        self.shape = (sum(places.shape[1] for _, places in self.parts), sum(file.dim for file in files))
-        self.dtype, self.block = np.dtype(np.float32), solver_rows.BLOCK
-        self.batch = self.block * max(1, READ_BYTES // (self.block * self.shape[1] * 4))
-
-    def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Every block once, read anew."""
-        for start, x in ahead(self._batches()):
-            for at in range(0, len(x), self.block):
-                yield slice(start + at, start + min(at + self.block, len(x))), x[at : at + self.block]
-
-    def whole(self) -> npt.NDArray[Any]:
-        """All rows as one matrix."""
-        out = np.empty(self.shape, dtype=self.dtype)
-        for place, x in self.blocks():
-            out[place] = x
-        return out
-
-    def part(self, rows: npt.NDArray[np.int64]) -> FileRows:
-        """Some of the rows, from the same files."""
-        parts, start = [], 0
-        for one, places in self.parts:
-            first, last = np.searchsorted(rows, (start, start + places.shape[1]))
-            if last > first:
-                parts.append((one, places[:, rows[first:last] - start]))
-            start += places.shape[1]
-        return FileRows(self.files, parts)
-
-    def _batches(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """The rows in batches of whole blocks, with the number of the first."""
-        base = 0
-        for one, places in self.parts:
-            for at in range(0, places.shape[1], self.batch):
-                some = places[:, at : at + self.batch]
-                x = [file.read_rows(rows, (one,))[0] for file, rows in zip(self.files, some, strict=True)]
-                yield base + at, x[0] if len(x) == 1 else np.concatenate(x, axis=1)
-            base += places.shape[1]

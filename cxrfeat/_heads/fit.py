@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cxrfeat._cluster import connected
 from cxrfeat._datasets import read_study
 from cxrfeat._files import sha256, write_atomically
 from cxrfeat._heads.base import Fitted, Head, Task
@@ -55,6 +56,7 @@ def fit_head(
     overwrite: bool = False,
     resume: bool = False,
     memory: int | None = None,
+    ray: str | bool | None = None,
     progress: Progress = silent,
 ) -> Run:
     """Fit a head on the training split, tune it on validation, and write a run folder.
@@ -106,7 +108,11 @@ def fit_head(
     resume : bool
         Continue the interrupted fit of a Keras head in `out`.
     memory : int, optional
-        Bytes that the embeddings may take; more are read from the files at every sweep (logistic head only).
+        Bytes that the embeddings may take, by default half of what is free; more are read from the files in every
+        pass over them (logistic head only).
+    ray : str or bool, optional
+        Address of a Ray cluster whose workers hold the embeddings; True for the one that `RAY_ADDRESS` names or that
+        runs here, else one is started (logistic head only).
     progress : Progress
         Called with the epochs, labels or steps done.
 
@@ -145,10 +151,10 @@ def fit_head(
         threshold=threshold,
         seed=seed,
     )
-    _check(options, resume)
+    _check(options, resume, bool(ray))
     study = read_study(study or study_path(embedded=True), labels=labels)
     paths = embedding_paths(embeddings, study, backbone)
-    with Features(paths, memory) as features:
+    with connected(ray) if ray else nullcontext() as cluster, Features(paths, memory, cluster) as features:
         joined = features.join_study(study, seed, progress)
         remind(joined.study)
         folder = Path(out) if out else _default_folder(study.name, features.recipes, options)
@@ -170,7 +176,7 @@ def _with_preset(preset: str | None, given: dict[str, Any]) -> dict[str, Any]:
     return PRESETS[preset]
 
 
-def _check(options: Options, resume: bool) -> None:
+def _check(options: Options, resume: bool, cluster: bool) -> None:
     """Raise a HeadError for options that are wrong whatever the data."""
     allowed = {"weighting": WEIGHTINGS, "calibration": CALIBRATIONS, "passes": PASSES, "ensemble": ("", *ENSEMBLES)}
     for name, choices in allowed.items():
@@ -187,6 +193,8 @@ def _check(options: Options, resume: bool) -> None:
         if options.weighting != "none" and not declared.takes_weights:
             able = ", ".join(name for name in HEADS.names if HEADS[name].takes_weights)
             raise HeadError(f"head {kind!r} takes no sample weights, so it cannot be class-weighted; use {able}.")
+        if cluster and not declared.distributes:
+            raise HeadError(f"a {kind} head is fitted on one machine; leave `ray` out, or take the logistic head.")
         if resume and (options.ensemble or not declared.resumes):
             raise HeadError(f"a {kind} head writes no checkpoints, so it cannot be resumed; leave `resume` out.")
 

@@ -6,6 +6,7 @@ import math
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -66,7 +67,8 @@ class LinearHead(Head):
 class LogisticHead(LinearHead):
     """Logistic regression of all labels together, to its optimum; see `MultiLabelLogistic`."""
 
-    kind, soft_targets, streams = "logistic", True, True
+    kind = "logistic"
+    soft_targets = streams = distributes = True
     grid = {"C": tuple(float(f"{C:.2g}") for C in np.logspace(-5, 1, 13))}
 
     @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class LogisticHead(LinearHead):
         """Fit all labels together; a label with one class in training is left out."""
         C = np.full(len(task.labels), settings.C)
         options: dict[str, Any] = {"tol": settings.tol, "steps": settings.steps, "progress": progress}
-        solution = solve(task.sums(), C, **options)
+        with closing(task.sums()) as sums:
+            solution = solve(sums, C, **options)
         if late := [name for name, ended in zip(task.labels, solution.converged, strict=True) if not ended]:
             warnings.warn(
                 f"the logistic head did not reach a relative tolerance of {settings.tol:g} for {', '.join(late)}; "
@@ -102,7 +105,9 @@ class LogisticHead(LinearHead):
                 stacklevel=3,
             )
         gap = {k: float(g) for k, g in zip(task.labels, solution.gap, strict=True) if not math.isnan(g)}
-        notes = {"C": settings.C, "tol": settings.tol, "sweeps": solution.sweeps, "relative_gap": gap}
+        objective = {k: float(solution.objective[i]) for i, k in enumerate(task.labels) if k in gap}
+        notes = {"C": settings.C, "tol": settings.tol, "sweeps": solution.sweeps, "workers": sums.workers,
+                 "objective": objective, "relative_gap": gap}  # fmt: skip
         return Fitted(cls(task.labels, solution.coef, solution.intercept), not late, None, notes)
 
     @classmethod
@@ -117,8 +122,9 @@ class LogisticHead(LinearHead):
         order = np.argsort(strengths)
         Cs = np.repeat(strengths[order][:, None], len(task.labels), axis=1)
         options: dict[str, Any] = {"tol": max(first.tol, SEARCH_TOL), "steps": first.steps}
-        solutions = path(task.sums(), Cs, **options)
-        heads = {int(at): cls(task.labels, s.coef, s.intercept) for at, s in zip(order, solutions, strict=True)}
+        with closing(task.sums()) as sums:
+            solutions = path(sums, Cs, **options)
+            heads = {int(at): cls(task.labels, s.coef, s.intercept) for at, s in zip(order, solutions, strict=True)}
         yield from (heads[k] for k in range(len(tried)))
 
 

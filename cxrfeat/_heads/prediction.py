@@ -43,18 +43,17 @@ def predict(
     study: Study | None = None,
     *,
     tta: bool | None = None,
-    memory: int | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
     """Predict the images of a study, by default all of the first file without a split, with the head of a run.
 
     `embeddings` are by the recipes that the head was trained on, in the same order, by default the study's newest;
-    another recipe is a RecipeError. `tta` is by default as the run did it; `memory` bytes of embeddings are held at
-    once. The table is that of `prediction_table`, calibrated, NaN where a label was not fitted.
+    another recipe is a RecipeError. `tta` is by default as the run did it. Embeddings are read
+    a few at a time. The table is that of `prediction_table`, calibrated, NaN where a label was not fitted.
     """
     run = load_run(run)
     head = load_head(run)
-    with Features(embedding_paths(embeddings, study or run.study()), memory) as features:
+    with Features(embedding_paths(embeddings, study or run.study())) as features:
         features.require(run.recipes)
         ids: Any = features.files[0].image_ids
         splits: Any = ""

@@ -28,7 +28,7 @@ class Factors:
         """Make the factors of some labels anew where a search stands, in one sweep; they are `columns` of it."""
         for k in labels:  # the old factors make room for the new
             self.factors.pop(k, None)
-        rows = rows_per_feature * sums.shape[1]
+        rows = np.full(len(labels), float(rows_per_feature * sums.shape[1]))
         for k, gram in zip(labels, sums.grams(np.array(columns, dtype=np.int64), rows), strict=True):
             self.factors[k], self.stretch[k] = _cholesky(gram, self.intercept), 1.0
 

@@ -124,6 +124,13 @@ class Labels:
             own = weight if own is None else own * weight
         return replace(self, y=self.y[rows], rows=own)
 
+    def joined(self, other: Labels) -> Labels:
+        """Those of both, one after the other."""
+        rows = None
+        if self.rows is not None and other.rows is not None:
+            rows = np.concatenate([self.rows, other.rows])
+        return replace(self, y=np.concatenate([self.y, other.y]), rows=rows)
+
     def of_labels(self, which: npt.NDArray[Any]) -> Labels:
         """Some of the labels."""
         return replace(self, y=self.y[:, which], positive=self.positive[which], negative=self.negative[which])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from cxrfeat._heads.solver import dense
 from cxrfeat._heads.solver.curvature import Factors
-from cxrfeat._heads.solver.labels import Counts
+from cxrfeat._heads.solver.labels import Counts, Labels
 from cxrfeat._heads.solver.newton import Course, Found, minimise
 from cxrfeat._heads.solver.objective import Objective
+from cxrfeat._heads.solver.rows import MatrixRows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Sums
 from cxrfeat._progress import Progress, silent
 
@@ -88,7 +90,6 @@ def path(
         counts, Cs = counts.of(there), Cs[:, there]
     n, d = sums.shape
     few = n * d * 8 <= DENSE_BYTES and n * min(n, d) ** 2 <= DENSE_PRODUCTS
-    sums = sums.gathered() if few else sums
     drawn = min(SAMPLE_ROWS * d, SAMPLE_NUMBERS // d)
     moments, sample = sums.survey(counts.chance(drawn) if n > MANY * drawn else None)
     mean, scale = moments.standard()
@@ -97,7 +98,7 @@ def path(
     for C in Cs:
         start = _extrapolated(done, C) if done else _intercepts(counts, d, intercept)
         if isinstance(search, _Large) and sample is not None:
-            start, sample = search.learn(sample, C, start, steps), None
+            start, sample = search.learn(*sample, C, start, steps), None
         w, value, gap, converged = search.run(C, start, tol, steps, progress)
         done = [*done[-2:], (C, w)]
         coef = (w[:-1] / scale[:, None]).T
@@ -121,11 +122,11 @@ class _Dense:
     """
 
     def __init__(self, sums: Sums, mean: Floats, scale: Floats, intercept: bool) -> None:
-        here = sums.gathered()
+        x, labels = sums.gathered()
         self.sums, self.intercept = sums, intercept
-        self.y, self.weight = here.labels.dense()
+        self.y, self.weight = labels.dense()
         with threadpool_limits(1, "blas"):
-            self.span = dense.Span.of((here.x.astype(np.float64) - mean) / scale)
+            self.span = dense.Span.of((x.astype(np.float64) - mean) / scale)
 
     @property
     def sweeps(self) -> int:
@@ -167,14 +168,14 @@ class _Large:
         self.last = C
         return minimise(self._objective(C), self.factors, self.courses, start, tol, steps, progress)
 
-    def learn(self, sample: LocalSums, C: Floats, start: Floats, steps: int) -> Floats:
+    def learn(self, x: npt.NDArray[Any], labels: Labels, C: Floats, start: Floats, steps: int) -> Floats:
         """Where to begin, and with which Hessians: the solution of a sample, and those of all its rows there."""
-        inner = _Large(sample, self.mean, self.scale, self.intercept)
-        w, *_ = inner.run(C, start, SAMPLE_TOL, steps, silent)
-        inner._objective(C).begin(w)
-        self.factors = inner.factors
-        labels = list(range(len(C)))
-        self.factors.renew(sample, labels, labels, SAMPLE_ROWS)
+        with closing(LocalSums(MatrixRows(x), labels)) as sample:
+            inner = _Large(sample, self.mean, self.scale, self.intercept)
+            w, *_ = inner.run(C, start, SAMPLE_TOL, steps, silent)
+            inner._objective(C).begin(w)
+            self.factors, every = inner.factors, list(range(len(C)))
+            self.factors.renew(sample, every, every, SAMPLE_ROWS)
         return w
 
     def _objective(self, C: Floats) -> Objective:

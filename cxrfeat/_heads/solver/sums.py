@@ -28,7 +28,7 @@ from threadpoolctl import ThreadpoolController
 
 from cxrfeat import _machine as machine
 from cxrfeat._heads.solver.labels import Counts, Labels, chunks
-from cxrfeat._heads.solver.rows import MatrixRows, Moments, Rows, Tally, sigmoid
+from cxrfeat._heads.solver.rows import Moments, Rows, Tally, sigmoid
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[Any]
@@ -70,13 +70,14 @@ class Sums(Protocol):
     """Rows that answer with sums over them.
 
     A search goes from a point to one `ahead` of it, and either takes that or settles between them; the logits of both
-    are kept by the rows. `sweeps` counts how often they were gone through. `columns` are positions among the labels
-    that the search has kept so far.
+    are kept by the rows. `sweeps` counts how often they were gone through, and `workers` the processes that
+    hold them. `columns` are positions among the labels that the search has kept so far.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     sweeps: int
+    workers: int
 
     def counts(self) -> Counts:
         """Rows and weights of each class."""
@@ -84,10 +85,13 @@ class Sums(Protocol):
     def choose(self, labels: npt.NDArray[np.bool_]) -> None:
         """Fit some of the labels, bool (labels,); once, before all else."""
 
-    def gathered(self) -> LocalSums:
-        """All rows, here and in memory; for few."""
+    def close(self) -> None:
+        """Give back what the sums are made with."""
 
-    def survey(self, chance: Floats | None) -> tuple[Moments, LocalSums | None]:
+    def gathered(self) -> tuple[Matrix, Labels]:
+        """All rows, here and in memory, and their labels; for few."""
+
+    def survey(self, chance: Floats | None) -> tuple[Moments, tuple[Matrix, Labels] | None]:
         """Moments, and a sample, if `chance`, (2, labels), is given.
 
         A row is drawn with the probability of its weights as a positive or negative of every label, times `chance`.
@@ -108,8 +112,8 @@ class Sums(Protocol):
     def keep(self, columns: npt.NDArray[np.bool_]) -> None:
         """Go on with some of the columns."""
 
-    def grams(self, columns: npt.NDArray[np.int64], rows: int) -> Iterator[npt.NDArray[np.float32]]:
-        """For each column X' diag(h) X where the search stands, lower triangle, estimated from about so many rows.
+    def grams(self, columns: npt.NDArray[np.int64], rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
+        """For each column X' diag(h) X where the search stands, lower triangle, estimated from about so many `rows`.
 
         X are standardised features and a column of ones, and h is weight p (1 - p).
         """
@@ -118,15 +122,17 @@ class Sums(Protocol):
 class LocalSums:
     """Sums over rows of this process."""
 
-    def __init__(self, rows: Rows, labels: Labels, seed: int = 0) -> None:
+    workers = 1
+
+    def __init__(self, rows: Rows, labels: Labels, seed: int = 0, threads: int | None = None) -> None:
         self.rows, self.labels, self.seed = rows, labels, seed
         self.shape, self.dtype, self.sweeps = rows.shape, rows.dtype, 0
-        self.pool = ThreadPoolExecutor(machine.cores(), thread_name_prefix="cxrfeat-sweep")
+        self.threads = threads or machine.cores()
+        self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cxrfeat-sweep")
 
-    @property
-    def x(self) -> Matrix:
-        """The rows as one matrix; read into memory if they are not there yet."""
-        return self.rows.whole()
+    def close(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()
 
     def counts(self) -> Counts:
         """Rows and weights of each class."""
@@ -136,11 +142,11 @@ class LocalSums:
         """Fit some of the labels."""
         self.labels = self.labels.of_labels(labels)
 
-    def gathered(self) -> LocalSums:
+    def gathered(self) -> tuple[Matrix, Labels]:
         """All rows in memory."""
-        return LocalSums(MatrixRows(self.rows.whole()), self.labels)
+        return self.rows.whole(), self.labels
 
-    def survey(self, chance: Floats | None) -> tuple[Moments, LocalSums | None]:
+    def survey(self, chance: Floats | None) -> tuple[Moments, tuple[Matrix, Labels] | None]:
         """Moments, and a sample of the rows, each weighted by the inverse of its chance; one sweep for both."""
         chosen, inverse = (np.empty(0, int), np.empty(0)) if chance is None else self._chosen(chance)
         x = np.empty((len(chosen), self.shape[1]), dtype=self.dtype)
@@ -150,8 +156,7 @@ class LocalSums:
             tally.add(block, None if self.labels.rows is None else self.labels.rows[place])
             first, last = np.searchsorted(chosen, (place.start, place.stop))
             x[first:last] = block[chosen[first:last] - place.start]
-        sample = None if chance is None else LocalSums(MatrixRows(x), self.labels.part(chosen, inverse))
-        return tally.moments(), sample
+        return tally.moments(), None if chance is None else (x, self.labels.part(chosen, inverse))
 
     def begin(self, frame: Frame, v: Matrix, offset: Matrix) -> Sum:
         """Go to the logits x v + offset, for all labels."""
@@ -217,7 +222,7 @@ class LocalSums:
         for place in chunks(self.shape[0]):
             self.z[place] = z[place][:, columns]
 
-    def grams(self, columns: npt.NDArray[np.int64], rows: int) -> Iterator[npt.NDArray[np.float32]]:
+    def grams(self, columns: npt.NDArray[np.int64], rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
         """X' diag(h) X of each column, in one sweep for all.
 
         Rows are drawn with a probability proportional to their h, at most 1, and weighted by its inverse: the
@@ -228,7 +233,7 @@ class LocalSums:
 
         features = self.shape[1]
         self.sweeps += 1
-        drawn = [self._draw(int(k), rows) for k in columns]
+        drawn = [self._draw(int(k), float(count)) for k, count in zip(columns, rows, strict=True)]
         mean, scale = self.frame.mean.astype(np.float32), self.frame.scale.astype(np.float32)
         grams = [np.zeros((features + 1, features + 1), dtype=np.float32, order="F") for _ in columns]
         buffers: list[list[npt.NDArray[np.float32]]] = [[] for _ in columns]
@@ -261,7 +266,7 @@ class LocalSums:
             total += (live.entries(place, np.float64).weight * p * (1 - p)).sum(axis=0)
         return total
 
-    def _draw(self, column: int, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def _draw(self, column: int, rows: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Rows drawn for a column, and the root of what each represents."""
         live, h = self.live.of_labels(np.array([column])), np.empty(self.shape[0])
         for place in chunks(self.shape[0]):
@@ -317,7 +322,7 @@ class LocalSums:
         ahead: deque[Future[tuple[Matrix, ...]]] = deque()
         for place, x in self.rows.blocks():
             ahead.append(self.pool.submit(deal, place, x))
-            if len(ahead) > machine.cores():
+            if len(ahead) > self.threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
