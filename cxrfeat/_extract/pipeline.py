@@ -12,11 +12,12 @@ import hashlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from queue import SimpleQueue
 
 import cv2
 import numpy as np
@@ -26,12 +27,16 @@ from threadpoolctl import threadpool_limits
 from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats
 from cxrfeat._extract.earlier import Earlier, Known
-from cxrfeat._images import choices, decode, prepare
+from cxrfeat._images import decode, prepare
+from cxrfeat._images.helper import Helper
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import CxrfeatError, RecipeError
 
 CHUNK = 2
 """Images in a worker's batch, where the engine's is not larger: few, so that none has the last ones alone."""
+
+FEW_CORES, MANY = 4, 500
+"""See `apart`."""
 
 AHEAD = 128
 """Batches whose known embeddings are read together: a single row costs as much as the block it is in."""
@@ -98,8 +103,17 @@ def run(
     streams = threading.Semaphore(engine.streams)
     stop = threading.Event()
 
+    helpers = [Helper() for _ in range(workers)] if apart(engine, len(items)) else []
+    free: SimpleQueue[Callable[..., prepare.Squares]] = SimpleQueue()
+    for number in range(workers):
+        free.put(helpers[number] if helpers else prepare.squares)
+
     def process(batch: Sequence[Item], known: Known) -> Block | None:
-        return None if stop.is_set() else _process_batch(batch, recipe, engine, streams, known)
+        squares = free.get()
+        try:
+            return None if stop.is_set() else _process_batch(batch, recipe, engine, streams, known, squares)
+        finally:
+            free.put(squares)
 
     pending: deque[Future[Block | None]] = deque()
     with _single_threaded_libraries(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
@@ -118,11 +132,22 @@ def run(
             for future in pending:
                 future.cancel()
             _wait(pending)
+            for helper in helpers:
+                helper.close()
 
 
 def workers_for(engine: Engine) -> int:
     """How many workers keep this machine busy: one more than streams, or than cores where a GPU runs the network."""
     return max(engine.streams, machine.cores()) + 1
+
+
+def apart(engine: Engine, images: int) -> bool:
+    """Whether images are prepared in processes: threads would wait for the decoder, which keeps Python's lock.
+
+    They do on more than `FEW_CORES`, and wherever the network does not keep the cores busy. A process takes a third
+    of a second to start.
+    """
+    return images >= MANY and (machine.cores() > FEW_CORES or engine.streams < machine.cores())
 
 
 def _result(future: Future[Block | None]) -> Block:
@@ -146,18 +171,23 @@ def _wait(futures: Sequence[Future[Block | None]]) -> None:
 
 
 def _process_batch(
-    batch: Sequence[Item], recipe: Recipe, engine: Engine, streams: threading.Semaphore, known: Known
+    batch: Sequence[Item],
+    recipe: Recipe,
+    engine: Engine,
+    streams: threading.Semaphore,
+    known: Known,
+    squares: Callable[..., prepare.Squares],
 ) -> Block:
     seconds = Seconds()
-    policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
     rendered, there, ids, hashes, failures = [], [], [], [], []
     voi: Counter[str] = Counter()
     for item in batch:
         begun = time.perf_counter()
         try:
-            film, digest = _load(item, recipe.voi)
-            decoded = time.perf_counter()
-            view = prepare.View.of(film.grey, recipe)
+            source, digest = _load(item)
+            digest_before, embeddings = known.get(item.image_id, (b"", None))
+            embeddings = embeddings if digest_before == digest else None
+            found = squares(source, recipe, item.image_id, 0 if embeddings is None else len(embeddings))
         except RecipeError:
             raise
         except CxrfeatError as error:
@@ -167,19 +197,13 @@ def _process_batch(
             # Only the kind of error is reported: the message may quote the file, and with it a patient's name.
             failures.append((item, f"cannot be decoded ({type(error).__name__})."))
             continue
-        digest_before, embeddings = known.get(item.image_id, (b"", None))
-        there.append(embeddings if embeddings is not None and digest_before == digest else None)
-        first = 0 if there[-1] is None else len(there[-1])
-        voi.update([film.voi] if film.voi else [])
-        matrices = [
-            prepare.matrix(policy, recipe.seed, item.image_id, k) if policy and k else None
-            for k in range(first, recipe.passes + 1)
-        ]
-        rendered += [view.render(m, policy.border if policy else "constant") for m in matrices]
+        there.append(embeddings)
+        voi.update([found.voi] if found.voi else [])
+        rendered += list(found.pixels)
         ids.append(item.image_id)
         hashes.append(np.frombuffer(digest, np.uint8))
-        seconds.decode += decoded - begun
-        seconds.render += time.perf_counter() - decoded
+        seconds.render += found.render
+        seconds.decode += time.perf_counter() - begun - found.render
     if not ids:
         empty = np.zeros((recipe.passes + 1, 0, 0), np.float32)
         return Block([], np.zeros((0, 32), np.uint8), empty, failures, seconds)
@@ -205,12 +229,10 @@ def _put_together(there: Sequence[Floats | None], flat: Floats | None, passes: i
     return np.stack(parts, axis=1)
 
 
-def _load(item: Item, voi: str) -> tuple[decode.Film, bytes]:
-    """The decoded picture, and the SHA-256 of its file."""
-    if item.grey is not None:
-        return decode.to_grey8(item.grey, voi=voi), hashlib.sha256(item.grey.tobytes()).digest()
-    data = decode.read_bytes(item.path)
-    return decode.decode_film(data, voi), hashlib.sha256(data).digest()
+def _load(item: Item) -> tuple[bytes | decode.Grey, bytes]:
+    """The file's bytes or the picture, and the SHA-256 of either."""
+    source = decode.read_bytes(item.path) if item.grey is None else item.grey
+    return source, hashlib.sha256(source if isinstance(source, bytes) else source.tobytes()).digest()
 
 
 @contextmanager

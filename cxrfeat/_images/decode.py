@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat import _machine as machine
 from cxrfeat._images.choices import PERCENTILES, VOIS
 from cxrfeat.errors import ImageError, MissingExtraError, RecipeError
 
@@ -54,7 +53,6 @@ HOT = 1e-4
 _DEPTHS = (8, 10, 12, 14, 16)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY8_NOT_INTERLACED = bytes([8, 0, 0, 0, 0])  # IHDR: bits, colour type, compression, filter, interlace
-_FEW_CORES = 4
 _ORIENTATION = 0x0112
 _TURN = {  # mirrored, then turned
     2: (True, None), 3: (False, cv2.ROTATE_180), 4: (True, cv2.ROTATE_180), 5: (True, cv2.ROTATE_90_COUNTERCLOCKWISE),
@@ -205,7 +203,7 @@ def _plain_png(data: bytes) -> Grey | None:
     interpreter's lock meanwhile, so where there are many cores OpenCV, which lets go of it, is taken.
     """
     header = data[:8] == _PNG and data[12:16] == b"IHDR" and data[24:29] == _GREY8_NOT_INTERLACED
-    if not header or machine.cores() > _FEW_CORES or b"tRNS" in data[:1024] or b"eXIf" in data:
+    if not header or b"tRNS" in data[:1024] or b"eXIf" in data:
         return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     check_pixels(width, height)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._images.choices import FILTERS, GEOMETRIES, Policy
+from cxrfeat._images import decode
+from cxrfeat._images.choices import FILTERS, GEOMETRIES, Policy, policy_of
 from cxrfeat._images.decode import Grey
 from cxrfeat._images.resize import Pixels, resized
 from cxrfeat._recipe import Recipe
@@ -152,6 +154,40 @@ def passes(view: View, matrices: list[Affine], policy: Policy | None) -> Pixels:
     """Render pass 0 and one warped pass per matrix: (1 + len(matrices), size, size)."""
     border = policy.border if policy else "constant"
     return np.stack([view.render(), *(view.render(matrix, border) for matrix in matrices)])
+
+
+@dataclass(frozen=True)
+class Squares:
+    """The renderings of one image, (n, size, size), and what it took: seconds to decode and to render.
+
+    `voi` is that of `decode.Film`.
+    """
+
+    pixels: Pixels
+    voi: str
+    decode: float
+    render: float
+
+
+def squares(source: bytes | Grey, recipe: Recipe, image_id: str, first: int = 0) -> Squares:
+    """Render an image as a recipe says, from pass `first` on; the image is a file's bytes, or a picture.
+
+    One that cannot be used is an ImageError.
+    """
+    begun = time.perf_counter()
+    if isinstance(source, bytes):
+        film = decode.decode_film(source, recipe.voi)
+    else:
+        film = decode.to_grey8(source, voi=recipe.voi)
+    decoded = time.perf_counter()
+    view = View.of(film.grey, recipe)
+    policy = policy_of(recipe.augmentation) if recipe.augmentation else None
+    border = policy.border if policy else "constant"
+    warps = [
+        matrix(policy, recipe.seed, image_id, k) if policy and k else None for k in range(first, recipe.passes + 1)
+    ]
+    pixels = np.stack([view.render(warp, border) for warp in warps]) if warps else np.zeros((0, 0, 0), np.uint8)
+    return Squares(pixels, film.voi, decoded - begun, time.perf_counter() - decoded)
 
 
 def matrix(policy: Policy, seed: int, image_id: str, number: int) -> Affine:
