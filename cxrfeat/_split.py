@@ -31,7 +31,7 @@ _MOVES = 300
 _VALIDATION, _FEWEST_PATIENTS = 0.15, 8
 
 
-def stratified(y: Floats, patients: Texts, shares: Mapping[str, float], seed: int = 0) -> Texts:
+def stratified(y: Floats, patients: npt.NDArray, shares: Mapping[str, float], seed: int = 0) -> Texts:
     """Give every image a split, str (n,), whole patients at a time, with every label in proportion to the shares.
 
     `y` is float (n, labels); only 1 counts. `seed` decides between patients that are alike; the order of the rows has

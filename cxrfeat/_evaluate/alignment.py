@@ -23,24 +23,33 @@ def align(runs: Sequence[Scored], intersection: bool = False) -> tuple[list[Scor
     if not intersection:
         for other in others:
             _same_images(first, other)
-    shared = set(first.ids).intersection(*(run.ids for run in others))
     labels = [label for label in first.labels if all(label in run.labels for run in others)]
-    if not shared or not labels:
-        raise EvaluationError("the runs share no " + ("images." if not shared else "labels."))
-    ids = pd.Index([name for name in first.ids if name in shared])
-    aligned = [run.take(pd.Index(run.ids).get_indexer(ids).astype(np.int64)).with_labels(labels) for run in runs]
+    indices = [pd.Index(run.ids) for run in runs]
+    aligned, union = list(runs), indices[0]
+    if not all(index.equals(union) for index in indices[1:]):
+        places = [index.get_indexer(indices[0]) for index in indices]
+        shared = np.min(places, axis=0) >= 0
+        if not shared.any():
+            raise EvaluationError("the runs share no images.")
+        aligned = [run.take(place[shared]) for run, place in zip(runs, places, strict=True)]
+        for index in indices[1:]:
+            union = union.union(index)
+    if not labels:
+        raise EvaluationError("the runs share no labels.")
+    aligned = [run.with_labels(labels) for run in aligned]
     for other in aligned[1:]:
         _same_truth(aligned[0], other)
-    return aligned, len(set().union(*(run.ids for run in runs))) - len(shared)
+    return aligned, len(union) - len(aligned[0])
 
 
 def _same_images(a: Scored, b: Scored) -> None:
-    only_a, only_b = set(a.ids) - set(b.ids), set(b.ids) - set(a.ids)
-    both = len(a) - len(only_a)
+    ids, others = pd.Index(a.ids), pd.Index(b.ids)
+    both = len(ids) if ids.equals(others) else int((others.get_indexer(ids) >= 0).sum())
+    only_a, only_b = len(ids) - both, len(others) - both
     if only_a or only_b:
         raise EvaluationError(
-            f"{a.name} and {b.name} were evaluated on different images: {len(only_a):,} only in {a.name}, "
-            f"{len(only_b):,} only in {b.name}, {both:,} in both. `intersection=True` compares them on those {both:,}."
+            f"{a.name} and {b.name} were evaluated on different images: {only_a:,} only in {a.name}, "
+            f"{only_b:,} only in {b.name}, {both:,} in both. `intersection=True` compares them on those {both:,}."
         )
     if odd := sorted(set(a.labels) ^ set(b.labels)):
         raise EvaluationError(
@@ -50,16 +59,19 @@ def _same_images(a: Scored, b: Scored) -> None:
 
 
 def _same_truth(a: Scored, b: Scored) -> None:
-    differ = ~((a.y == b.y) | (np.isnan(a.y) & np.isnan(b.y)))
+    differ = a.truth != b.truth
     if differ.any():
-        row, column = np.argwhere(differ)[0]
+        row, column = divmod(int(differ.argmax()), len(a.labels))
+        one, other = ("unknown" if t[row, column] < 0 else str(t[row, column]) for t in (a.truth, b.truth))
         raise EvaluationError(
             f"{a.name} and {b.name} do not agree on the truth of {int(differ.sum()):,} labels, the first is "
-            f"{a.labels[column]} of image {str(a.ids[row])!r} ({a.y[row, column]:g} and {b.y[row, column]:g}). "
+            f"{a.labels[column]} of image {str(a.ids[row])!r} ({one} and {other}). "
             "Fit both on the same study."
         )
-    if (a.patients != b.patients).any():
-        row = int((a.patients != b.patients).argmax())
+    # The place of each patient of the one among those of the other.
+    same = pd.Index(b.names).get_indexer(pd.Index(a.names))[a.patients] == b.patients
+    if not same.all():
+        row = int((~same).argmax())
         raise EvaluationError(f"{a.name} and {b.name} do not agree on the patient of image {str(a.ids[row])!r}.")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Array = npt.NDArray[np.float64]
 
@@ -15,11 +16,38 @@ Z95 = 1.959964
 """Standard normal quantile of a 95 % interval."""
 
 
+def unknown(y: npt.NDArray) -> npt.NDArray[np.bool_]:
+    """Where the truth is not known: NaN, or below 0 in whole numbers."""
+    return np.isnan(y) if y.dtype.kind == "f" else y < 0
+
+
 def known(y: npt.ArrayLike, p: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Array]:
     """Return the truth as booleans and the scores, of the images whose truth is known and score is a number."""
-    truth, score = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
-    keep = ~(np.isnan(truth) | np.isnan(score))
+    truth, score = np.asarray(y), np.asarray(p, dtype=np.float64)
+    keep = ~(unknown(truth) | np.isnan(score))
     return truth[keep] == 1, score[keep]
+
+
+def as_codes(y: npt.NDArray) -> npt.NDArray[np.int8]:
+    """The truth as int8: 1, 0, and -1 for what is not known, as everything else is."""
+    return y if y.dtype == np.int8 else ((y == 1) - (~((y == 0) | (y == 1))).astype(np.int8)).astype(np.int8)
+
+
+def numbered(names: npt.ArrayLike | pd.Series) -> tuple[npt.NDArray[np.int32], npt.NDArray]:
+    """Number of each name (n,), from 0 and in the order of sorted names, and the sorted names."""
+    if isinstance(names, pd.Series):  # hashed, since there are fewer names than rows to sort
+        code, each = pd.factorize(names)
+        texts = np.asarray(each, dtype=str)
+        order = np.argsort(texts)
+        place = np.empty(len(order), np.int32)
+        place[order] = np.arange(len(order))
+        return place[code], texts[order]
+    names = np.asarray(names)
+    if names.dtype.kind not in "iu" or not names.size or names.min() < 0 or names.max() > 4 * names.size:
+        found, number = np.unique(names, return_inverse=True)
+        return number.astype(np.int32), found
+    there = np.bincount(names) > 0  # numbers already: nothing to sort
+    return (np.cumsum(there, dtype=np.int32) - 1)[names], np.flatnonzero(there)
 
 
 def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
@@ -61,14 +89,14 @@ def calibration_bins(
     sure if all had equally many images.
     """
     positive, score = known(y, p)
-    whose = np.unique(np.asarray(patients), return_inverse=True)[1][~(np.isnan(y) | np.isnan(p))]
+    whose, _ = numbered(np.asarray(patients)[~(unknown(np.asarray(y)) | np.isnan(p))])
     if not score.size:
         return np.empty(0), np.empty(0), np.empty(0, dtype=np.int64), np.empty(0)
     inner = np.unique(np.quantile(score, np.arange(1, bins) / bins, method="inverted_cdf"))
     index = np.unique(np.searchsorted(inner, score), return_inverse=True)[1]
     count = np.bincount(index)
-    _, pair, images = np.unique(np.column_stack([index, whose]), axis=0, return_index=True, return_counts=True)
-    effective = count**2 / np.bincount(index[pair], weights=images.astype(float) ** 2)
+    pair, images = np.unique(index * len(whose) + whose, return_counts=True)
+    effective = count**2 / np.bincount(pair // len(whose), weights=images.astype(float) ** 2)
     return np.bincount(index, weights=score) / count, np.bincount(index, weights=positive) / count, count, effective
 
 

@@ -9,32 +9,39 @@ patient: what is summed over images is one matrix product with per-patient sums,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from cxrfeat._evaluate.arrays import known, ratio
+from cxrfeat._evaluate.arrays import numbered, ratio, unknown
 from cxrfeat._evaluate.delong import LEVEL
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric, Term
-from cxrfeat._evaluate.ranked import Ranked
+from cxrfeat._evaluate.ranked import Column, Ranked
 from cxrfeat._progress import Progress, silent
 
 Array = npt.NDArray[np.float64]
 
 REPLICATES = 2000
 BLOCK = 64
-"""Replicates drawn together, from one stream of random numbers: part of what a seed means, so never a setting."""
+"""Replicates drawn from one stream of random numbers: part of what a seed means, so never a setting."""
+COUNTS = 2**29
+"""Bytes that the counts of all threads may take together: with millions of patients a block is drawn in parts."""
+LEAST = 16
+"""Replicates drawn together at least; their counts of a patient are a line of the processor's cache."""
+IMAGES, PATIENTS = 2**20, 2**16
+"""Images and patients that are summed at a time, so that memory does not depend on how many there are."""
 
 
 class Sample:
     """Truth and probabilities (n, labels), patients (n,) and thresholds (labels,), ready to be weighted.
 
-    `y` (1, 0, NaN unknown) and `p` have shape (n, labels), `thresholds` (labels,) with NaN where there is none; `dtype`
-    is that of the running sums over ranks.
+    `y` (1, 0, NaN unknown; or whole numbers, below 0 unknown) and `p` have shape (n, labels) and are not copied,
+    `thresholds` (labels,) have NaN where there is none; `dtype` is that of the running sums over ranks.
     """
 
     def __init__(
@@ -46,37 +53,45 @@ class Sample:
         metrics: Iterable[Metric] | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        truth, score = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
-        names, cluster = np.unique(np.asarray(patients), return_inverse=True)
+        self._y, self._p = np.asarray(y), np.asarray(p)
+        self._cluster, names = numbered(patients)
         self.metrics = tuple(METRICS if metrics is None else metrics)
-        self.clusters, self.labels = len(names), truth.shape[1]
-        self._ranked = [Ranked(truth[:, j], score[:, j], cluster, self.clusters, dtype) for j in range(self.labels)]
-        if self.labels > 1:
-            everyone = np.repeat(cluster, self.labels)
-            # Counts of all labels together must stay exact, too.
-            wide = np.float64 if truth.size > 2**22 else dtype
-            self._ranked.append(Ranked(truth.ravel(), score.ravel(), everyone, self.clusters, wide))
+        self.clusters, self.labels = len(names), self._y.shape[1]
+        together = range(self.labels)
+        self._ranked = [
+            Ranked(partial(map, self._column, which), self.clusters, dtype)
+            for which in [*([j] for j in together), *[together] * (self.labels > 1)]
+        ]
         self._cuts = np.asarray(thresholds, dtype=np.float64)
         # Metrics share most of their sums. A label without a threshold adds nothing to those that need one.
         terms = dict.fromkeys((t, m.needs_threshold) for m in self.metrics if not m.ranked for t in m.sums)
         self._columns: dict[tuple[Term, bool], slice] = {}
-        sums = [self._summed(terms, truth[:, j], score[:, j], cut, cluster) for j, cut in enumerate(self._cuts)]
-        self._sums = np.concatenate(sums, axis=1)
+        sums = [column for j, cut in enumerate(self._cuts) for column in self._summed(terms, j, cut)]
+        self._sums = _Sums(sums, self.clusters)
+        del self._y, self._p, self._cluster
 
-    def _summed(
-        self, terms: Iterable[tuple[Term, bool]], y: Array, p: Array, cut: float, cluster: npt.NDArray
-    ) -> Array:
-        """Per-patient sums of every term of one label, (patients, sums); notes which columns are whose."""
-        positive, score = known(y, p)
-        who, columns, start = cluster[~(np.isnan(y) | np.isnan(p))], [], 0
+    def _column(self, j: int) -> Column:
+        """Column `j`, of the images whose truth is known and score is a number."""
+        y, p = self._y[:, j], self._p[:, j]
+        keep = ~(unknown(y) | np.isnan(p))
+        return Column(y[keep] == 1, p[keep], self._cluster[keep])
+
+    def _summed(self, terms: Iterable[tuple[Term, bool]], j: int, cut: float) -> list[npt.NDArray]:
+        """Sums (patients,) of every term of one label; notes which columns are whose."""
+        positive, p, who = self._column(j)
+        found: list[npt.NDArray] = []
         for term, needs_threshold in terms:
-            each = np.atleast_2d(np.asarray(term(positive, score, cut), dtype=np.float64).T).T
-            if needs_threshold and np.isnan(cut):
-                each = np.zeros_like(each)
-            columns += [np.bincount(who, weights=column, minlength=self.clusters) for column in each.T]
-            self._columns[term, needs_threshold] = slice(start, len(columns))
-            start = len(columns)
-        return np.stack(columns, axis=1) if columns else np.empty((self.clusters, 0))
+            columns: list[npt.NDArray] = []
+            for start in range(0, max(len(p), 1), IMAGES):
+                part = slice(start, start + IMAGES)
+                each = np.atleast_2d(np.asarray(term(positive[part], p[part].astype(np.float64), cut), np.float64).T)
+                if needs_threshold and np.isnan(cut):
+                    each = np.zeros_like(each)
+                sums: list[npt.NDArray] = [np.bincount(who[part], column, self.clusters) for column in each]
+                columns = [a + b for a, b in zip(columns, sums, strict=True)] if columns else sums
+            self._columns[term, needs_threshold] = slice(len(found), len(found) + len(columns))
+            found += map(_packed, columns) if self.clusters > PATIENTS else columns
+        return found
 
     def weigh(self, counts: npt.NDArray) -> dict[str, Array]:
         """Every metric by name, float64 (replicates, labels + 2): each label, their mean (macro), all pooled (micro).
@@ -88,7 +103,7 @@ class Sample:
         if self.labels == 1:
             weighed.append(weighed[0])
         ranks = [np.stack(sums, axis=1) for sums in zip(*weighed, strict=True)]
-        linear = (counts.T.astype(np.float64) @ self._sums).reshape(counts.shape[1], self.labels, -1)
+        linear = self._sums.weigh(counts).reshape(counts.shape[1], self.labels, -1)
         pooled = np.concatenate([linear, linear.sum(axis=1, keepdims=True)], axis=1)
         comparable = ~np.isnan(AUROC.value(*ranks)[:, :-1])
         return {m.name: _with_macro(self._value(m, ranks, pooled), comparable) for m in self.metrics}
@@ -101,6 +116,34 @@ class Sample:
         if metric.needs_threshold:
             value[:, :-1][:, np.isnan(self._cuts)] = np.nan
         return value
+
+
+class _Sums:
+    """Sums over patients, from columns (patients,)."""
+
+    def __init__(self, columns: Sequence[npt.NDArray], clusters: int) -> None:
+        self._parts = [slice(a, min(a + PATIENTS, clusters)) for a in range(0, clusters, PATIENTS)]
+        # Whole numbers apart, since they are kept in few bits.
+        kinds = [np.issubdtype(column.dtype, np.integer) for column in columns]
+        self._order = np.argsort(np.argsort(kinds, kind="stable"), kind="stable")
+        apart = [[c for c, whole in zip(columns, kinds, strict=True) if whole is kind] for kind in (False, True)]
+        self._tables = [np.stack(some, axis=1) for some in apart if some]
+
+    def weigh(self, counts: npt.NDArray) -> Array:
+        """Weighted sums, float64 (replicates, columns), for counts (patients, replicates)."""
+        found = [np.zeros((counts.shape[1], table.shape[1])) for table in self._tables]
+        for part in self._parts:
+            drawn = counts[part].T.astype(np.float64)
+            for sums, table in zip(found, self._tables, strict=True):
+                sums += drawn @ table[part].astype(np.float64, copy=False)
+        return np.concatenate(found, axis=1).take(self._order, axis=1) if found else np.empty((counts.shape[1], 0))
+
+
+def _packed(column: Array) -> npt.NDArray:
+    """Whole numbers in as few bits as they take; other numbers as they are."""
+    least = np.min_scalar_type(int(column.max(initial=0)))
+    packed = column.astype(least)
+    return packed if (packed == column).all() else column
 
 
 @dataclass(frozen=True)
@@ -119,7 +162,13 @@ class Replicates:
         `level` is the share of the draws that is kept; `widened` gives the share for 95 % coverage, and NaN leaves the
         interval out.
         """
+        if metric.name not in self.draws:  # it has no intervals
+            return np.full((next(iter(self.draws.values())).shape[1], 2), np.nan)
         return percentiles(self.draws[metric.name], level)
+
+    def less(self, other: Replicates) -> Replicates:
+        """The paired differences from other replicates."""
+        return Replicates({name: mine - other.draws[name] for name, mine in self.draws.items()}, self.seed)
 
     def undefined(self, metric: Metric) -> npt.NDArray[np.int64]:
         """Number of replicates (labels + 2,) without a value, since a draw held one class only."""
@@ -183,15 +232,19 @@ def bootstrap(
     replicates of two heads on the same images are paired.
     """
     sample = Sample(y, p, patients, thresholds, metrics)
+    # As many threads as the counts of all of them fit, of at least so many replicates that a draw is worth its while.
+    threads = max(1, min(threads or os.cpu_count() or 1, COUNTS // (4 * LEAST * sample.clusters)))
+    width = min(BLOCK, max(LEAST, COUNTS // (4 * threads * sample.clusters)))
 
-    def block(start: int) -> dict[str, Array]:
-        return sample.weigh(draw(sample.clusters, seed, start // BLOCK)[:, : replicates - start])
+    def block(start: int) -> list[dict[str, Array]]:
+        drawn = draws(sample.clusters, seed, start // BLOCK, min(BLOCK, replicates - start), width)
+        return [sample.weigh(counts) for counts in drawn]
 
-    parts = []
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for part in pool.map(block, range(0, replicates, BLOCK)):
-            parts.append(part)
-            progress(min(len(parts) * BLOCK, replicates), replicates)
+    parts: list[dict[str, Array]] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for done, some in enumerate(pool.map(block, range(0, replicates, BLOCK)), start=1):
+            parts += some
+            progress(min(done * BLOCK, replicates), replicates)
     empty = np.empty((0, sample.labels + 2))
     names = [metric.name for metric in sample.metrics]
     return Replicates({name: np.concatenate([empty, *(part[name] for part in parts)]) for name in names}, seed)
@@ -199,10 +252,19 @@ def bootstrap(
 
 def draw(clusters: int, seed: int, block: int) -> npt.NDArray[np.float32]:
     """How often each cluster is drawn in the replicates of one block, float32 (clusters, BLOCK)."""
+    return next(draws(clusters, seed, block))
+
+
+def draws(
+    clusters: int, seed: int, block: int, replicates: int = BLOCK, width: int = BLOCK
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The first `replicates` of one block, `width` at a time: float32 (clusters, <= width)."""
     rng = np.random.default_rng([seed, block])
-    drawn = rng.integers(0, clusters, (BLOCK, clusters)) + clusters * np.arange(BLOCK)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=BLOCK * clusters)
-    return np.ascontiguousarray(counts.reshape(BLOCK, clusters).T, dtype=np.float32)
+    for start in range(0, replicates, width):
+        counts = np.empty((clusters, min(width, replicates - start)), np.float32)
+        for b in range(counts.shape[1]):
+            counts[:, b] = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)
+        yield counts
 
 
 def _with_macro(values: Array, comparable: npt.NDArray[np.bool_]) -> Array:

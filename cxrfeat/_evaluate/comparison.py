@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.alignment import align, named_apart
-from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates, percentiles
+from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
 from cxrfeat._evaluate.rows import levels, resampled, rows_of
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
@@ -86,7 +86,7 @@ class Comparison(tables.Result):
     def caption(self) -> str:
         """One line for figures and titles: the images, and every run with its head, recipe and weights."""
         first = self.baseline
-        images = f"n = {len(first):,} images of {len(np.unique(first.patients)):,} patients"
+        images = f"n = {len(first):,} images of {first.patients_of():,} patients"
         left = f" ({self.left_out:,} images that are not in every run left out)" if self.left_out else ""
         where = ", ".join(f"{key} {first.provenance[key]}" for key in ("split", "study") if first.provenance.get(key))
         runs = "; ".join(f"{s.name}: {s.provenance.get('head', 'unknown head')}" for s in self.scored)
@@ -258,7 +258,8 @@ def _rows(
 ) -> list[Row]:
     """Rows of one run against the baseline: labels, then macro; Holm's correction is not in them yet."""
     a, b = both
-    spans = {m.name: percentiles(draws[1].draws[m.name] - draws[0].draws[m.name], levels(a, m)) for m in METRICS}
+    gone = draws[1].less(draws[0])
+    spans = {m.name: gone.interval(m, levels(a, m)) for m in METRICS}
     rows: list[Row] = []
     for j, (before, after) in enumerate(zip(*(rows[:-1] for rows in each), strict=True)):
         row: Row = {"run": b.name, "baseline": a.name} | {key: before[key] for key in ("label", "n", "positives")}
@@ -282,8 +283,10 @@ def _tests(a: Scored, b: Scored, j: int) -> Row:
     """Paired tests of label j; none for macro."""
     if j == len(a.labels):
         return {"p": np.nan, "p_patients": np.nan}
-    plain = delong.paired(a.y[:, j], a.p[:, j], b.p[:, j])
-    clustered = delong.paired(a.y[:, j], a.p[:, j], b.p[:, j], a.patients)
+    y, before = a.label(j)
+    after = b.p[:, j].astype(np.float64)
+    plain = delong.paired(y, before, after)
+    clustered = delong.paired(y, before, after, a.patients)
     return {
         "z": plain.z,
         "p": plain.p,
@@ -303,7 +306,7 @@ def _conclusion(found: Comparison, scored: Scored) -> str:
     higher, lower, sign = (b, a, 1) if difference >= 0 else (a, b, -1)
     ends = sorted((sign * low, sign * high))
     size = f"{abs(difference):.3f} (95 % interval over patients {ends[0]:+.3f} to {ends[1]:+.3f})"
-    images = f"On these {len(scored):,} images of {len(np.unique(scored.patients)):,} patients"
+    images = f"On these {len(scored):,} images of {scored.patients_of():,} patients"
     over = f"macro {metric.heading or metric.name} over {len(macro['over'])} labels"
     if np.isnan(difference):
         said = f"{images}, {a} and {b} cannot be compared: {metric.undefined or 'the metric is not defined'}"

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 SWEEP = np.linspace(0, 1, 201)
+POINTS = 100_000
+"""Points of a curve at most. Of more distinct scores every n-th is kept, and the caption says so; the areas beside a
+curve are always of all scores."""
 PER_BIN, MOST_BINS = 20, 10
 """Images of a calibration bin at least, and bins at most."""
 
@@ -198,7 +201,7 @@ def roc_of(scored: Scored, macro_interval: Sequence[float] | None = None, folder
         last["auroc_interval"] = list(macro_interval)
         summary += f", 95 % interval over patients {tables.span_text(macro_interval)}"
     axes = ("1 - specificity (false positive rate)", "sensitivity (true positive rate)")
-    method = "AUROC with 95 % interval over patients."
+    method = "AUROC with 95 % interval over patients." + _left_out(found)
     return Curves("roc", "ROC curves", axes, found, [*rows, last], scored, summary, method, folder=folder)
 
 
@@ -219,7 +222,7 @@ def precision_recall_of(scored: Scored) -> Curves:
             found.append(_curve(scored, j, points, f"AP {value:.3f}, by chance {chance:.3f}"))
     values = [row["average_precision"] for row in rows if not np.isnan(row["average_precision"])]
     summary = f"macro AP {np.mean(values):.3f} over {len(values)} labels" if values else ""
-    method = "By chance: the mean average precision of a random order of these images."
+    method = "By chance: the mean average precision of a random order of these images." + _left_out(found)
     axes = ("recall (sensitivity)", "precision (PPV)")
     return Curves("precision_recall", "Precision and recall", axes, found, rows, scored, summary, method)
 
@@ -267,7 +270,7 @@ def confusion_rows(scored: Scored) -> list[Row]:
     """Counts of every label at its stored threshold: `label`, `threshold`, `tp`, `fp`, `fn`, `tn`."""
     rows = []
     for j, (label, threshold) in enumerate(zip(scored.labels, scored.thresholds.tolist(), strict=True)):
-        positive, p = arrays.known(scored.y[:, j], scored.p[:, j])
+        positive, p = arrays.known(*scored.label(j))
         called = p >= threshold
         pairs = {"tp": called & positive, "fp": called & ~positive, "fn": ~called & positive, "tn": ~called & ~positive}
         rows.append({"label": label, "threshold": threshold, **{key: int(of.sum()) for key, of in pairs.items()}})
@@ -276,9 +279,20 @@ def confusion_rows(scored: Scored) -> list[Row]:
 
 def _labels(scored: Scored) -> Iterator[tuple[Row, Array, Array]]:
     """Of each label the first columns of its row, truth and probabilities."""
-    for label, y, p, positives in zip(scored.labels, scored.y.T, scored.p.T, scored.positives.tolist(), strict=True):
+    for j, (label, positives) in enumerate(zip(scored.labels, scored.positives.tolist(), strict=True)):
+        y, p = scored.label(j)
         yield {"label": label, "n": int((~np.isnan(y)).sum()), "positives": positives}, y, p
 
 
 def _curve(scored: Scored, j: int, points: dict[str, Array], value: str, note: str = "") -> Curve:
+    number = max(map(len, points.values()))
+    if number > POINTS:
+        kept = np.linspace(0, number - 1, POINTS).astype(np.int64)
+        points = {key: values[kept] for key, values in points.items()}
     return Curve(scored.labels[j], scored.colour_of(scored.labels[j]), points, value, note or value)
+
+
+def _left_out(curves: Sequence[Curve]) -> str:
+    """What the caption says if curves do not have all of their points."""
+    fewer = any(len(values) == POINTS for curve in curves for values in curve.points.values())
+    return f" Of curves with more than {POINTS:,} points so many are kept." if fewer else ""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm, t
 
+from cxrfeat._evaluate.arrays import numbered
 from cxrfeat.errors import EvaluationError
 
 Array = npt.NDArray[np.float64]
@@ -111,7 +112,8 @@ def over_patients(y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLik
     aurocs, matrix = covariance(truth, score, patient)
     value, variance = float(aurocs[0]), float(matrix[0, 0])
     known = ~(np.isnan(truth) | np.isnan(np.asarray(score, dtype=np.float64)))
-    sizes = [np.unique(patient[known & (truth == side)], return_counts=True)[1] for side in (1, 0)]
+    number, _ = numbered(patient)
+    sizes = [images[images > 0] for images in (np.bincount(number[known & (truth == side)]) for side in (1, 0))]
     fewest = min(map(len, sizes))
     if np.isnan(value) or fewest < 2:
         return Interval(value, np.nan, np.nan)
@@ -159,7 +161,7 @@ def paired(y: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike, patients: npt.A
         return Difference(value, value, value, 0.0 if same else np.copysign(np.inf, value), 1.0 if same else 0.0)
     law = norm
     if patients is not None:
-        fewest = min(len(np.unique(np.asarray(patients)[truth == side])) for side in (1, 0))
+        fewest = min(len(numbered(np.asarray(patients)[truth == side])[1]) for side in (1, 0))
         law = t(fewest - 1)
     half, z = law.ppf(0.5 + LEVEL / 2) * error, value / error
     return Difference(value, float(value - half), float(value + half), float(z), float(2 * law.sf(abs(z))))
@@ -178,14 +180,15 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 def _clustered(v10: Array, v01: Array, positive: npt.NDArray[np.bool_], patients: npt.NDArray) -> Array:
     """Obuchowski's covariance from centred components (equations 3 to 5)."""
     m, n = len(v10), len(v01)
-    names, of = np.unique(patients, return_inverse=True)
+    of, names = numbered(patients)
     size, k = len(names), v10.shape[1]
-    with_positive, with_negative = (len(np.unique(of[side])) for side in (positive, ~positive))
+    with_positive, with_negative = (np.count_nonzero(np.bincount(of[side])) for side in (positive, ~positive))
     if with_positive < 2 or with_negative < 2:
         return np.full((k, k), np.nan)
-    sum10, sum01 = np.zeros((size, k)), np.zeros((size, k))
-    np.add.at(sum10, of[positive], v10)
-    np.add.at(sum01, of[~positive], v01)
+    sum10, sum01 = (
+        np.stack([np.bincount(of[side], column, size).astype(np.float64, copy=False) for column in v.T], axis=1)
+        for side, v in ((positive, v10), (~positive, v01))
+    )
     s10 = _cross(sum10, sum10) * with_positive / ((with_positive - 1) * m)
     s01 = _cross(sum01, sum01) * with_negative / ((with_negative - 1) * n)
     s11 = _cross(sum10, sum01) * size / (size - 1)

@@ -52,7 +52,7 @@ def scored_on(
     predictions = predict(run, files, study).set_index("image_id")[list(run.labels)]
     scored = with_usual_names(of_run(run, mapped, predictions, split, f"predictions of study {study.name!r}", refused))
     left = {name: "the run does not predict it" for name in map(canonical, study.labels) if name not in scored.labels}
-    unknown = np.asarray(np.isnan(scored.y).all(axis=0))
+    unknown = [(truth < 0).all() for truth in scored.truth.T]
     left |= {label: f"not in study {study.name}" for label, none in zip(scored.labels, unknown, strict=True) if none}
     return scored, left, doubts
 

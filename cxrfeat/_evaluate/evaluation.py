@@ -17,7 +17,7 @@ from cxrfeat._evaluate import curves, delong, groups, warnings
 from cxrfeat._evaluate.bootstrap import REPLICATES
 from cxrfeat._evaluate.metrics import ACCURACY, ACCURACY_AT_HALF, ALL_NEGATIVE_ACCURACY, AUROC, METRICS, Metric
 from cxrfeat._evaluate.rows import Group, Row, comparable, resampled, rows_of
-from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
+from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run, truth_of
 from cxrfeat._progress import Progress, part, silent
 from cxrfeat._project import remind
 from cxrfeat._report import tables
@@ -165,7 +165,7 @@ class Evaluation(tables.Result):
         for group in self.groups:
             macro = group.rows[-2]
             alone = np.array(list(self.alone[group.column].values()))
-            row = {"group": f"{group.column} {group.name}", "n": len(group.scored), "patients": macro["patients"]}
+            row = {"group": f"{group.column} {group.name}", "n": group.images, "patients": macro["patients"]}
             for metric in METRICS:
                 if metric.heading and (metric.show_interval or metric.name == "average_precision"):
                     cells = self._cells(metric, macro)
@@ -195,7 +195,7 @@ class Evaluation(tables.Result):
             "macro": self.macro,
             "micro": self.micro,
             "groups": [
-                {"column": g.column, "group": g.name, "n": len(g.scored), "labels": g.rows[:-2], "macro": g.rows[-2]}
+                {"column": g.column, "group": g.name, "n": g.images, "labels": g.rows[:-2], "macro": g.rows[-2]}
                 for g in self.groups
             ],
             "auroc_of_the_group_alone": self.alone,
@@ -346,6 +346,7 @@ def evaluate(  # type: ignore[misc]
         remind(study)
         fitted = [s for s in source.fitted_on.splits if s in study.splits]
         training = study.split(*fitted) if fitted else None
+    fitted_truth = truth_of(training) if training else None
     columns = tuple(groups.default(scored) if by is None else dict.fromkeys(by))
     masks = {column: groups.group(scored, column) for column in columns}
     stages = itertools.count()
@@ -356,16 +357,17 @@ def evaluate(  # type: ignore[misc]
         return rows_of(some, resampled(some, replicates, seed, seen))
 
     rows = summarise(scored, "all images")
-    found, alone, problems = [], {}, warnings.of_scores(scored, training.y if training else None)
+    found, alone, problems = [], {}, warnings.of_scores(scored, fitted_truth)
     for column, parts in masks.items():
         mine = []
         for name, mask in parts.items():
             some = scored.take(mask)
-            mine.append(Group(column, name, some, summarise(some, f"{column} {name}")))
-        seen = (training.y, groups.names_of(training, column)) if training else ()
-        scores = groups.auroc_alone(scored.y, groups.names_of(scored, column), *seen)
+            few = warnings.small_labels(some)
+            mine.append(Group(column, name, len(some), summarise(some, f"{column} {name}"), few))
+        seen = (fitted_truth, groups.names_of(training, column)) if training else ()
+        scores = groups.auroc_alone(scored.truth, groups.names_of(scored, column), *seen)
         alone[column] = dict(zip(scored.labels, scores, strict=True))
-        small = {g.name: warnings.small_labels(g.scored) for g in mine}
+        small = {g.name: g.few for g in mine}
         problems += warnings.of_groups(column, *comparable(rows, mine), small)
         found += mine
     if shortcuts and source is not None:

@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxrfeat._evaluate.arrays import numbered, ratio, unknown
 from cxrfeat._evaluate.metrics import AUROC
 from cxrfeat._evaluate.scored import Scored
 from cxrfeat._study import Study
 from cxrfeat.errors import EvaluationError
-
-Array = npt.NDArray[np.float64]
 
 DEFAULT = ("view",)
 """Reported without being asked for, where the column is there: AP films are of sicker patients, and a model can live
@@ -31,12 +30,12 @@ COUNTS = {1: "1", 2: "2-4", 5: "5-9", 10: "10+", 10**9: ""}
 def group(scored: Scored | Study, column: str) -> dict[str, npt.NDArray[np.bool_]]:
     """Masks (n,) of the groups of one column, by name; empty values are the group `unknown`."""
     names = names_of(scored, column)
-    found = list(dict.fromkeys(sorted(names, key=lambda name: (name == "unknown", _order(name)))))
+    found = sorted(map(str, names.unique()), key=lambda name: (name == "unknown", _order(name)))
     if len(found) > MOST:
         raise EvaluationError(
             f"column {column!r} has {len(found)} different values, which are no groups; at most {MOST} can be compared."
         )
-    return {name: names == name for name in found}
+    return {name: (names == name).to_numpy(dtype=bool) for name in found}
 
 
 def default(scored: Scored | Study) -> tuple[str, ...]:
@@ -45,23 +44,31 @@ def default(scored: Scored | Study) -> tuple[str, ...]:
 
 
 def auroc_alone(
-    y: Array, names: npt.NDArray[np.str_], training_y: Array | None = None, training_names: npt.ArrayLike | None = None
+    y: npt.NDArray,
+    names: npt.ArrayLike | pd.Series,
+    training_y: npt.NDArray | None = None,
+    training_names: npt.ArrayLike | pd.Series | None = None,
 ) -> list[float]:
     """AUROC of each label of knowing the group and nothing else: each image's score is its group's prevalence.
 
     Prevalences are those of training where it is given; those of the images themselves would flatter small groups.
     """
-    known = pd.DataFrame(y if training_y is None else training_y)
-    shares = known.groupby(np.asarray(names if training_names is None else training_names)).mean()
-    scores = shares.reindex(names).fillna(known.mean())
-    return [AUROC(y[:, j], scores[j]) for j in range(y.shape[1])]
+    here, seen = (pd.Series(each) for each in (names, names if training_names is None else training_names))
+    group, known = pd.factorize(seen)
+    place = known.get_indexer(pd.Index(here))  # -1: a group that training did not have
+    found = []
+    for own, truth in zip(y.T, (y if training_y is None else training_y).T, strict=True):
+        sums = [np.bincount(group[chosen], minlength=len(known)) for chosen in (truth == 1, ~unknown(truth))]
+        share = np.append(ratio(*sums), np.nan)
+        found.append(AUROC(own, np.where(np.isnan(share), ratio(*map(np.sum, sums)), share)[place]))
+    return found
 
 
-def names_of(scored: Scored | Study, column: str) -> npt.NDArray[np.str_]:
-    """The group of each image by one column, str (n,); `unknown` where the value is empty."""
+def names_of(scored: Scored | Study, column: str) -> pd.Series:
+    """The group of each image by one column, texts (n,); `unknown` where the value is empty."""
     if column == IMAGES:
-        _, of, count = np.unique(scored.patients, return_inverse=True, return_counts=True)
-        return _bands(count[of].astype(float), COUNTS)
+        of, _ = numbered(scored.patients if isinstance(scored, Scored) else scored.table["patient_id"])
+        return _bands(np.bincount(of)[of].astype(float), COUNTS)
     if column not in scored.table or column in scored.labels:
         usable = [str(c) for c in scored.table if c not in (*scored.labels, "image_id", "path", "patient_id", "split")]
         raise EvaluationError(
@@ -71,12 +78,12 @@ def names_of(scored: Scored | Study, column: str) -> npt.NDArray[np.str_]:
     if column == "age":
         return _bands(pd.to_numeric(values, errors="coerce").to_numpy(dtype=float), AGES)
     text = values.astype("string").fillna("").str.strip()
-    return text.where(text != "", "unknown").to_numpy(dtype=str)
+    return text.where(text != "", "unknown")
 
 
-def _bands(values: npt.NDArray[np.float64], bands: Mapping[int, str]) -> npt.NDArray[np.str_]:
-    found = pd.cut(values, list(bands), right=False, labels=list(bands.values())[:-1])
-    return np.array(["unknown" if pd.isna(one) else one for one in found], dtype=str)
+def _bands(values: npt.NDArray[np.float64], bands: Mapping[int, str]) -> pd.Series:
+    found = pd.cut(pd.Series(values), list(bands), right=False, labels=list(bands.values())[:-1])
+    return found.cat.add_categories("unknown").fillna("unknown")
 
 
 def _order(name: str) -> tuple[float, str]:

@@ -148,7 +148,7 @@ class Metric:
         """
         from cxrfeat._evaluate.bootstrap import point  # not above: it knows metrics
 
-        truth, scores = (np.asarray(x, dtype=np.float64)[:, None] for x in (y, p))
+        truth, scores = np.asarray(y)[:, None], np.asarray(p, dtype=np.float64)[:, None]
         return float(point(truth, scores, [threshold], [self])[self.name][0])
 
     def text(self, value: float) -> str:

@@ -22,41 +22,46 @@ Array = npt.NDArray[np.float64]
 def resampled(
     scored: Scored, replicates: int, seed: int, progress: Progress = silent, metrics: Iterable[Metric] | None = None
 ) -> Replicates:
-    """Bootstrap replicates of predictions."""
+    """Bootstrap replicates of predictions; by default of every metric that has intervals."""
+    metrics = [m for m in METRICS if m.interval] if metrics is None else metrics
     return bootstrap(
-        scored.y, scored.p, scored.patients, scored.thresholds, replicates, seed, metrics, progress=progress
+        scored.truth, scored.p, scored.patients, scored.thresholds, replicates, seed, metrics, progress=progress
     )
 
 
 @dataclass(frozen=True)
 class Group:
-    """One group of images: its column and name, its images, and rows as `Evaluation.rows`."""
+    """One group of images: its column and name, how many there are, and rows as `Evaluation.rows`.
+
+    `few` are the labels with too few positive or negative patients for a conclusion.
+    """
 
     column: str
     name: str
-    scored: Scored
+    images: int
     rows: list[Row]
+    few: tuple[str, ...] = ()
 
 
 def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     """One row per label, then macro and micro, as `Evaluation.rows` has them."""
     labels = len(scored.labels)
-    values = point(scored.y, scored.p, scored.thresholds)
+    values = point(scored.truth, scored.p, scored.thresholds)
     spans = {m.name: draws.interval(m, levels(scored, m)) for m in METRICS} if draws else {}
-    patients = np.unique(scored.patients, return_inverse=True)[1]  # numbers are found again faster than names
-    known, positive, negative = ~np.isnan(scored.y), scored.y == 1, scored.y == 0
+    pooled = scored.any_of(1), scored.any_of(0)
+    known = [int(np.count_nonzero(truth >= 0)) for truth in scored.truth.T]
     rows: list[Row] = []
     for j, name in enumerate([*scored.labels, "macro", "micro"]):
-        mine = [j] if j < labels else slice(None)
-        here, pairs = known[:, mine].any(axis=1), int(known[:, mine].sum())
-        count = int(positive[:, mine].sum())
+        one = j < labels
+        positive, negative = (scored.truth[:, j] == 1, scored.truth[:, j] == 0) if one else pooled
+        pairs, count = (known[j], int(scored.positives[j])) if one else (sum(known), int(scored.positives.sum()))
         row: Row = {
             "label": name,
             "n": len(scored) if name == "macro" else pairs,
             "positives": count,
-            "patients": len(np.unique(scored.patients[here])),
-            "positive_patients": len(np.unique(scored.patients[positive[:, mine].any(axis=1)])),
-            "negative_patients": len(np.unique(scored.patients[negative[:, mine].any(axis=1)])),
+            "patients": scored.patients_of(positive | negative),
+            "positive_patients": scored.patients_of(positive),
+            "negative_patients": scored.patients_of(negative),
             "prevalence": count / max(pairs, 1),
             "threshold": float(scored.thresholds[j]) if j < labels else np.nan,
         }
@@ -67,8 +72,9 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
             if metric.chance is not None:
                 row[f"{metric.name}_chance"] = metric.chance(pairs, count)
         if j < labels:
-            row["auroc_interval"] = list(delong.over_patients(scored.y[:, j], scored.p[:, j], patients)[1:])
-            row["auroc_delong"] = list(delong.interval(scored.y[:, j], scored.p[:, j])[1:])
+            y, p = scored.label(j)
+            row["auroc_interval"] = list(delong.over_patients(y, p, scored.patients)[1:])
+            row["auroc_delong"] = list(delong.interval(y, p)[1:])
         elif draws:
             row["auroc_interval"] = row["auroc_bootstrap"]
         if draws:
@@ -91,13 +97,12 @@ def levels(scored: Scored, metric: Metric) -> Array:
     """
     if not metric.interval:
         return np.full(len(scored.labels) + 2, np.nan)
-    fewest = scored.fewest_patients
+    fewest, pooled = scored.fewest_patients, scored.fewest_of_any
     found = widened(np.where(scored.defined, fewest, 0))
     few = fewest < FEW
     found[:-1][few] = np.nan
     if metric is not AUROC and (few & scored.defined).any():
         found[-1] = np.nan
-    pooled = min(len(np.unique(scored.patients[(scored.y == side).any(axis=1)])) for side in (1, 0))
     return np.append(found, widened(np.array([pooled]))[0] if pooled >= FEW else np.nan)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxrfeat._evaluate.arrays import as_codes, numbered, unknown
 from cxrfeat._run import Run, load_run
 from cxrfeat._study import Study
 from cxrfeat.errors import EvaluationError
@@ -23,38 +25,56 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Scored:
-    """Truth (1, 0, NaN unknown) and probabilities of the same images, float64 (n, labels), checked.
+    """Truth and probabilities of the same images, checked.
 
-    `y` (1, 0, NaN unknown) and `p` are float64 (n, labels), a label without any prediction NaN in every row; `ids` and
-    `patients` are str (n,), `thresholds` float64 (labels,), NaN where there is none. `name` is what made the
+    `truth` is int8 (n, labels): 1, 0, -1 unknown; it may be given as numbers with NaN for unknown, which `y` returns.
+    `p` is float64 or float32 (n, labels), a label without any prediction NaN in every row. `ids` are texts (n,),
+    `patients` int32 (n,), the place of the image's patient in `names`; without `names`, they may be given as texts.
+    `thresholds` are float64 (labels,), NaN where there is none. `name` is what made the
     predictions, `provenance` says where the numbers come from (`split`, `study`, `head`, `recipes`, `weights`, ...),
-    `random` whether a backbone had random weights. `table` has the study's rows in the same order, to group by.
-    `palette` has all labels of the run: a label keeps its colour where only some are shown.
+    `random` whether a backbone had random weights. `table` has the study's rows in the same order, without labels, to
+    group by. `palette` has all labels of the run: a label keeps its colour where only some are shown.
     """
 
     labels: tuple[str, ...]
-    y: Array
-    p: Array
-    ids: npt.NDArray[np.str_]
-    patients: npt.NDArray[np.str_]
+    truth: npt.NDArray[np.int8]
+    p: npt.NDArray[np.floating]
+    ids: Any
+    patients: npt.NDArray[np.int32]
     thresholds: Array
     name: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     random: bool = False
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     palette: tuple[str, ...] = ()
+    names: Any = None
 
     def __post_init__(self) -> None:
-        check_arrays(self.y, self.p, self.labels, self.ids)
+        check_arrays(self.truth, self.p, self.labels, self.ids)
+        object.__setattr__(self, "truth", as_codes(self.truth))
+        if self.names is None:
+            patients, names = numbered(self.patients)
+            object.__setattr__(self, "patients", patients)
+            object.__setattr__(self, "names", names)
 
     def __len__(self) -> int:
-        return len(self.y)
+        return len(self.truth)
+
+    @property
+    def y(self) -> Array:
+        """The truth as numbers, float64 (n, labels): 1, 0, NaN unknown."""
+        return np.where(self.truth < 0, np.nan, self.truth)
+
+    def label(self, j: int) -> tuple[Array, Array]:
+        """Truth (1, 0, NaN unknown) and probabilities of one label, float64 (n,) each."""
+        truth = self.truth[:, j]
+        return np.where(truth < 0, np.nan, truth), self.p[:, j].astype(np.float64)
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Scored:
         """Return the images chosen by a mask or by positions."""
         table = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
         return replace(
-            self, y=self.y[rows], p=self.p[rows], ids=self.ids[rows], patients=self.patients[rows], table=table
+            self, truth=self.truth[rows], p=self.p[rows], ids=self.ids[rows], patients=self.patients[rows], table=table
         )
 
     def with_labels(self, wanted: Sequence[str]) -> Scored:
@@ -66,7 +86,7 @@ class Scored:
             )
         at = [self.labels.index(label) for label in wanted]
         return replace(
-            self, labels=tuple(wanted), y=self.y[:, at], p=self.p[:, at], thresholds=self.thresholds[at],
+            self, labels=tuple(wanted), truth=self.truth[:, at], p=self.p[:, at], thresholds=self.thresholds[at],
             palette=self.palette or self.labels,
         )  # fmt: skip
 
@@ -74,28 +94,43 @@ class Scored:
         """Return the number of a label's colour: the same in every figure of a run."""
         return (self.palette or self.labels).index(label)
 
-    @property
+    def patients_of(self, chosen: npt.NDArray[np.bool_] | slice = slice(None)) -> int:
+        """Number of patients with an image among those chosen."""
+        return int(np.count_nonzero(np.bincount(self.patients[chosen])))
+
+    def any_of(self, side: int) -> npt.NDArray[np.bool_]:
+        """Images (n,) with a label that is present (1), absent (0) or unknown (-1)."""
+        found = np.zeros(len(self), bool)
+        for truth in self.truth.T:  # label by label, since all of them take as much memory as the truth
+            found |= truth == side
+        return found
+
+    @cached_property
     def positives(self) -> npt.NDArray[np.int64]:
         """Number of positives of each label."""
-        return np.nansum(self.y, axis=0).astype(np.int64)
+        return np.array([np.count_nonzero(truth == 1) for truth in self.truth.T], np.int64)
 
-    @property
+    @cached_property
     def fewest_patients(self) -> npt.NDArray[np.int64]:
         """Number of patients of each label's smaller class: what an interval rests on."""
-        counts = [[len(np.unique(self.patients[y == side])) for y in self.y.T] for side in (0, 1)]
-        return np.min(counts, axis=0)
+        return np.array([min(self.patients_of(truth == side) for side in (0, 1)) for truth in self.truth.T], np.int64)
 
-    @property
+    @cached_property
+    def fewest_of_any(self) -> int:
+        """The same of all labels pooled."""
+        return min(self.patients_of(self.any_of(side)) for side in (0, 1))
+
+    @cached_property
     def defined(self) -> npt.NDArray[np.bool_]:
         """Labels (labels,) that have both classes and a prediction, so that an AUROC exists."""
-        present, absent = (self.y == 1).any(axis=0), (self.y == 0).any(axis=0)
-        return present & absent & ~np.isnan(self.p).all(axis=0)
+        both = [(truth == 1).any() and (truth == 0).any() for truth in self.truth.T]
+        return np.array([x and not np.isnan(p).all() for x, p in zip(both, self.p.T, strict=True)], bool)
 
     def facts(self) -> dict[str, Any]:
         """Return what every table and figure says about its data."""
         return {
             "n": len(self),
-            "patients": len(np.unique(self.patients)),
+            "patients": self.patients_of(),
             "positives": dict(zip(self.labels, self.positives.tolist(), strict=True)),
             **self.provenance,
             "random_weights": self.random,
@@ -103,7 +138,7 @@ class Scored:
 
     def caption(self) -> str:
         """One line for figures and titles: images, patients, split, study, head, recipe, weights."""
-        images = f"n = {len(self):,} images of {len(np.unique(self.patients)):,} patients"
+        images = f"n = {len(self):,} images of {self.patients_of():,} patients"
         where = ", ".join(f"{key} {self.provenance[key]}" for key in ("split", "study") if self.provenance.get(key))
         return "; ".join(part for part in (images, where, self.provenance.get("head", self.name)) if part)
 
@@ -158,7 +193,19 @@ def of_run(
     }
     thresholds = np.array([run.thresholds[label] for label in run.labels])
     about |= {key: value for key, value in more.items() if value}
-    return Scored(run.labels, part.y, p, part.ids, part.patients, thresholds, run.name, about, run.random, part.table)
+    truth = truth_of(part)
+    patients, names = numbered(part.table["patient_id"])
+    table = part.table[[column for column in part.table if column not in part.labels]].copy()
+    ids = table["image_id"].array
+    return Scored(run.labels, truth, p, ids, patients, thresholds, run.name, about, run.random, table, names=names)
+
+
+def truth_of(study: Study) -> npt.NDArray[np.int8]:
+    """The labels of a study: int8 (n, labels), 1, 0, and -1 for unknown."""
+    found = np.empty((len(study), len(study.labels)), np.int8)
+    for j, label in enumerate(study.labels):
+        found[:, j] = as_codes(study.table[label].to_numpy(dtype=np.float64))
+    return found
 
 
 def unfair(run: Run, split: str) -> list[str]:
@@ -175,9 +222,9 @@ def unfair(run: Run, split: str) -> list[str]:
     return problems
 
 
-def check_arrays(y: Array, p: Array, labels: Sequence[str], ids: Iterable[str]) -> None:
+def check_arrays(y: npt.NDArray, p: npt.NDArray, labels: Sequence[str], ids: Any) -> None:
     """Raise an EvaluationError for truth and probabilities that cannot be evaluated together."""
-    ids = np.asarray(ids)
+    ids = ids if hasattr(ids, "dtype") else list(ids)
     if y.ndim != 2 or y.shape != p.shape or y.shape != (len(ids), len(labels)):
         raise EvaluationError(
             f"truth {y.shape}, probabilities {p.shape}, {len(ids)} ids and {len(labels)} labels do not fit together: "
@@ -185,14 +232,19 @@ def check_arrays(y: Array, p: Array, labels: Sequence[str], ids: Iterable[str]) 
         )
     if not len(ids):
         raise EvaluationError("there are no images to evaluate.")
-    if not (np.isnan(y) | (y == 0) | (y == 1)).all():
-        raise EvaluationError("the truth must be 1, 0 or NaN (unknown).")
-    unfitted = np.isnan(p).all(axis=0)
-    bad = ~((p >= 0) & (p <= 1)) & ~unfitted
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
+    wrong: list[tuple[int, int]] = []  # the first row of each label, and the label
+    count = 0
+    for column, (truth, values) in enumerate(zip(y.T, p.T, strict=True)):
+        if not (unknown(truth) | (truth == 0) | (truth == 1)).all():
+            raise EvaluationError("the truth must be 1, 0 or NaN (unknown).")
+        bad = ~((values >= 0) & (values <= 1))
+        if bad.any() and not np.isnan(values).all():
+            wrong.append((int(bad.argmax()), column))
+            count += int(bad.sum())
+    if wrong:
+        row, column = min(wrong)
         raise EvaluationError(
-            f"{int(bad.sum())} predictions are not probabilities in [0, 1]; the first is {p[row, column]} for "
+            f"{count} predictions are not probabilities in [0, 1]; the first is {p[row, column]} for "
             f"{labels[column]} of image {str(ids[row])!r}. Predict again, or pass logits through a sigmoid."
         )
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._evaluate.arrays import ratio
-from cxrfeat._evaluate.bootstrap import BLOCK, Replicates, Sample, draw, percentiles, point
+from cxrfeat._evaluate.arrays import numbered, ratio
+from cxrfeat._evaluate.bootstrap import BLOCK, COUNTS, Replicates, Sample, draws, percentiles, point
 from cxrfeat._evaluate.metrics import ALL_NEGATIVE_ACCURACY, AUROC, BRIER, ECE, METRICS, Metric
 from cxrfeat._evaluate.rows import Row, levels, resampled, rows_of
 from cxrfeat._evaluate.scored import Scored
@@ -90,7 +90,7 @@ def compared(own: Scored, other: Scored, replicates: int, seed: int, progress: P
         row |= {f"{key}_own": first[key] for key in ("n", "positives", "prevalence")}
         row["auroc_own_interval"] = first.get("auroc_interval", [np.nan, np.nan])
         mine = slice(None) if j == len(other.labels) else j
-        row["mean_probability"] = float(np.nanmean(other.p[:, mine][~np.isnan(other.y[:, mine])]))
+        row["mean_probability"] = float(np.nanmean(other.p[:, mine][other.truth[:, mine] >= 0], dtype=np.float64))
         row |= {f"{name}_recalibrated": float(values[j]) for name, values in again.items()}
         for m in METRICS:
             sign = -1 if m.higher_is_better is False else 1
@@ -103,8 +103,9 @@ def compared(own: Scored, other: Scored, replicates: int, seed: int, progress: P
         for m in METRICS:
             sign = -1 if m.higher_is_better is False else 1
             level = np.maximum(levels(own, m), levels(other, m))[:-1]
-            a, b = (mine.draws[m.name][:, :-1] for mine in draws)
-            gone = moved_draws[m.name] - b
+            none = np.full((1, len(after)), np.nan)  # a metric without intervals has no draws
+            a, b = (mine.draws[m.name][:, :-1] if m.interval else none for mine in draws)
+            gone = moved_draws[m.name] - b if m.interval else none
             for name, values in (("drop", a - b), ("drop_prevalence", np.where(np.abs(gone) < ROUNDING, 0.0, gone))):
                 for row, ends in zip(after, percentiles(sign * values, level).tolist(), strict=True):
                     row[f"{m.name}_{name}_bootstrap"] = ends
@@ -120,7 +121,7 @@ def share(row: Row, metric: Metric) -> float:
 
 def _prevalence(scored: Scored, draws: Replicates) -> Array:
     """Share of positives of each label, (1 + replicates, labels): of the images as they are, then of every draw."""
-    now = point(scored.y, scored.p, scored.thresholds, [ALL_NEGATIVE_ACCURACY])[ALL_NEGATIVE_ACCURACY.name]
+    now = point(scored.truth, scored.p, scored.thresholds, [ALL_NEGATIVE_ACCURACY])[ALL_NEGATIVE_ACCURACY.name]
     return 1 - np.vstack([now, draws.draws[ALL_NEGATIVE_ACCURACY.name]])[:, : len(scored.labels)]
 
 
@@ -129,27 +130,29 @@ def _at_prevalence(scored: Scored, wanted: Array, here: Array, seed: int) -> tup
 
     `wanted` and `here` are as `_prevalence` returns them; the draws are those of `bootstrap` with this seed.
     """
-    patients = np.unique(scored.patients, return_inverse=True)[1]
-    clusters = int(patients.max()) + 1
+    patients, names = numbered(scored.patients)
+    clusters = len(names)
+    width = max(1, min(BLOCK, COUNTS // (32 * clusters)))
 
     def counts() -> Iterator[tuple[slice, npt.NDArray]]:
         yield slice(0, 1), np.ones((clusters, 1))
         for start in range(1, len(here), BLOCK):
-            stop = min(start + BLOCK, len(here))
-            yield slice(start, stop), draw(clusters, seed, start // BLOCK)[:, : stop - start]
+            for drawn in draws(clusters, seed, start // BLOCK, min(BLOCK, len(here) - start), width):
+                yield slice(start, start := start + drawn.shape[1]), drawn
 
     def label(j: int) -> dict[str, Array]:
         # A patient's positives and negatives are two clusters, so that each can have a weight of its own.
-        code = 2 * patients + (scored.y[:, j] == 1)
-        present = np.unique(code)
-        sample = Sample(scored.y[:, [j]], scored.p[:, [j]], code, scored.thresholds[[j]], dtype=np.float64)
+        code = 2 * patients + (scored.truth[:, j] == 1)
+        present = numbered(code)[1]
+        cut = scored.thresholds[[j]]
+        sample = Sample(scored.truth[:, [j]], scored.p[:, [j]], code, cut, dtype=np.float64)
         weight = np.stack([ratio(1 - wanted[:, j], 1 - here[:, j]), ratio(wanted[:, j], here[:, j])])
         # Metrics are ratios of sums, so that only the ratio of the weights counts; sums of ranks want no small ones.
         weight = np.nan_to_num(weight / np.fmin(*weight).clip(1e-12), nan=1.0)
         parts = [sample.weigh(drawn[present // 2] * weight[present % 2, at]) for at, drawn in counts()]
         return {m.name: np.concatenate([part[m.name][:, 0] for part in parts]) for m in sample.metrics}
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(1 if width < BLOCK else None) as pool:
         each = list(pool.map(label, range(len(scored.labels))))
     found = {}
     for m in METRICS:
@@ -166,15 +169,16 @@ def _recalibrated(scored: Scored, seed: int) -> dict[str, Array]:
     prevalence.
     """
     p = np.full(scored.p.shape, np.nan)
-    if len(np.unique(scored.patients)) >= FOLDS:
-        fold = stratified(scored.y, scored.patients, {str(k): 1.0 for k in range(FOLDS)}, seed)
+    truth = scored.y
+    if scored.patients_of() >= FOLDS:
+        fold = stratified(truth, scored.patients, {str(k): 1.0 for k in range(FOLDS)}, seed)
         z = np.where(np.isnan(scored.p), np.nan, logit(scored.p))
         for held in (fold == str(k) for k in range(FOLDS)):
-            y, known = scored.y[~held], ~np.isnan(scored.y[~held])
+            y, known = truth[~held], ~np.isnan(truth[~held])
             means = (ratio(np.where(known, x, 0).sum(axis=0), known.sum(axis=0)) for x in (scored.p[~held], y))
             p[held] = calibrate(y, z[~held], "platt", "", np.subtract(*map(logit, means))).apply(z[held])
     found = {}
     for m in (BRIER, ECE):
-        values = [m(scored.y[:, j], p[:, j]) for j in range(len(scored.labels))]
+        values = [m(truth[:, j], p[:, j]) for j in range(len(scored.labels))]
         found[m.name] = np.array([*values, np.nanmean(values) if not np.isnan(values).all() else np.nan])
     return found

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from cxrfeat._evaluate import delong
+from cxrfeat._evaluate.arrays import unknown
 from cxrfeat._evaluate.scored import FEW, Scored
 
 Array = npt.NDArray[np.float64]
@@ -30,7 +31,7 @@ class Warning:
     labels: tuple[str, ...] = ()
 
 
-def of_scores(scored: Scored, training_y: Array | None = None) -> list[Warning]:
+def of_scores(scored: Scored, training_y: npt.NDArray | None = None) -> list[Warning]:
     """Every warning that predictions give by themselves, and beside the labels (n, labels) of training."""
     aurocs, errors = _against_chance(scored)
     found = [Warning("not_fair", message) for message in scored.provenance.get("not_fair", [])]
@@ -82,8 +83,8 @@ def small_labels(scored: Scored) -> tuple[str, ...]:
 
 def _one_class(scored: Scored) -> list[Warning]:
     """Labels without an AUROC, with the reason."""
-    unpredicted = np.isnan(scored.p).all(axis=0)
-    absent, always = ~(scored.y == 1).any(axis=0), ~(scored.y == 0).any(axis=0)
+    unpredicted = np.array([np.isnan(p).all() for p in scored.p.T])
+    absent, always = (np.array([not (truth == side).any() for truth in scored.truth.T]) for side in (1, 0))
     end = "{}: AUROC is not defined and macro leaves it out."
     return [
         *_about(scored, "no_prediction", unpredicted, f"the head makes no prediction for {end}"),
@@ -110,16 +111,15 @@ def _chance(scored: Scored, aurocs: Array, errors: Array) -> list[Warning]:
 
 
 def _constant(scored: Scored) -> npt.NDArray[np.bool_]:
-    some = ~np.isnan(scored.p).all(axis=0)
-    p = np.where(some, scored.p, 0.0)
-    return some & (np.nanmin(p, axis=0) == np.nanmax(p, axis=0)) & (len(scored) > 1)
+    some = [p[~np.isnan(p)] for p in scored.p.T]
+    return np.array([len(scored) > 1 and len(p) > 0 and p.min() == p.max() for p in some], bool)
 
 
-def _prevalence(scored: Scored, training_y: Array) -> list[Warning]:
+def _prevalence(scored: Scored, training_y: npt.NDArray) -> list[Warning]:
     """Labels whose prevalence is far from that in training: by a factor of `SHIFT`, and beyond chance."""
     labels, parts = [], []
-    for label, here, there in zip(scored.labels, scored.y.T, training_y.T, strict=True):
-        here, there = here[~np.isnan(here)], there[~np.isnan(there)]
+    for label, here, there in zip(scored.labels, scored.truth.T, training_y.T, strict=True):
+        here, there = here[here >= 0], there[~unknown(there)]
         if not len(here) or not len(there):
             continue
         a, b = here.mean(), there.mean()
@@ -138,7 +138,8 @@ def _prevalence(scored: Scored, training_y: Array) -> list[Warning]:
 def _against_chance(scored: Scored) -> tuple[Array, Array]:
     """AUROC of each label and its standard error: the larger of the null's and the patient-clustered one."""
     aurocs, errors = np.full(len(scored.labels), np.nan), np.full(len(scored.labels), np.nan)
-    for j, (y, p) in enumerate(zip(scored.y.T, scored.p.T, strict=True)):
+    for j in range(len(scored.labels)):
+        y, p = scored.label(j)
         value, matrix = delong.covariance(y, p, scored.patients)
         m, n = float((y == 1).sum()), float((y == 0).sum())
         aurocs[j] = value[0]

@@ -6,10 +6,11 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn import metrics as oracle
 
-from cxrfeat._evaluate import metrics
+from cxrfeat._evaluate import bootstrap as module
+from cxrfeat._evaluate import metrics, ranked
 from cxrfeat._evaluate.bootstrap import BLOCK, bootstrap, draw, percentiles, point, widened
 from cxrfeat._evaluate.metrics import METRICS
-from cxrfeat._evaluate.ranked import Ranked
+from cxrfeat._evaluate.ranked import Column, Ranked
 
 
 def case(seed=0, n=160, patients=50, levels=None):
@@ -68,12 +69,49 @@ def test_long_labels_are_summed_exactly_across_chunks():
     y, cluster = (rng.random(n) < 0.6).astype(float), rng.integers(0, 900, n)
     p = np.round(rng.random(n) + 0.1 * y, 3)
     counts = draw(900, 1, 0)
-    sums = Ranked(y, p, cluster, 900).weigh(counts)
+    sums = Ranked(lambda: [Column(y == 1, p, cluster.astype(np.int32))], 900).weigh(counts)
     auroc, precise = metrics.AUROC.value(*sums), metrics.AVERAGE_PRECISION.value(*sums)
     for b in (0, 17, BLOCK - 1):
         weight = counts[cluster, b]
         assert auroc[b] == pytest.approx(oracle.roc_auc_score(y, p, sample_weight=weight), abs=1e-9)
         assert precise[b] == pytest.approx(oracle.average_precision_score(y, p, sample_weight=weight), abs=1e-6)
+
+
+def test_memory_is_bounded_by_parts_and_the_numbers_are_the_same(monkeypatch):
+    """Parts of rows, images, patients and replicates as of millions of images, forced upon a few."""
+    y, p, patients, thresholds = case(6, n=700, levels=90)
+    y[::9, 1], p[:, 2] = np.nan, np.where(y[:, 2] == 1, 0.25, 0.5)  # the third label: all scores are tied
+    whole = bootstrap(y, p, patients, thresholds, 70, seed=5), point(y, p, thresholds)
+    for name, size in {"ROWS": 3, "EXACT": 7}.items():
+        monkeypatch.setattr(ranked, name, size)
+    for name, size in {"IMAGES": 11, "PATIENTS": 4, "LEAST": 5, "COUNTS": 5 * 4 * 50}.items():
+        monkeypatch.setattr(module, name, size)
+    codes = np.where(np.isnan(y), -1, y).astype(np.int8)
+    parts = bootstrap(codes, p, patients, thresholds, 70, seed=5, threads=2), point(codes, p, thresholds)
+    for metric in METRICS.names:
+        # Above `EXACT` images running sums have twice as many digits.
+        np.testing.assert_allclose(parts[0].draws[metric], whole[0].draws[metric], atol=3e-7, err_msg=metric)
+        np.testing.assert_allclose(parts[1][metric], whole[1][metric], atol=1e-12, err_msg=metric)
+    np.testing.assert_array_equal(parts[0].draws["auroc"], whole[0].draws["auroc"])
+
+
+def test_more_images_than_float32_counts_are_counted(monkeypatch):
+    """One row of 30 million, by weights: added one by one in float32 it would end at 2**24."""
+    cluster = np.zeros(64, np.int32)
+    cluster[1] = 1
+    monkeypatch.setattr(ranked, "EXACT", 8)
+    column = Column(np.arange(64) < 2, np.full(64, 0.5, np.float32), cluster)
+    counts = np.array([[500_001.0], [3.0]], np.float32)
+    right, _, positives, negatives = Ranked(lambda: [column], 2).weigh(counts)
+    assert (positives, negatives) == (500_004, 62 * 500_001) and right == 500_004 * 62 * 500_001 / 2
+
+
+def test_scores_of_half_the_bits_are_compared_as_they_are():
+    y, p, patients, thresholds = case(7)
+    few = p.astype(np.float32)
+    a, b = bootstrap(y, few, patients, thresholds, 20), bootstrap(y, few.astype(float), patients, thresholds, 20)
+    for metric in METRICS.names:
+        np.testing.assert_array_equal(a.draws[metric], b.draws[metric])
 
 
 def test_a_seed_means_the_same_draws_whatever_the_scores_threads_and_number():

@@ -83,12 +83,12 @@ def test_other_labels_truth_or_patients_are_refused(pair):
     y = b.y.copy()
     y[3, 2] = 1 - y[3, 2]
     with pytest.raises(EvaluationError, match=f"truth of 1 labels, the first is Effusion of image '{a.ids[3]}'"):
-        compare(a, replace(b, y=y))
+        compare(a, replace(b, truth=y))
     with pytest.raises(EvaluationError, match="do not agree on the patient"):
         compare(a, replace(b, patients=np.roll(b.patients, 1)))
     with pytest.raises(EvaluationError, match="at least two runs"):
         compare(a)
-    elsewhere = replace(b, ids=np.char.add("x", b.ids))
+    elsewhere = replace(b, ids=np.array([f"x{i}" for i in b.ids]))
     with pytest.raises(EvaluationError, match="share no images"):
         compare(a, elsewhere, intersection=True)
 

@@ -43,7 +43,7 @@ def test_a_group_is_evaluated_as_if_alone(make_run):
     for group in found.groups:
         mask = (scored.table["view"] == group.name).to_numpy()
         assert group.rows[5]["auroc"] == pytest.approx(AUROC(scored.y[mask, 5], scored.p[mask, 5]))
-        assert len(group.scored) == mask.sum()
+        assert group.images == mask.sum()
     assert set(found.alone) == {"view"}
 
 

@@ -118,6 +118,7 @@ def test_an_auroc_that_lives_between_groups_is_noticed():
     (said,) = [w.message for w in found.warnings if w.kind == "between_groups"]
     assert "over the 3 labels" in said and f"is {found.macro['auroc']:.3f} on all images" in said
     y[ap, 2] = 0  # the third label has no AUROC among AP films: the numbers are those of the other two, and it is said
+    scored = make(y, p, table=scored.table)
     (said,) = [w.message for w in evaluate(scored, replicates=0).warnings if w.kind == "between_groups"]
     assert (
         "over the 2 labels" in said and f"is {np.mean([r['auroc'] for r in found.rows[:2]]):.3f} on all images" in said
