@@ -37,10 +37,10 @@ class Scored:
     """
 
     labels: tuple[str, ...]
-    truth: npt.NDArray[np.int8]
+    truth: npt.NDArray[Any]
     p: npt.NDArray[np.floating]
     ids: Any
-    patients: npt.NDArray[np.int32]
+    patients: npt.NDArray[Any]
     thresholds: Array
     name: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
