@@ -111,11 +111,7 @@ def command(study: str | None, as_json: bool, **options) -> None:
 def _report(result) -> None:
     say(result.recipe.describe())
     if result.extracted:
-        seconds = asdict(result.seconds)
-        # One worker more than can be at work: one always waits, and only waiting beyond that shows a bottleneck.
-        seconds["wait"] = max(0.0, seconds["wait"] - sum(seconds.values()) / result.workers)
-        total = sum(seconds.values()) or 1.0
-        say(f"time went to: {', '.join(f'{name} {value / total:.0%}' for name, value in seconds.items())}.")
+        say(f"time went to: {result.seconds.describe(result.workers)}.")
     if result.gone:
         say(f"{result.gone:,} images are no longer on disk; their embeddings are kept.")
     for image_id, reason in list(result.failed.items())[:10]:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from cxrfeat import _machine as machine
-from cxrfeat._backbones.engine import Engine, Floats
+from cxrfeat._backbones.engine import Engine, Floats, Images
 from cxrfeat._extract.earlier import Earlier, Known
 from cxrfeat._images import decode, prepare
 from cxrfeat._images.helper import Helper
@@ -57,6 +57,14 @@ class Seconds:
         for f in fields(self):
             setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
 
+    def describe(self, workers: int) -> str:
+        """Say where the time of so many workers went, in percent."""
+        spent = {f.name: getattr(self, f.name) for f in fields(self)}
+        # One worker more than can be at work: one always waits, and only waiting beyond that shows a bottleneck.
+        spent["wait"] = max(0.0, spent["wait"] - sum(spent.values()) / max(workers, 1))
+        total = sum(spent.values()) or 1.0
+        return ", ".join(f"{name} {value / total:.0%}" for name, value in spent.items())
+
 
 @dataclass(frozen=True)
 class Item:
@@ -69,10 +77,24 @@ class Item:
 
 
 @dataclass
+class Prepared:
+    """A batch before the network: the renderings to embed, (n, size, size), and what is known of each image already."""
+
+    image_ids: list[str] = field(default_factory=list)
+    sha256: list[bytes] = field(default_factory=list)
+    known: list[Floats | None] = field(default_factory=list)
+    rendered: Images | None = None
+    failures: list[tuple[Item, str]] = field(default_factory=list)
+    seconds: Seconds = field(default_factory=Seconds)
+    voi: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
 class Block:
     """One batch's result: embeddings float32 (passes, n, dim), hashes of the files, failures with their reasons.
 
-    `voi` counts what decided black and white, of the images where something had to: see `decode.Film`.
+    `voi` counts what decided black and white, of the images where something had to: see `decode.Film`. Where another
+    process wrote the rows already, `shard` names the file, and `embeddings` has none.
     """
 
     image_ids: list[str]
@@ -81,6 +103,7 @@ class Block:
     failures: list[tuple[Item, str]]
     seconds: Seconds = field(default_factory=Seconds)
     voi: Counter[str] = field(default_factory=Counter)
+    shard: str = ""
 
     @property
     def size(self) -> int:
@@ -178,9 +201,14 @@ def _process_batch(
     known: Known,
     squares: Callable[..., prepare.Squares],
 ) -> Block:
-    seconds = Seconds()
-    rendered, there, ids, hashes, failures = [], [], [], [], []
-    voi: Counter[str] = Counter()
+    return embed_batch(prepare_batch(batch, recipe, known, squares), recipe, engine, streams)
+
+
+def prepare_batch(
+    batch: Sequence[Item], recipe: Recipe, known: Known, squares: Callable[..., prepare.Squares] = prepare.squares
+) -> Prepared:
+    """Read, hash, decode and render some images; one that cannot be used is a failure and ends nothing."""
+    done, rendered = Prepared(), list[npt.NDArray[np.generic]]()
     for item in batch:
         begun = time.perf_counter()
         try:
@@ -191,31 +219,39 @@ def _process_batch(
         except RecipeError:
             raise
         except CxrfeatError as error:
-            failures.append((item, str(error)))
+            done.failures.append((item, str(error)))
             continue
         except Exception as error:  # a decoder's own: one image must not end the others' extraction
             # Only the kind of error is reported: the message may quote the file, and with it a patient's name.
-            failures.append((item, f"cannot be decoded ({type(error).__name__})."))
+            done.failures.append((item, f"cannot be decoded ({type(error).__name__})."))
             continue
-        there.append(embeddings)
-        voi.update([found.voi] if found.voi else [])
+        done.known.append(embeddings)
+        done.voi.update([found.voi] if found.voi else [])
         rendered += list(found.pixels)
-        ids.append(item.image_id)
-        hashes.append(np.frombuffer(digest, np.uint8))
-        seconds.render += found.render
-        seconds.decode += time.perf_counter() - begun - found.render
-    if not ids:
-        empty = np.zeros((recipe.passes + 1, 0, 0), np.float32)
-        return Block([], np.zeros((0, 32), np.uint8), empty, failures, seconds)
-    begun = admitted = time.perf_counter()
-    flat: Floats | None = None
-    if rendered:
-        with streams:
-            admitted = time.perf_counter()
-            flat = engine.run(np.stack(rendered))[0]
-    seconds.wait += admitted - begun
-    seconds.network += time.perf_counter() - admitted
-    return Block(ids, np.stack(hashes), _put_together(there, flat, recipe.passes + 1), failures, seconds, voi)
+        done.image_ids.append(item.image_id)
+        done.sha256.append(digest)
+        done.seconds.render += found.render
+        done.seconds.decode += time.perf_counter() - begun - found.render
+    done.rendered = np.stack(rendered) if rendered else None
+    return done
+
+
+def embed_batch(batch: Prepared, recipe: Recipe, engine: Engine, streams: threading.Semaphore) -> Block:
+    """Run the network on prepared images, once one of the engine's `streams` is free."""
+    passes, ids = recipe.passes + 1, batch.image_ids
+    hashes = np.frombuffer(b"".join(batch.sha256), np.uint8).reshape(-1, 32)
+    embeddings: Floats = np.zeros((passes, 0, 0), np.float32)
+    if ids:
+        begun = admitted = time.perf_counter()
+        flat: Floats | None = None
+        if batch.rendered is not None:
+            with streams:
+                admitted = time.perf_counter()
+                flat = engine.run(batch.rendered)[0]
+        batch.seconds.wait += admitted - begun
+        batch.seconds.network += time.perf_counter() - admitted
+        embeddings = _put_together(batch.known, flat, passes)
+    return Block(ids, hashes, embeddings, batch.failures, batch.seconds, batch.voi)
 
 
 def _put_together(there: Sequence[Floats | None], flat: Floats | None, passes: int) -> Floats:

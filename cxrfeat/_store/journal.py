@@ -1,7 +1,8 @@
 """The journal of an extraction: segments beside the embedding file until their rows are published.
 
 A segment is a NumPy archive (`.npz`, nothing compressed, nothing pickled) named `<number>-<SHA-256 of its bytes>.npz`:
-one whose name and bytes disagree was cut or damaged, and is not used.
+one whose name and bytes disagree was cut or damaged, and is not used. Where workers of a cluster write the rows
+themselves, a segment is a Parquet shard, checked by the hashes in it and its name is any.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import hashlib
 import io
 import json
 import re
+import uuid
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,10 @@ from cxrfeat._recipe import Recipe
 from cxrfeat._store import disk, names
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.protocols import Segment
-from cxrfeat._store.rows import Failure, Rows
+from cxrfeat._store.rows import Failure, Header, Rows, checked, decode_texts
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
-_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64})\.(npz|(?:[0-9a-f]+\.)?tmp)")
+_NAME = re.compile(r"(\d{6,})-([0-9a-f]{64}|[0-9a-f]{32})\.(npz|parquet|(?:[0-9a-f]+\.)?tmp)")
 FORMAT_VERSION = 1
 
 
@@ -56,6 +60,21 @@ class NpzJournal:
             sound.append(_segment(path, rows, failures, str(head.get("provenance", ""))))
         return sound, broken
 
+    def shards(self, lock: Lock) -> Shards:
+        """Where the workers of the lock's holder write, as their pickles take it there."""
+        self._make_folder()
+        return Shards(lock.file.absolute(), lock.token, self._next())
+
+    def take(self, path: Path, rows: Rows) -> Segment:
+        """Return the segment of a shard that was just written elsewhere, and whose ids and image hashes are known."""
+        here = self.folder / path.name
+        if not here.is_file():
+            raise EmbeddingFileError(
+                f"{path} was written, and is not in {self.folder} on this machine: the folder of `out` must be on a "
+                "disk that all nodes of the cluster share."
+            )
+        return Segment(here, rows, (), "", lambda: _read(here)[1])
+
     def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> Segment:
         """Write a segment: complete under a temporary name, on the disk, and only then under its own."""
         passes, _, dim = rows.embeddings.shape
@@ -78,11 +97,8 @@ class NpzJournal:
         # Not getbuffer(): where writing fails, its view is left in a cycle with the traceback, and CPython 3.12.1
         # crashes when it collects such a view (python/cpython#111211).
         data = buffer.getvalue()
-        if not self.folder.is_dir():
-            disk.system.mkdir(self.folder)
-            disk.system.sync_folder(self.folder.parent)
-        number = 1 + max((_number(path) for path in self._files()), default=0)
-        path = self.folder / f"{number:06d}-{hashlib.sha256(data).hexdigest()}.npz"
+        self._make_folder()
+        path = self.folder / f"{self._next():06d}-{hashlib.sha256(data).hexdigest()}.npz"
         draft = path.with_suffix(f".{lock.token}.tmp")
         disk.remove(draft)
         disk.create(draft, data)
@@ -98,9 +114,54 @@ class NpzJournal:
             disk.system.rmdir(self.folder)
             disk.system.sync_folder(self.folder.parent)
 
+    def _make_folder(self) -> None:
+        if not self.folder.is_dir():
+            disk.system.mkdir(self.folder)
+            disk.system.sync_folder(self.folder.parent)
+
+    def _next(self) -> int:
+        return 1 + max((_number(path) for path in self._files()), default=0)
+
     def _files(self) -> list[Path]:
         paths = [p for p in self.folder.iterdir() if _NAME.fullmatch(p.name)] if self.folder.is_dir() else []
         return sorted(paths, key=lambda path: (_number(path), path.name))
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The journal of `file`, for a worker elsewhere of the process that holds its lock with `token`."""
+
+    file: Path
+    token: str
+    number: int
+
+    def check(self) -> None:
+        """Raise an EmbeddingFileError unless this machine sees the journal, and the lock is still held."""
+        if not names.lock(self.file).exists():
+            raise EmbeddingFileError(
+                f"{names.lock(self.file)} is not there: {self.file.parent} must be on a disk that all nodes of the "
+                "cluster share, or the extraction has ended."
+            )
+        Lock.of(self.file, self.token).check()
+
+    def write(self, recipe: Recipe, provenance: str, rows: Rows) -> Path:
+        """Write a shard: complete under a draft's name, on the disk, and then under its own, if the lock is held."""
+        from cxrfeat._store import parquet
+
+        embeddings = checked(decode_texts(rows.ids).tolist(), rows.embeddings, recipe.storage)
+        path = names.journal(self.file) / f"{self.number:06d}-{uuid.uuid4().hex}.parquet"
+        draft, lock = path.with_suffix(f".{self.token}.tmp"), Lock.of(self.file, self.token)
+        header = Header(recipe.to_json(), provenance, embeddings.shape, rows.ids, rows.image_sha256, ())
+        with lock.writing():
+            try:
+                parquet.write(draft, header, [embeddings])
+                lock.publish(draft, path)
+            except BaseException:
+                with suppress(OSError):  # it is removed before the next session in any case
+                    disk.remove(draft)
+                raise
+            disk.system.sync_folder(path.parent)
+        return path
 
 
 def _number(path: Path) -> int:
@@ -116,8 +177,10 @@ def _segment(path: Path, rows: Rows, failures: Sequence[Failure], provenance: st
 def _read(path: Path) -> tuple[dict[str, Any], Rows]:
     """Return what a segment says of itself and its rows; nothing is taken from one whose name is not its hash."""
     match = _NAME.fullmatch(path.name)
-    if match is None or match[3] != "npz":
+    if match is None or match[3] not in ("npz", "parquet"):
         raise EmbeddingFileError(f"{path} is unfinished.")
+    if match[3] == "parquet":
+        return _read_shard(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -136,3 +199,10 @@ def _read(path: Path) -> tuple[dict[str, Any], Rows]:
     except (ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
         raise EmbeddingFileError(f"{path} is damaged: {error}.") from error
     return head, rows
+
+
+def _read_shard(path: Path) -> tuple[dict[str, Any], Rows]:
+    from cxrfeat._store import parquet
+
+    header, rows = parquet.read_shard(path)
+    return {"recipe": header.recipe, "provenance": header.provenance, "failures": header.failures}, rows

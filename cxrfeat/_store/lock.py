@@ -58,6 +58,13 @@ class Lock:
         self.token = ""
         self._lease = SoftFileLease(self.path, lease_duration=STALE, heartbeat_interval=BEAT, thread_local=False)
 
+    @classmethod
+    def of(cls, file: Path, token: str) -> Lock:
+        """Return the lock that another process holds, for a worker of that process: to check it, not to release it."""
+        lock = cls(file)
+        lock.token = token
+        return lock
+
     def __enter__(self) -> Lock:
         self.acquire()
         return self

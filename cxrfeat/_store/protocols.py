@@ -78,8 +78,31 @@ class Journal(Protocol):
     def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> Segment:
         """Keep rows durably, if the lock is still held."""
 
+    def shards(self, lock: Lock) -> Shards:
+        """Return what workers elsewhere write segments with, while the lock is held."""
+
+    def take(self, path: Path, rows: Rows) -> Segment:
+        """Return the segment that a worker wrote, of which ids and image hashes are known; it must be there."""
+
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove segments or what is left of them."""
+
+
+class Shards(Protocol):
+    """A journal for a worker of the process that writes `file`; it can be pickled."""
+
+    @property
+    def file(self) -> Path:
+        """The embedding file."""
+
+    def check(self) -> None:
+        """Raise an EmbeddingFileError unless the journal is seen here, and the writer still holds its lock."""
+
+    def write(self, recipe: Recipe, provenance: str, rows: Rows) -> Path:
+        """Keep rows durably as one more segment, whole or not at all, if the lock is still held.
+
+        Values are checked and rounded as `Writer.append` does.
+        """
 
 
 def store_of(path: Path) -> Store:

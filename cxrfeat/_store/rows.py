@@ -118,6 +118,12 @@ def stored(ids: Sequence[str], embeddings: npt.NDArray[np.float32], storage: str
     return small.astype(np.float32)
 
 
+def checked(ids: Sequence[str], embeddings: npt.NDArray[np.float32], storage: str) -> npt.NDArray[np.float32]:
+    """Embeddings (passes, n, dim) as a file with this storage keeps them; an error if one cannot be kept."""
+    check_finite(ids, embeddings)
+    return stored(ids, embeddings, storage)
+
+
 def check_finite(ids: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
     """Raise an EmbeddingFileError that names the images whose embeddings (passes, n, dim) hold NaN or infinity."""
     bad = np.flatnonzero(~finite(embeddings)).tolist()

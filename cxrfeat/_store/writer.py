@@ -22,7 +22,7 @@ from cxrfeat._store import assembly, disk, names, rows
 from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.journal import NpzJournal
 from cxrfeat._store.lock import Lock
-from cxrfeat._store.protocols import Journal, Segment
+from cxrfeat._store.protocols import Journal, Segment, Shards
 from cxrfeat._store.row_index import RowIndex
 from cxrfeat._store.rows import Failure, Header, Rows
 from cxrfeat.errors import EmbeddingFileError, RecipeError
@@ -124,8 +124,7 @@ class Writer:
             )
         if np.shape(image_sha256) != (len(ids), 32):
             raise EmbeddingFileError(f"image hashes of shape {np.shape(image_sha256)}; {(len(ids), 32)} was expected.")
-        rows.check_finite(ids, embeddings)
-        embeddings = rows.stored(ids, embeddings, self.recipe.storage)
+        embeddings = rows.checked(ids, embeddings, self.recipe.storage)
         twice = [i for i in ids if i in self.done]
         if twice or len(set(ids)) != len(ids):
             raise EmbeddingFileError(f"image {(twice or ids)[0]!r} has a row in {self.path} already; drop it first.")
@@ -134,6 +133,18 @@ class Writer:
         self.done.pend(ids, added.image_sha256)
         if sum(map(len, self._pending)) >= self._segment_rows:
             self.flush()
+
+    def shards(self) -> Shards:
+        """Return what workers elsewhere write rows with; `take` then enters these here."""
+        return self._journal.shards(self._lock)
+
+    def take(
+        self, shard: Path, image_ids: Sequence[str] | npt.NDArray[np.str_], image_sha256: npt.NDArray[np.uint8]
+    ) -> None:
+        """Enter the rows that a worker made durable in a shard; of an id that has a row already, the new one counts."""
+        none = np.empty((self.recipe.passes + 1, len(image_ids), 0), np.float32)
+        with self._lock.writing(self._safe()):
+            self._enter(self._journal.take(shard, Rows(rows.encode_ids(image_ids), image_sha256, none)))
 
     def fail(self, image_id: str, path: str | Path, reason: str) -> None:
         """Record an image that could not be used; a row that comes later takes its place."""
@@ -152,7 +163,7 @@ class Writer:
             text = rows.provenance(self.provenance)
             segment = self._journal.write(self._lock, self.recipe, text, joined, failures)
         self._pending, self._new_failures = [], {}
-        self._take(segment)
+        self._enter(segment)
 
     def publish(self, order: Sequence[str] | npt.NDArray[np.str_]) -> None:
         """Put everything into the embedding file, in one step; where nothing changed, the file is left as it is.
@@ -196,7 +207,7 @@ class Writer:
         self._journal.remove([segment.path for segment in left_over])
         for segment in found:
             if segment not in left_over:
-                self._take(segment)
+                self._enter(segment)
         published = [self._published.header.provenance] if self._published is not None else []
         self._earlier = rows.sessions([*published, *(segment.provenance for segment in self._segments)])
         if self._segments:
@@ -222,7 +233,7 @@ class Writer:
         self.done.add(file.image_ids.tolist(), file.image_sha256())
         self._failures = {row[0]: row for row in file.failed}
 
-    def _take(self, segment: Segment) -> None:
+    def _enter(self, segment: Segment) -> None:
         """Count a segment's rows among those there are."""
         self._segments.append(segment)
         self._failures.update({row[0]: row for row in segment.failures})
