@@ -299,6 +299,7 @@ def _collect(sources: Sequence[Path], out: Path, lock: Lock, progress: Progress)
         members[number] = replace(members[number], file=target.name)
         added.append(target.name)
     assert recipe is not None
+    disk.system.sync_folder(out)  # no manifest names a file that is not there
     draft = names.draft(out / names.COLLECTION, lock.token)
     disk.remove(draft)
     disk.create(draft, Manifest(recipe.to_json(), tuple(members)).to_json().encode())
