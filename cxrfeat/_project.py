@@ -116,10 +116,10 @@ def _rank(path: Path, study: Study | str | None, recipe: Recipe | None, backbone
             own = _study_name(path, file.recipe) == getattr(study, "name", study)
             if study is None or isinstance(study, str):
                 return 0 if study is None or own else None
-            there = {*file.image_ids.tolist(), *(image_id for image_id, _, _ in file.failed)}
+            lacking = {*study.ids[~file.has(study.ids)].tolist()}
+            whole = lacking <= {image_id for image_id, _, _ in file.failed}
     except CxrfeatError:
         return None
-    whole = there.issuperset(study.ids.tolist())
     return (0 if own else 1) if whole else 2 if own else None
 
 

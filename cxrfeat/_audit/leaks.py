@@ -221,7 +221,7 @@ def _stacked(images: _Images, files: Sequence[Path | None]) -> Floats:
                 if x.shape[1] != file.dim:
                     x = np.full((len(images), file.dim), np.nan, np.float32)
                 rows = np.flatnonzero(images.study == k)
-                rows = rows[np.isin(images.ids[rows], file.image_ids)]
+                rows = rows[file.has(images.ids[rows])]
                 x[rows] = file.to_numpy(images.ids[rows])
     return x
 

@@ -145,7 +145,7 @@ def agreement(
                 f"{a} has embeddings of length {one.dim} and {b} of length {other.dim}: of two networks. Fit a head on "
                 "each, and compare the runs with `cxrfeat compare`."
             )
-        ids = one.image_ids[np.isin(one.image_ids, other.image_ids)]
+        ids = one.image_ids[other.has(one.image_ids)]
         if len(ids) < 2:
             raise EmbeddingFileError(f"{a} and {b} have {len(ids)} images in common; a comparison needs at least 2.")
         found = _distances(one, other, ids, seed, progress)

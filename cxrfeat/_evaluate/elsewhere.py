@@ -6,8 +6,6 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from cxrfeat._datasets import DATASETS, map_study, read_study
 from cxrfeat._evaluate.scored import Scored, of_run
 from cxrfeat._extract import extract
@@ -105,5 +103,5 @@ def _seen(run: Run, study: Study, file: Path) -> tuple[list[str], list[str]]:
 def _hashes(path: Path, study: Study) -> dict[bytes, str]:
     """The images of a study by the SHA-256 of their files, as far as an embedding file knows it."""
     with EmbeddingFile.open(path) as file:
-        ids = study.ids[np.isin(study.ids, file.image_ids)]
+        ids = study.ids[file.has(study.ids)]
         return {one.tobytes(): str(i) for one, i in zip(file.image_sha256(ids), ids, strict=True) if one.any()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -49,7 +50,7 @@ class Earlier:
 
     def read(self, image_ids: Sequence[str]) -> Known:
         """What is known of some images."""
-        there = [image_id for image_id in image_ids if image_id in self.file]
+        there = list(compress(image_ids, self.file.has(image_ids)))
         if not there:
             return {}
         try:

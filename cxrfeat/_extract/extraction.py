@@ -198,7 +198,7 @@ def extract(
             _complete(writer, study, now, work, open_engine, result, workers, progress)
             break
     with EmbeddingFile.open(result.path) as file:
-        there = study.take(np.isin(study.ids, file.image_ids))
+        there = study.take(file.has(study.ids))
         identical_images(there, file.image_sha256(there.ids))
     return result
 

@@ -64,9 +64,7 @@ def nothing_to_do(path: Path, recipe: Recipe, study: Study, now: Manifest, retry
     with EmbeddingFile.open(path) as file:
         if file.recipe != recipe:
             return None
-        # The usual case first: the file was made from this very study, and a comparison is all it takes.
-        alike = np.array_equal(now.image_ids, file.image_ids)
-        there = np.ones(len(now.image_ids), bool) if alike else np.isin(now.image_ids, file.image_ids)
+        there = file.has(now.image_ids)
         reasons = {} if retry else {image_id: reason for image_id, _, reason in file.failed}
     failed = {i: reasons[i] for i in now.image_ids[~there].tolist() if i in reasons}
     if len(failed) + int(there.sum()) < len(now.image_ids):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from cxrfeat import _machine as machine
 from cxrfeat import _manifest as manifest
@@ -99,19 +98,20 @@ class Features:
         An EmbeddingFileError names a file that lacks images which it does not list as unusable, or has none of them, or
         was made from other images.
         """
-        ids, keep = pd.Index(study.ids), np.ones(len(study), dtype=bool)
+        keep = np.ones(len(study), dtype=bool)
         for file in self.files:
-            there = ids.isin(file.image_ids)
+            there = file.has(study.ids)
             if not there.any():
                 raise EmbeddingFileError(
                     f"{file.path} has none of the {len(study)} images of study {study.name!r}; it was made from "
                     "another study. Name the right file, or run `cxrfeat extract`."
                 )
-            lacking = ids[~there & ~ids.isin([image_id for image_id, _, _ in file.failed])]
+            lacking = study.ids[~there]
+            lacking = lacking[~np.isin(lacking, np.array([image_id for image_id, _, _ in file.failed], np.str_))]
             if len(lacking):
                 raise EmbeddingFileError(
                     f"{file.path} lacks {len(lacking)} of the {len(study)} images of study {study.name!r}, the first "
-                    f"is {lacking[0]!r}; `cxrfeat extract` adds them."
+                    f"is {str(lacking[0])!r}; `cxrfeat extract` adds them."
                 )
             keep &= there
         usable = study.take(keep)
@@ -125,8 +125,7 @@ class Features:
         usable, note = resolve_splits(usable, seed)
         identical_images(usable, self.files[0].image_sha256(usable.ids))
         split = usable.table["split"].to_numpy(dtype=str)
-        place = pd.Index(self.files[0].image_ids).get_indexer(pd.Index(usable.ids))
-        order = np.argsort(place, kind="stable")
+        order = np.argsort(self.files[0].rows_of(usable.ids), kind="stable")
         return Joined(usable, usable.take(order[split[order] == "train"]), split == "val", note, study.sha256)
 
     def matrix(self, image_ids: npt.NDArray[np.str_], passes: Sequence[int] = (0,)) -> npt.NDArray[np.float32]:

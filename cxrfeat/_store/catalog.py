@@ -71,11 +71,13 @@ def unneeded(folder: Path, needs: Sequence[Need]) -> list[Unneeded]:
     for path in names.embedding_files(folder):
         try:
             with EmbeddingFile.open(path) as file:
-                recipe, ids, made = file.recipe, frozenset(file.image_ids.tolist()), file.provenance.get("created", "")
+                recipe, made = file.recipe, file.provenance.get("created", "")
+                fits = [need for need in needs if need.recipes is None or recipe.sha256 in need.recipes]
+                needed = any(file.has(list(need.image_ids)).any() for need in fits)
+                reason = f"no study or run here has any of its {len(file):,} images"
         except EmbeddingFileError:
             continue
-        if not any(n.image_ids & ids and (n.recipes is None or recipe.sha256 in n.recipes) for n in needs):
-            reason = f"no study or run here has any of its {len(ids):,} images"
+        if not needed:
             found.append(Unneeded(path, names.size(path), reason, recipe.describe(), str(made)))
     drafts, journals = names.unfinished(folder)
     found += [Unneeded(p, p.stat().st_size, "left by an extraction that was killed while publishing") for p in drafts]

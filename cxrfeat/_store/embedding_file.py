@@ -132,7 +132,7 @@ class EmbeddingFile:
         return self._n
 
     def __contains__(self, image_id: object) -> bool:
-        return bool(self._ids.find([str(image_id)])[0] >= 0)
+        return bool(self.has([str(image_id)])[0])
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed):,} failures" if self.failed else ""
@@ -235,6 +235,16 @@ class EmbeddingFile:
             )
         return found
 
+    def has(self, image_ids: ImageIds) -> npt.NDArray[np.bool_]:
+        """Whether images have a row, bool (len(image_ids),).
+
+        Parameters
+        ----------
+        image_ids : sequence of str
+            Any ids.
+        """
+        return self._ids.find(image_ids) >= 0
+
     def batches(
         self, image_ids: ImageIds | None = None, passes: Sequence[int] = (0,), rows: int = 4096
     ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
@@ -333,11 +343,6 @@ class EmbeddingFile:
     def image_ids(self) -> npt.NDArray[np.str_]:
         """All ids, in the order of the rows."""
         return self._ids.decoded(slice(None))
-
-    @cached_property
-    def positions(self) -> dict[str, int]:
-        """Row of each image id."""
-        return dict(zip(self.image_ids.tolist(), range(len(self)), strict=True))
 
     @property
     def content_sha256(self) -> str:
