@@ -23,7 +23,7 @@ from .options import (
 from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
-PRECISION, STORAGE = OneOf("cxrfeat._recipe:PRECISIONS"), OneOf("cxrfeat._recipe:STORAGES")
+PRECISION, STORAGE = OneOf("cxrfeat._precision:PRECISIONS"), OneOf("cxrfeat._recipe:STORAGES")
 VOI = OneOf("cxrfeat._images.choices:VOIS")
 
 

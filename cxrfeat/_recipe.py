@@ -13,6 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cxrfeat import _html
+from cxrfeat._precision import precision
 from cxrfeat.errors import RecipeError
 
 FORMAT_VERSION = 2
@@ -29,11 +30,6 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
 }
 """What `make_recipe` takes where an option is not given; here, since help texts show it and import no numpy."""
-
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-"""What a network may compute in: float32 is the default; the others move its values, and are faster where the
-processor has them."""
 
 STORAGES = ("float32", "float16")
 """What an embedding file keeps each number in: float16 takes half the space, and rounds to 11 bits."""
@@ -80,7 +76,10 @@ class Recipe:
         What becomes black and white: what the `file` says (its table or window, else its bit depth), the `full` range
         of its bits, or the 0.5th and 99.5th `percentile` of its pixels.
     precision : str
-        What the network computes in: `float32`, `bfloat16` or `float16`. Embeddings are float32 numbers in any case.
+        What the network computes in: `float32`, `bfloat16`, `float16` or `int8`. Embeddings are float32 numbers in any
+        case.
+    network_sha256 : str
+        Of a network that was quantised on images (`int8`), the hash of what is run; otherwise empty.
     storage : str
         What a file keeps each number in: `float32`, or `float16`, to which all embeddings are then rounded.
 
@@ -116,12 +115,14 @@ class Recipe:
     voi: str = field(default="file", metadata={"since": 2})
     precision: str = field(default="float32", metadata={"since": 2})
     storage: str = field(default="float32", metadata={"since": 2})
+    network_sha256: str = field(default="", metadata={"since": 2})
 
     def __post_init__(self) -> None:
         if self.weights_by not in ("file", "values"):
             raise RecipeError(f"`weights_by` is `file` or `values`, not {self.weights_by!r}.")
-        if self.precision not in PRECISIONS:
-            raise RecipeError(f"unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        if precision(self.precision).calibrated != bool(self.network_sha256):
+            needs = "has" if self.network_sha256 else "lacks"
+            raise RecipeError(f"a recipe of precision {self.precision} {needs} the hash of a quantised network.")
         if self.storage not in STORAGES:
             raise RecipeError(f"unknown storage {self.storage!r}; choose one of {', '.join(STORAGES)}.")
         if self.passes < 0 or self.size < 1:
@@ -214,9 +215,10 @@ class Recipe:
         square = "" if self.geometry == "stretch" else f" {self.geometry}"
         borders = ", borders cut" if self.crop_borders else ""
         voi = "" if self.voi == "file" else f", {self.voi} range"
-        precision = "" if self.precision == "float32" else f", {self.precision}"
+        reduced = "" if self.precision == "float32" else f", {self.precision}"
+        reduced += f" (network {self.network_sha256[:8]})" if self.network_sha256 else ""
         storage = "" if self.storage == "float32" else f", stored as {self.storage}"
-        return f"{self.backbone}, {weights}, {self.size} px{square}{borders}{voi}{unit}{precision}{storage}{passes}"
+        return f"{self.backbone}, {weights}, {self.size} px{square}{borders}{voi}{unit}{reduced}{storage}{passes}"
 
     def difference(self, other: Recipe) -> str:
         """Name the fields in which two recipes differ, with both values.

@@ -15,6 +15,7 @@ from cxrfeat._backbones import registry
 from cxrfeat._backbones.registry import ENGINES, Backbone
 from cxrfeat._backbones.weights import Weights, weights_for
 from cxrfeat._images.choices import FILTERS
+from cxrfeat._precision import PRECISIONS
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
@@ -63,35 +64,53 @@ def open_engine(
             f"there are no maps of {spec.name}: its embedding is {recipe.layer!r}, which is no average of cells. A "
             "network imported with `tokens=mean` has maps."
         )
-    name = resolve(engine, spec)
+    name = resolve(engine, spec, recipe.precision)
     found = weights_for(recipe, weights, spec, fresh)
-
-    def build(dtype: str = FILTERS[recipe.interpolation].dtype) -> Any:
-        from cxrfeat._backbones import graph
-
-        return graph.keras_graph(spec, found, recipe.preprocessing, recipe.size, dtype)
-
-    def write(folder: Path) -> None:
-        from cxrfeat._backbones import imported, kept
-
-        imported.write(folder, recipe, found) if spec.onnx else kept.write_graph(folder, build("float32"))
-
     if name == "keras":
-        from cxrfeat._backbones import keras_engine
+        from cxrfeat._backbones import graph, keras_engine
+
+        def build() -> Any:
+            return graph.keras_graph(
+                spec, found, recipe.preprocessing, recipe.size, FILTERS[recipe.interpolation].dtype
+            )
 
         return keras_engine.open_engine(build, tuple(outputs), recipe.size, recipe.precision)
     from cxrfeat._backbones import openvino_engine
 
+    def write(folder: Path) -> None:
+        write_export(folder, recipe, spec, found)
+
     return openvino_engine.open_engine(recipe, spec, write, tuple(outputs), fresh)
 
 
-def resolve(engine: str = "auto", spec: Backbone | None = None) -> str:
-    """Return the engine that a name means here, for a backbone: `openvino` or `keras`."""
+def write_export(folder: Path, recipe: Recipe, spec: Backbone, weights: Weights) -> None:
+    """Write what OpenVINO runs of a recipe's network, and its embedding of the test image."""
+    if recipe.network_sha256:
+        from cxrfeat._backbones import quantised
+
+        assert weights.card is not None, "a quantised network has a card"
+        return quantised.write(folder, weights.card)
+    if spec.onnx:
+        from cxrfeat._backbones import imported
+
+        return imported.write(folder, recipe, weights)
+    from cxrfeat._backbones import graph, kept
+
+    kept.write_graph(folder, graph.keras_graph(spec, weights, recipe.preprocessing, recipe.size, "float32"))
+    return None
+
+
+def resolve(engine: str = "auto", spec: Backbone | None = None, precision: str = "float32") -> str:
+    """Return the engine that a name means here, for a backbone and a precision: `openvino` or `keras`."""
     if engine not in ENGINES:
         raise EngineError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}.")
     if spec is not None and spec.onnx:
         if engine == "keras":
             raise EngineError(f"{spec.name} is an ONNX network, which OpenVINO runs: take `engine=openvino`.")
+        return "openvino"
+    if not PRECISIONS[precision].dtype:
+        if engine == "keras":
+            raise EngineError(f"Keras does not compute in {precision}, which OpenVINO does: take `engine=openvino`.")
         return "openvino"
     if engine != "auto":
         return engine

@@ -56,7 +56,8 @@ def export(
             make(Path(name))
             yield Path(name)
         return
-    parts = spec.name, recipe.weights_sha256[:16], recipe.preprocessing, recipe.size, spec.sha256[:8]
+    values = recipe.network_sha256 or recipe.weights_sha256
+    parts = spec.name, values[:16], recipe.preprocessing, recipe.size, spec.sha256[:8]
     folder = machine.cache_folder() / "engines" / "-".join(map(str, (*parts, f"v{EXPORT_VERSION}")))
     _ensure(folder, make, again=mode == "again")
     known = _read(folder / _COMPILED_META)

@@ -11,6 +11,7 @@ import queue
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +21,25 @@ from cxrfeat import _machine as machine
 from cxrfeat._backbones import kept
 from cxrfeat._backbones.engine import Floats, Images
 from cxrfeat._backbones.registry import Backbone
+from cxrfeat._precision import PRECISIONS
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 MAX_STREAMS = 32
 
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.03, "float16": 0.02}
-"""How far the canary's embedding may be from the Keras graph's, as a share of its largest value. In float32 engines
-agree within 1e-4; a damaged network is off by far more."""
-
-HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-NEEDS = {"bfloat16": ("BF16", "AVX512_BF16 or AMX"), "float16": ("FP16", "AVX512_FP16 or AMX-FP16")}
-"""What OpenVINO calls the capability of a processor, and the instructions that it is."""
-
 
 @dataclass
 class OpenVINOEngine:
-    """A compiled network and one inference request a stream; see `engine.Engine`."""
+    """A compiled network and one inference request a stream; see `engine.Engine`.
+
+    The network computes the outputs `computed`. Where that is the map alone, the embedding is the map's average.
+    """
 
     name: str
     streams: int
     outputs: tuple[str, ...]
     requests: queue.SimpleQueue[Any]
+    computed: tuple[str, ...] = ("embedding",)
     batch: int = 1
 
     def run(self, images: Images) -> tuple[Floats, ...]:
@@ -51,7 +49,10 @@ class OpenVINOEngine:
         try:
             for image in images:
                 request.infer([image[None, None].astype(np.float32)], share_inputs=True)
-                rows.append([_channels_last(request.get_tensor(name).data) for name in self.outputs])
+                found = {name: _channels_last(request.get_tensor(name).data) for name in self.computed}
+                if "embedding" not in found and "embedding" in self.outputs:
+                    found["embedding"] = found["map"].mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
+                rows.append([found[name] for name in self.outputs])
         finally:
             self.requests.put(request)
         return tuple(np.concatenate(output) for output in zip(*rows, strict=True))
@@ -68,25 +69,32 @@ def open_engine(
         values = engine.run(canary["image"][None])[0]
         embedding = values[0] if values.ndim == 2 else values[0].mean(axis=(0, 1))
         off = np.abs(embedding - canary["embedding"]).max() / max(np.abs(canary["embedding"]).max(), 1e-30)
-        if off <= TOLERANCE[recipe.precision]:
+        if off <= PRECISIONS[recipe.precision].canary:
             return engine
+    way_on = "`precision=float32`" if recipe.network_sha256 else "`engine=keras`"
     raise EngineError(
-        f"OpenVINO's embedding of a test image with {recipe.backbone} differs from the expected one by {off:.1g} of "
-        "the largest value. Take `engine=keras`."
+        f"OpenVINO's embedding of a test image with {recipe.backbone} in {recipe.precision} differs from the expected "
+        f"one by {off:.1g} of the largest value. Take {way_on}."
     )
 
 
 def compile_model(
     folder: Path, streams: int, outputs: tuple[str, ...], precision: str = "float32", keep: bool = True
 ) -> OpenVINOEngine:
-    """Compile an export, or load what an earlier call compiled and kept in it."""
+    """Compile an export, or load what an earlier call compiled and kept in it.
+
+    In less than float32 an average that the network computes is rounded, and of another map than the one given out: the
+    map is computed alone, and averaged in float64.
+    """
     ov = package()
     core = ov.Core()
     _check(core, precision)
     # The pages of a file that is not kept are read before it is removed.
     core.set_property({"CACHE_DIR": str(folder / "compiled")} if keep else {"ENABLE_MMAP": False})
     properties = {
-        "INFERENCE_PRECISION_HINT": HINTS[precision],  # OpenVINO would take bfloat16 wherever a processor has it
+        "INFERENCE_PRECISION_HINT": PRECISIONS[
+            precision
+        ].hint,  # OpenVINO would take bfloat16 wherever a processor has it
         "PERFORMANCE_HINT": "THROUGHPUT" if streams > 1 else "LATENCY",
         "NUM_STREAMS": str(streams),
         "INFERENCE_NUM_THREADS": streams,
@@ -94,8 +102,10 @@ def compile_model(
     }
     try:
         model = core.read_model(next(path for path in folder.iterdir() if path.name in ("model.onnx", "model.xml")))
-        wanted = [model.output(name) for name in outputs]
-        model = ov.Model([output.node for output in wanted], model.get_parameters(), model.friendly_name)
+        mapped = precision != "float32" and any("map" in output.get_names() for output in model.outputs)
+        computed = ("map",) if mapped else outputs
+        nodes = [model.output(name).node for name in computed]
+        model = ov.Model(nodes, model.get_parameters(), model.friendly_name)
         compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot compile {folder.name}: {str(error).strip().splitlines()[-1]}") from error
@@ -103,17 +113,38 @@ def compile_model(
     for _ in range(streams):
         requests.put(compiled.create_infer_request())
     version = str(ov.__version__).split("-")[0]
-    return OpenVINOEngine(f"OpenVINO {version}, CPU, {precision}", streams, outputs, requests)
+    return OpenVINOEngine(f"OpenVINO {version}, CPU, {precision}", streams, outputs, requests, computed)
 
 
 def _check(core: Any, precision: str) -> None:
     """Raise an EngineError if this processor does not compute in a precision: OpenVINO would emulate it."""
-    capability, instructions = NEEDS.get(precision, ("FP32", ""))
-    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    needed = PRECISIONS[precision]
+    has = (
+        _exact_int8()
+        if needed.calibrated
+        else needed.capability in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    )
+    if not has:
         raise EngineError(
-            f"this processor has no {instructions}, which {precision} needs. Take `precision=float32`, or run on a "
-            "processor that has it."
+            f"this processor has no {needed.instructions}, which {precision} needs. Take `precision=float32`, or run "
+            "on a processor that has it."
         )
+
+
+@lru_cache(maxsize=1)
+def _exact_int8() -> bool:
+    """Whether sums of products of 8-bit integers are exact here: without VNNI, OpenVINO saturates pairs at 16 bits."""
+    ov = package()
+    from openvino import opset13 as ops
+
+    image = ops.parameter([1, 64, 4, 4], np.float32, name="image")
+    ends = [np.float32(end) for end in (0, 255)]
+    x = ops.fake_quantize(image, *ends, *ends, levels=256)
+    scale = np.full((64, 1, 1, 1), 1, np.float32)
+    weights = ops.multiply(ops.convert(ops.constant(np.full((64, 64, 1, 1), 127, np.int8)), np.float32), scale)
+    y = ops.convolution(x, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    compiled = ov.Core().compile_model(ov.Model([y], [image], "probe"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return bool((compiled(np.full((1, 64, 4, 4), 255, np.float32))[0] == 64 * 255 * 127).all())
 
 
 def package() -> Any:

@@ -88,6 +88,8 @@ def _contents(names: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
             f"there are no weights {unknown[0]!r} here; here are {', '.join([*here, *cards]) or 'none'}."
         )
     chosen = names or (*here, *cards)
+    # A quantised network of an imported one needs that one's card.
+    chosen = tuple(dict.fromkeys(one for name in chosen for one in (name, *_network_of(cards.get(name), cards))))
     for name in chosen:
         if name in here:
             yield f"imagenet/{here[name].name}", here[name]
@@ -100,6 +102,11 @@ def _contents(names: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
         wanted = (row["weights"] == "imagenet" and row["backbone"] in chosen) or any(v in folder.name for v in values)
         for file in _parts(folder) if wanted and row["state"] == "ok" else ():
             yield f"engines/{folder.name}/{file.name}", file
+
+
+def _network_of(card: library.Card | None, cards: dict[str, library.Card]) -> Iterator[str]:
+    if card is not None and card.backbone != card.name and card.backbone in cards:
+        yield card.backbone
 
 
 def _parts(folder: Path) -> list[Path]:

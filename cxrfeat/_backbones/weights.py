@@ -102,10 +102,16 @@ def weights_for(
 ) -> Weights:
     """Return the weights that a recipe was made with; a user's file is `named`, since a recipe keeps no folder.
 
+    Those of a recipe with a quantised network are that network, whatever is named.
     `fresh` draws random weights again instead of taking their hash from what is kept. Weights of another hash are a
     RecipeError, missing and damaged ones a WeightsError.
     """
     spec = spec or registry.get(recipe.backbone)
+    if recipe.network_sha256:
+        from cxrfeat._backbones import quantised
+
+        network = quantised.card_of(recipe)
+        return Weights(network.name, card=network)
     if named is None and recipe.weights_by == "values":
         card = library.by_values(recipe.backbone, recipe.weights_sha256, recipe.weights)
         if card is None:

@@ -26,14 +26,12 @@ from cxrfeat._heads import Head, load_head
 from cxrfeat._images.choices import FILTERS
 from cxrfeat._images.decode import Film, decode_film, read_bytes
 from cxrfeat._images.prepare import View
+from cxrfeat._precision import PRECISIONS
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError, WeightsError
 
 METHODS = ("auto", "cam", "gradcam", "gradcam++", "hirescam", "paper")
 MethodName = Literal["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]
-
-TOLERANCE = 2e-3
-"""Largest difference of two probabilities that two engines may cause; a wrong network is off by far more."""
 
 
 Films: TypeAlias = Sequence[Film]
@@ -153,9 +151,10 @@ class Explainer:
 
     def _check(self, target: Target, probabilities: npt.NDArray[np.float64]) -> None:
         """Compare with the probabilities predicted from the cached embedding."""
+        allowed = max(PRECISIONS[recipe.precision].probability for recipe in self.run.recipes)
         for label, cached in target.predicted.items():
             full = float(probabilities[self.run.labels.index(label)])
-            if not abs(full - cached) <= TOLERANCE:
+            if not abs(full - cached) <= allowed:
                 raise ExplainError(
                     f"{label} has p={full:.4f} on the full graph and p={cached:.4f} from the cached embedding: the "
                     "weights or the image are not those of the run. Name the run's weights by `weights`, or extract "
@@ -207,6 +206,11 @@ def open_method(
         if head.softmax:
             coef, intercept = coef - np.nanmean(coef, axis=0), intercept - np.nanmean(intercept)
         return ClosedForm(engines, coef, intercept)
+    if reduced := next((recipe.precision for recipe in run.recipes if recipe.precision != "float32"), ""):
+        raise ExplainError(
+            f"run {run.name} has {reduced} embeddings, and gradients are computed in float32: they would explain "
+            "another network. `method=cam` explains a linear head in every precision."
+        )
     from cxrfeat._backbones import registry
     from cxrfeat._backbones.graph import keras_graph
     from cxrfeat._explain.gradcam import Gradients, dense, flat, score_of

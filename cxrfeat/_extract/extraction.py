@@ -240,7 +240,8 @@ def _complete(
         failed = writer.failed
         known = np.fromiter((i in writer.done or i in failed for i in now.image_ids), bool, len(now.image_ids))
         try:
-            manifest.write(writer.path, Manifest(now.image_ids[known], now.stamps[known], now.decoders))
+            if known.any():  # else there is no embedding file either
+                manifest.write(writer.path, Manifest(now.image_ids[known], now.stamps[known], now.decoders))
         except OSError as error:  # it can be made again; what ended the extraction is what the user should read
             _log.warning("the image manifest is not kept (%s): all files are hashed next time.", error.strerror)
     asked = set(study.ids.tolist())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from cxrfeat import _sample as sample
-from cxrfeat._backbones import library, registry
+from cxrfeat._backbones import library, quantised, registry
 from cxrfeat._backbones import weights as weights_module
+from cxrfeat._backbones.library import Card
 from cxrfeat._backbones.weights import Weights
+from cxrfeat._extract import calibration
 from cxrfeat._images import choices
+from cxrfeat._precision import precision as precision_of
 from cxrfeat._recipe import DEFAULTS, Recipe
 from cxrfeat.errors import RecipeError, WeightsError
 
@@ -87,8 +91,9 @@ def make_recipe(
         What becomes black and white: what the `file` says (a DICOM file's first table or window, else the bit depth),
         the `full` range of its bits, or the 0.5th and 99.5th `percentile` of its pixels.
     precision : str
-        What the network computes in: `float32`, or with less precision, faster where the processor has it, `bfloat16`
-        or `float16`. `cache compare` shows what it costs.
+        What the network computes in: `float32`, or with less precision, faster where the processor has it, `bfloat16`,
+        `float16` or `int8`. `cache compare` shows what it costs. For `int8` the network is quantised on training images
+        of `study`, once, and kept beside imported weights; its name as `weights` takes the same one for other images.
     storage : str
         What the embedding file keeps each number in: `float32`, or `float16`, half the size, to which embeddings are
         then rounded wherever the recipe is used.
@@ -97,9 +102,10 @@ def make_recipe(
     passes : int
         Number of augmented passes beside pass 0.
     seed : int
-        Seed of the augmentation draws.
+        Seed of the augmentation draws, and of the images that an int8 network is quantised on.
     study : Study, optional
-        What the recipe is for: random weights are chosen for the embedded sample alone.
+        What the recipe is for: random weights are chosen for the embedded sample alone, and an int8 network is
+        quantised on its training images.
 
     Returns
     -------
@@ -111,6 +117,8 @@ def make_recipe(
         If an option has no such value, or the network does not take the size or the preprocessing.
     WeightsError
         If the weights are not available.
+    EngineError
+        If int8 is not available, or its embeddings differ too much from those of float32.
 
     Examples
     --------
@@ -119,12 +127,20 @@ def make_recipe(
     <Recipe ...: densenet121, RANDOM weights (random:0), 224 px, pass 0 + 2 augmented>
     """
     card = library.find(weights)
+    if not 0 <= passes <= MAX_PASSES:
+        raise RecipeError(f"`passes` must be from 0 to {MAX_PASSES}, not {passes}.")
+    augmentation = choices.policy_of(policy).to_dict() if passes else None
+    drawn: dict[str, Any] = {"augmentation": augmentation, "seed": seed, "passes": passes, "storage": storage}
+    if card is not None and card.kind == quantised.KIND:
+        asked: dict[str, Any] = {
+            "backbone": backbone, "size": size, "preprocessing": preprocessing, "geometry": geometry, "resize": resize,
+            "interpolation": interpolation, "crop_borders": crop_borders, "voi": voi, "precision": precision,
+        }  # fmt: skip
+        return replace(_of_network(card, asked), **drawn)
     spec = library.spec_of(card) if card else registry.get(backbone or DEFAULTS["backbone"])
     if backbone not in (None, spec.name):
         raise RecipeError(f"the weights {weights!r} are of {spec.name}, not of {backbone}: leave `backbone` out.")
     size, preprocessing = size or spec.size, preprocessing or spec.preprocessing
-    if not 0 <= passes <= MAX_PASSES:
-        raise RecipeError(f"`passes` must be from 0 to {MAX_PASSES}, not {passes}.")
     largest = min(spec.max_size, MAX_SIZE)
     if not spec.min_size <= size <= largest:
         fits = f"from {spec.min_size} to {largest}" if largest > spec.min_size else f"{largest}, as it was exported, in"
@@ -133,20 +149,15 @@ def make_recipe(
     geometry, interpolation = geometry or spec.geometry, interpolation or spec.interpolation
     if resize is None:
         resize = round(spec.resize * size / spec.size) if own else 0
-    for what, value, known in (
-        ("geometry", geometry, choices.GEOMETRIES),
-        ("interpolation", interpolation, choices.FILTERS),
-        ("voi", voi, choices.VOIS),
-        ("preprocessing", preprocessing, choices.NORMALISATION),
-    ):
-        if value not in known:
-            raise RecipeError(f"unknown {what} {value!r}; choose one of {', '.join(known)}.")
-    if not spec.takes(preprocessing):
-        fitting = ", ".join(name for name in choices.NORMALISATION if spec.takes(name))
-        raise RecipeError(f"`preprocessing` {preprocessing!r} does not fit {spec.name}, which takes {fitting}.")
-    augmentation = choices.policy_of(policy).to_dict() if passes else None
+    _check(spec, geometry, interpolation, voi, preprocessing)
+    network = precision_of(precision).calibrated
+    if network and study is None:
+        raise RecipeError(
+            f"{precision} quantises the network on training images: give the `study`, or name a network that is "
+            "quantised already as `weights` (`cxrfeat weights ls` lists them)."
+        )
     found = _find_weights(spec, weights, study)
-    return Recipe(
+    recipe = Recipe(
         backbone=spec.name,
         weights=found.name,
         weights_sha256=weights_module.weights_sha256(spec, found),
@@ -159,12 +170,36 @@ def make_recipe(
         interpolation=interpolation,
         crop_borders=crop_borders,
         voi=voi,
-        precision=precision,
-        storage=storage,
-        augmentation=augmentation,
-        seed=seed,
-        passes=passes,
+        precision="float32" if network else precision,
     )
+    if network and study is not None:
+        recipe = quantised.recipe_of(calibration.network(recipe, study, found, seed))
+    return replace(recipe, **drawn)
+
+
+def _check(spec: registry.Backbone, geometry: str, interpolation: str, voi: str, preprocessing: str) -> None:
+    """Raise a RecipeError for an option without such a value, or that the network does not take."""
+    for what, value, known in (
+        ("geometry", geometry, choices.GEOMETRIES),
+        ("interpolation", interpolation, choices.FILTERS),
+        ("voi", voi, choices.VOIS),
+        ("preprocessing", preprocessing, choices.NORMALISATION),
+    ):
+        if value not in known:
+            raise RecipeError(f"unknown {what} {value!r}; choose one of {', '.join(known)}.")
+    if not spec.takes(preprocessing):
+        fitting = ", ".join(name for name in choices.NORMALISATION if spec.takes(name))
+        raise RecipeError(f"`preprocessing` {preprocessing!r} does not fit {spec.name}, which takes {fitting}.")
+
+
+def _of_network(card: Card, asked: dict[str, Any]) -> Recipe:
+    """The recipe of a quantised network; an option that asks for another one is a RecipeError."""
+    recipe = quantised.recipe_of(card)
+    for name, value in asked.items():
+        own = getattr(recipe, name)
+        if value not in (None, own, DEFAULTS.get(name) if name != "backbone" else None, False):
+            raise RecipeError(f"{card.name} was quantised with `{name}` {own!r}, not {value!r}: leave `{name}` out.")
+    return recipe
 
 
 def recipe_of(recipe: Recipe | None, options: RecipeOptions, study: Study | None = None) -> Recipe:

@@ -1,0 +1,106 @@
+"""The network of an int8 recipe: quantised on a seeded sample of training images, or found as it was kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+
+from cxrfeat import _machine as machine
+from cxrfeat._backbones import quantised, registry
+from cxrfeat._backbones.engine import Floats, Images
+from cxrfeat._backbones.library import Card
+from cxrfeat._backbones.weights import Weights
+from cxrfeat._extract import pipeline
+from cxrfeat._extract.pipeline import Item
+from cxrfeat._images.choices import FILTERS
+from cxrfeat._images.decode import read_bytes
+from cxrfeat._recipe import Recipe
+from cxrfeat._study import Study
+from cxrfeat.errors import ImageError, StudyError
+
+SAMPLE, FEWEST = 400, 8
+"""Images that a network is quantised on and checked with: at most, where the study has as many, and at least."""
+
+PIXELS = 1 << 28
+"""Pixels that the sample may have in memory: larger inputs make it smaller."""
+
+_log = logging.getLogger(__name__)
+
+
+def network(recipe: Recipe, study: Study, weights: Weights, seed: int) -> Card:
+    """Return the quantised network of a float32 recipe for a study; it is made where it is not kept yet."""
+    items = _sample(study, min(SAMPLE, PIXELS // recipe.size**2), seed)
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        hashes = [sha256 for sha256 in pool.map(_sha256, items) if sha256]
+    sample = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    cards = quantised.cards_of(recipe)
+    for card in cards:
+        if card.network["sample_sha256"] == sample:
+            return card
+    if others := [card for card in cards if card.network["study"] == study.name]:
+        _log.warning(
+            "the training images of study %r, or `seed`, are not those that %s was quantised on: another network is "
+            "made, and another recipe. `weights=%s` takes that one.",
+            study.name, others[-1].name, others[-1].name,
+        )  # fmt: skip
+    _log.info("int8: the network is quantised on training images of study %r, once.", study.name)
+    images = _pixels(items, recipe)
+    if len(images) < FEWEST:
+        raise ImageError(
+            f"int8 needs at least {FEWEST} training images to quantise the network on, and of study {study.name!r} "
+            f"{len(images)} can be used. Take `precision=bfloat16` or `float32`."
+        )
+    about = {"study": study.name, "seed": seed, "images": len(images), "sample_sha256": sample}
+    return quantised.make(recipe, registry.get(recipe.backbone), weights, images, about)
+
+
+def _sample(study: Study, number: int, seed: int) -> list[Item]:
+    """Training images, drawn by a seed whatever the order of the table."""
+    if "train" not in study.splits:
+        raise StudyError(
+            f"int8 quantises the network on training images, and study {study.name!r} has no split `train`. Name a "
+            "network that is quantised already as `weights` (`cxrfeat weights ls` lists them), or take "
+            "`precision=bfloat16`."
+        )
+    train = study.split("train")
+    order = np.argsort(train.ids)
+    drawn = np.random.default_rng(seed).permutation(len(order))[:number]
+    train = train.take(order[drawn])
+    return [Item(str(image_id), path) for image_id, path in zip(train.ids, train.paths(), strict=True)]
+
+
+def _sha256(item: Item) -> str:
+    """Hash of an image's file; empty if it cannot be read."""
+    try:
+        return hashlib.sha256(read_bytes(item.path)).hexdigest()
+    except ImageError:
+        return ""
+
+
+class _Pixels:
+    """An engine whose embedding of an image is the image."""
+
+    name, batch = "pixels", 1
+
+    def __init__(self) -> None:
+        self.streams = machine.cores()
+
+    def run(self, images: Images) -> tuple[Floats, ...]:
+        return (images.reshape(len(images), -1).astype(np.float32),)
+
+
+def _pixels(items: list[Item], recipe: Recipe) -> Images:
+    """What the network gets of the images that can be used, (n, size, size)."""
+
+    def rows() -> Iterator[Images]:
+        with closing(pipeline.run(items, recipe, _Pixels())) as blocks:
+            for block in blocks:
+                yield block.embeddings[0].astype(FILTERS[recipe.interpolation].dtype)
+
+    found = [part.reshape(-1, recipe.size, recipe.size) for part in rows()]
+    return np.concatenate(found)
