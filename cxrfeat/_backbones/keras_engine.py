@@ -16,6 +16,7 @@ import numpy as np
 
 from cxrfeat._backbones import backends, registry
 from cxrfeat._backbones.engine import Floats, Images
+from cxrfeat._precision import PRECISIONS
 from cxrfeat.errors import EngineError
 
 GPU_BATCH, CPU_BATCH = 64, 16
@@ -103,7 +104,7 @@ def open_engine(
     networks: queue.SimpleQueue[tuple[str, backends.Compiled]] = queue.SimpleQueue()
     try:
         if precision != "float32":
-            keras.mixed_precision.set_dtype_policy(f"mixed_{precision}")
+            keras.mixed_precision.set_dtype_policy(PRECISIONS[precision].dtype)
         placed = []
         for device in devices:
             with keras.device(device):
