@@ -93,11 +93,11 @@ class Trainer(keras.Model):
             shape=(self.steps * self.batch,), dtype="int32", trainable=False, initializer="zeros", name="order"
         )
         self.fingerprint = _fingerprint(task, settings, x, weights)
-        jit = "auto" if keras.backend.backend() == "jax" else False
+        backend = keras.backend.backend()
         self.compile(
             keras.optimizers.Adam(settings.learning_rate),
-            steps_per_execution=self.steps // self.unroll,
-            jit_compile=jit,
+            steps_per_execution=1 if backend == "torch" else self.steps // self.unroll,  # Keras takes no more there
+            jit_compile="auto" if backend == "jax" else False,
         )
         self(np.zeros(1, dtype=np.int32))
         self.optimizer.build(self.trainable_variables)
@@ -232,7 +232,8 @@ class Epochs(keras.callbacks.Callback):
         weights = self.task.weighting.of(y) * self.task.weighting.fittable
         arrays = [a.astype(np.float32) for a in (np.nan_to_num(y), weights)]
         logits = self.trainer.head(x, training=False)
-        return float(mean_loss(self.trainer.softmax, logits, *map(ops.convert_to_tensor, arrays)))
+        loss = mean_loss(self.trainer.softmax, logits, *map(ops.convert_to_tensor, arrays))
+        return float(ops.convert_to_numpy(loss))
 
 
 class Stop(keras.callbacks.EarlyStopping):

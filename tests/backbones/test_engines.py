@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import os
 import queue
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,49 +176,6 @@ def test_a_gpu_that_keras_sees_is_taken(monkeypatch):
 def test_hidden_gpus_are_not_looked_for(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert not machine.gpu_likely()
-
-
-def test_each_device_carries_a_copy_and_they_agree(small, recipe_for, pictures, tmp_path):
-    # Two virtual CPU devices stand for two GPUs; they must be made before TensorFlow starts: in a process of its own.
-    recipe = recipe_for(small.name)
-    expected = open_engine(recipe, RANDOM, "openvino").run(pictures)[0]
-    np.savez(tmp_path / "case.npz", pictures=pictures, expected=expected)
-    code = """
-import sys, threading, numpy as np, tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-from cxrfeat._backbones import graph, keras_engine
-from cxrfeat._backbones.weights import Weights
-from cxrfeat._recipe import Recipe
-from small_network import SMALL
-
-recipe, case = Recipe.from_json(sys.argv[1]), np.load(sys.argv[2])
-def build():
-    return graph.keras_graph(SMALL, Weights("random:0"), recipe.preprocessing, recipe.size)
-two = keras_engine.open_engine(build, ("embedding",), recipe.size)
-assert two.streams == 2
-networks = [two.networks.get() for _ in range(2)]
-devices = [device for device, _ in networks]
-assert len(set(devices)) == 2, devices
-for network in networks:
-    two.networks.put(network)
-found = [None] * 2
-def go(i): found[i] = two.run(case["pictures"])[0]
-threads = [threading.Thread(target=go, args=(i,)) for i in range(2)]
-[t.start() for t in threads]; [t.join() for t in threads]
-scale = case["expected"].max()
-for values in found:
-    assert np.abs(values - case["expected"]).max() < 1e-4 * scale
-mixed = keras_engine.open_engine(build, ("embedding",), recipe.size, "float16", devices[:1])
-moved = np.abs(mixed.run(case["pictures"])[0] - case["expected"]).max() / scale
-assert 1e-7 < moved < 0.01, moved
-print("agree")
-"""
-    command = [sys.executable, "-c", code, recipe.to_json(), str(tmp_path / "case.npz")]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert "agree" in done.stdout, done.stderr[-2000:]
 
 
 @pytest.fixture
