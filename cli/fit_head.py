@@ -15,7 +15,7 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 @study_argument
 @click.option(
     "--embeddings", multiple=True, metavar="H5",
-    help="Embedding file; several are joined. Default: the study's newest under cache/.",
+    help="Embedding file or collection; several are joined. Default: the study's newest under cache/.",
 )  # fmt: skip
 @click.option(
     "--backbone", multiple=True, type=BACKBONE, metavar="NAME", help="The study's newest embeddings of this backbone."

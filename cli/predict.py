@@ -18,7 +18,7 @@ FEW = 3
 @click.option("--study", type=STUDY_NAME, metavar="STUDY", help=f"{STUDY}. Default: the run's own.")
 @click.option(
     "--embeddings", multiple=True, metavar="H5",
-    help="Embedding file, one for each the head was trained on. Default: the study's newest under cache/.",
+    help="Embedding file or collection, one for each that the head has. Default: the study's newest under cache/.",
 )  # fmt: skip
 @click.option("--tta/--no-tta", default=None, help="Mean over passes. Default: as the run did it.")
 @weights_option

@@ -223,6 +223,8 @@ class ParquetTable:
             )
         passes, n, dim = (int(axis) for axis in json.loads(said["shape"]))
         listed = json.loads(said["passes"])
+        if not (1 <= passes <= rows.MAX_PASSES and n >= 0 and 1 <= dim <= rows.MAX_DIM):
+            raise EmbeddingFileError(f"{self.path}: embeddings of shape {(passes, n, dim)} are no embeddings.")
         if listed != list(range(passes)):
             raise EmbeddingFileError(
                 f"{self.path} has {'pass' if len(listed) == 1 else 'passes'} {', '.join(map(str, listed))} of its "
@@ -246,11 +248,18 @@ class ParquetTable:
             image_sha256=np.concatenate(hashes),
             failures=[(str(i), str(p), str(r)) for i, p, r in json.loads(said["failures"])],
         )
+        limits = rows.MAX_ID, rows.MAX_PATH, rows.MAX_REASON
+        if any(
+            len(text.encode()) > limit for row in self.header.failures for text, limit in zip(row, limits, strict=True)
+        ):
+            raise EmbeddingFileError(f"{self.path} is damaged: a text of its failures is too long.")
 
     def _check(self, shape: tuple[int, int, int]) -> None:
         """Refuse what is not as `write` makes it, before memory is taken: all sizes are then below the file's."""
         passes, n, dim = shape
         about, size, stored = self._file.metadata, self._blocks * BLOCK, 0
+        if about.num_row_groups != -(-n // size) * passes:
+            raise EmbeddingFileError(f"{self.path} is damaged: it has {about.num_row_groups} row groups.")
         sizes = [min(size, n - start) for start in range(0, n, size) for _ in range(passes)]
         if self._file.schema_arrow.remove_metadata() != _schema(dim) or n * passes != about.num_rows:
             raise EmbeddingFileError(f"{self.path} is damaged: its columns are not those of an embedding file.")

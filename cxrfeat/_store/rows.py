@@ -22,6 +22,7 @@ from cxrfeat.errors import EmbeddingFileError, RecipeError
 FORMAT, FORMAT_VERSION = "cxrfeat-embeddings", 1
 BLOCK = 256  # rows
 MAX_ID, MAX_PATH, MAX_REASON = 1024, 4096, 1000  # bytes
+MAX_PASSES, MAX_DIM = 1 << 16, 1 << 20
 
 Failure = tuple[str, str, str]  # image_id, path, reason
 

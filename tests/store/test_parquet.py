@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -141,6 +142,49 @@ def test_rows_that_other_tools_would_join_to_other_images(made, tmp_path):
     whole.close()
     found = cache.verify(tmp_path / "b.parquet").findings
     assert [f.kind for f in found] == ["content"] and "row groups 1 are other ones" in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("shape", "[2, 1000000000000000, 8]"),
+        ("shape", "[1000000000000, 600, 8]"),
+        ("shape", "[2, 600, 0]"),
+        ("shape", "[2, -1, 8]"),
+        ("passes", "[0]"),
+        ("id_bytes", "1000000000"),
+        ("failures", json.dumps([["a", "b" * 5000, "c"]])),
+        ("failures", "[" * 100_000),
+        ("block_sha256", "AAAA"),
+        ("recipe", "{}"),
+        ("provenance", "{}"),
+        ("format_version", "9"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_checked_before_memory_is_taken(make_file, tmp_path, key, text):
+    cache.export(make_file(n=600).path, tmp_path / "a.parquet")
+    with pq.ParquetFile(tmp_path / "a.parquet") as file:
+        about = {k: v for k, v in file.metadata.metadata.items() if k.startswith(b"cxrfeat.")}
+        with pq.ParquetWriter(
+            tmp_path / "b.parquet", file.schema_arrow, compression="none", use_dictionary=False
+        ) as out:
+            for k in range(file.num_row_groups):
+                out.write_table(file.read_row_group(k))
+            out.add_key_value_metadata(about | {f"cxrfeat.{key}".encode(): text.encode()})
+    tracemalloc.start()
+    with pytest.raises(EmbeddingFileError):
+        EmbeddingFile(tmp_path / "b.parquet")
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_a_damaged_block_is_left_out_by_a_repair(make_file, tmp_path):
+    made = make_file(n=600)
+    path = cache.export(made.path, tmp_path / "a.parquet")
+    data = bytearray(path.read_bytes())
+    data[data.find(made.embeddings[1, 300].tobytes())] ^= 16
+    path.write_bytes(data)
+    assert (cache.repair(path).kept, cache.verify(path).ok) == (344, True)
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 3), pa.large_list(pa.float16())])

@@ -113,7 +113,7 @@ def datasets(file: h5py.File, path: Path, limit: int) -> dict[str, h5py.Dataset]
     """Return the datasets of a file of `limit` bytes: none is in another file, or has another type, filter or size."""
     found = {name: _dataset(file, name, path) for name in NAMES}
     extent = found["embeddings"].shape
-    if len(extent) != 3 or not (1 <= extent[0] <= 1 << 16 and 1 <= extent[2] <= 1 << 20):
+    if len(extent) != 3 or not (1 <= extent[0] <= rows.MAX_PASSES and 1 <= extent[2] <= rows.MAX_DIM):
         raise EmbeddingFileError(f"{path}: /embeddings of shape {extent} is not (passes, images, dim).")
     storage = STORAGES[_version(file, path)]
     passes, n, dim = map(int, extent)
