@@ -22,7 +22,10 @@ from typing import Any
 
 import click
 
+from cxrfeat._remote import clean, clean_text
 from cxrfeat.errors import CxrfeatError
+
+from .options import PathOrAddress
 
 
 class UserError(click.ClickException):
@@ -46,10 +49,13 @@ class Command(click.Command):
             raise click.UsageError(f"{empty[0][:-1] or 'an argument'} is empty.", ctx)
         rest = super().parse_args(ctx, args)
         for parameter in self.params:
-            given = ctx.params.get(parameter.name or "")
+            name = parameter.name or ""
+            given = ctx.params.get(name)
             for value in given if isinstance(given, tuple) else (given,):
                 if reason := _unusable(value, parameter.type):
                     raise click.BadParameter(reason, ctx, parameter)
+            if given is not None:  # credentials in an address go no further
+                ctx.params[name] = tuple(map(_clean, given)) if isinstance(given, tuple) else _clean(given)
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -61,10 +67,17 @@ class Command(click.Command):
             raise Interrupted(str(stop) or self.interrupted) from None
 
 
+def _clean(value: Any) -> Any:
+    return clean(value) if isinstance(value, str) else value
+
+
 def _unusable(value: Any, kind: click.ParamType) -> str:
     """Why no command can use a value, whatever it is for; empty if one may."""
     if isinstance(value, float) and math.isnan(value):
         return "is not a number."
+    plain = isinstance(kind, click.Path) and not isinstance(kind, PathOrAddress)
+    if plain and re.match(r"[A-Za-z][\w+.-]+:/", str(value)):  # pathlib makes s3:/ of s3://
+        return f"{clean(str(value))} is an address, and a file or folder of this machine is needed."
     # Names of files may be any bytes; no other text may.
     if kind is click.STRING and isinstance(value, str) and re.search("[\ud800-\udfff]", value):
         return "is not valid UTF-8."
@@ -124,7 +137,7 @@ def _ended_by(error: BaseException) -> int:
 
 
 def _keep_traceback(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error))
+    text = clean_text("".join(traceback.format_exception(error)))
     try:
         handle, name = tempfile.mkstemp(prefix="cxrfeat-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:

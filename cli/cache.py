@@ -11,10 +11,10 @@ import click
 from cxrfeat._project import CACHE, RUNS, STUDIES
 
 from .base import Group
-from .options import SEED, STUDY, STUDY_NAME, format_option, replicates_option
+from .options import SEED, STUDY, STUDY_NAME, PathOrAddress, format_option, replicates_option
 from .output import json_option, print_json, print_result, print_table, progress_bar, say
 
-FILE, FILE_OR_FOLDER = click.Path(dir_okay=False), click.Path()
+FILE, FILE_OR_FOLDER = click.Path(dir_okay=False), PathOrAddress()
 SHOWN = 20  # ids printed before the rest is only counted
 
 

@@ -16,6 +16,7 @@ from .options import (
     PREPROCESSING,
     SEED,
     OneOf,
+    PathOrAddress,
     engine_option,
     given,
     study_argument,
@@ -30,8 +31,8 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
 @click.command("extract", cls=Command, interrupted="What was embedded is kept; the same command resumes.")
 @study_argument
 @click.option(
-    "-o", "--out", type=click.Path(dir_okay=False),
-    help="The embedding file.  [default: cache/<study>-<backbone>-<recipe>.h5]",
+    "-o", "--out", type=PathOrAddress(dir_okay=False),
+    help="The embedding file, also at an address.  [default: cache/<study>-<backbone>-<recipe>.h5]",
 )  # fmt: skip
 @click.option(
     "-b", "--backbone", type=BACKBONE,
@@ -100,7 +101,8 @@ def command(study: str | None, as_json: bool, **options) -> None:
         })  # fmt: skip
     else:
         join = f"cxrfeat cache merge {result.path.parent}, once all shards are there"
-        ended(result.path, result.describe(), join if result.shard else "cxrfeat fit-head --weighted")
+        then = join if result.shard else "cxrfeat fit-head --weighted"
+        ended(result.address or result.path, result.describe(), then)
     if result.too_many_failures:
         raise UserError(
             f"{len(result.failed)} images could not be used, more than the {result.max_failures} allowed; the others "

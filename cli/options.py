@@ -17,6 +17,10 @@ SEED = click.IntRange(0, 2**32 - 1)
 STUDY = "A study file, a name under studies/, or `sample`"
 
 
+class PathOrAddress(click.Path):
+    """A path, or an address such as `s3://bucket/file`; where a command takes a plain path, an address is refused."""
+
+
 class OneOf(click.ParamType):
     """One of the names that `module:attribute` has: a registry, a mapping or a sequence, imported on use."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .base import Command, UserError
-from .options import STUDY, STUDY_NAME, engine_option, given, run_option, weights_option
+from .options import STUDY, STUDY_NAME, PathOrAddress, engine_option, given, run_option, weights_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 FEW = 3
@@ -13,7 +13,7 @@ FEW = 3
 
 
 @click.command(cls=Command)
-@click.argument("images", nargs=-1, metavar="[IMAGE]…", type=click.Path())
+@click.argument("images", nargs=-1, metavar="[IMAGE]…", type=PathOrAddress())
 @run_option
 @click.option("--study", type=STUDY_NAME, metavar="STUDY", help=f"{STUDY}. Default: the run's own.")
 @click.option(

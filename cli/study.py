@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .base import Group
-from .options import DATASET, SEED, STUDY_NAME, format_option, given, study_argument
+from .options import DATASET, SEED, STUDY_NAME, PathOrAddress, format_option, given, study_argument
 from .output import ended, json_option, print_json, print_result, print_table, progress_bar, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
@@ -58,7 +58,9 @@ def command() -> None:
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="The study to write. [default: studies/NAME.csv]")
 @click.option("--name", help="The study's name. [default: of the folder or file]")
 @click.option("--dataset", type=DATASET, help="What SOURCE is.  [default: recognised]")
-@click.option("--images", type=click.Path(), help="The image folder, if it is not beside the table.")
+@click.option(
+    "--images", type=PathOrAddress(), help="The image folder, also an address, if it is not beside the table."
+)
 @click.option("--id", "image_id", metavar="COLUMN", help="The column of image ids. [default: image_id, or path]")
 @click.option("--path", metavar="COLUMN", help="The column of image files. [default: path, or the ids]")
 @click.option("--patient", metavar="COLUMN", help="The column of patient ids. [default: patient_id]")

@@ -26,7 +26,7 @@ _PART = re.compile(r"\.\d+\.part(\.\w+)?$")
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it is flushed to disk and renamed, on an error it is removed."""
-    path = Path(path)
+    path = _here(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     # The ending is kept last, since Keras, matplotlib and numpy choose a format by it.
@@ -39,6 +39,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _here(path: str | Path) -> Path:
+    """A path on this machine; of an address pathlib would make a folder called `s3:`."""
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
+        raise OutputError(f"{path} is an address, and only embedding files are written to one. Name a local output.")
+    return Path(path)
 
 
 _STALE = 24 * 3600.0  # seconds after which a temporary file is one that a killed process left
@@ -59,7 +66,7 @@ def check_output(
     suffixes: Sequence[str] = (),
     begins: bytes | tuple[bytes, ...] = b"",
     own: bool | None = None,
-    inputs: Iterable[str | Path] = (),
+    inputs: Iterable[object] = (),
     overwrite: bool | None = False,
 ) -> Path:
     """Raise an OutputError if `path` is an input, a folder, a device, or (without `overwrite`) of another kind.
@@ -68,11 +75,11 @@ def check_output(
     file is, unless the caller knows by another way that it is its `own`. Call it before any work is done. Inputs are
     never replaced, not even with `overwrite`, which is None where the user cannot ask for it.
     """
-    path = Path(path)
+    path = _here(path)
     if not path.exists():
         return path
     for source in inputs:
-        if Path(source).exists() and path.samefile(source):
+        if "://" not in str(source) and Path(str(source)).exists() and path.samefile(str(source)):
             raise OutputError(f"{path} is an input of this command; name another output.")
     if not path.is_file():
         raise OutputError(f"{path} is not a file that can be replaced; name another output.")

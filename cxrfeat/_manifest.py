@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ import numpy.typing as npt
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
+from cxrfeat import _remote as remote
 from cxrfeat._images import decode
 from cxrfeat._progress import Progress, silent
+from cxrfeat._remote import Place, Url
 from cxrfeat._store import EmbeddingFile, names
 from cxrfeat._study import Study
 from cxrfeat.errors import EmbeddingFileError, ImageError
@@ -43,7 +46,8 @@ class Manifest:
     """What `os.stat` says of the files of n images, and the packages that decoded them, with their versions.
 
     `stamps` are int64 (n, 5): bytes, nanoseconds since 1970, CRC-32 of the path, inode, and mode; but for the path they
-    are -1 where there is no file.
+    are -1 where there is no file. At an address a hash of the ETag is in the place of the time, one of the address in
+    that of the inode, and the mode is 0.
     """
 
     image_ids: npt.NDArray[np.str_]
@@ -79,9 +83,17 @@ class Manifest:
 
 
 def look(study: Study) -> Manifest:
-    """Ask the system for every file of a study."""
+    """Ask the system for every file of a study, and stores for their objects."""
+    paths = study.table["path"].tolist()
+    anywhere = isinstance(study.root, Url) or any("://" in path for path in paths)
+    stamps = _local(_absolute(study.root, paths)) if not anywhere else _anywhere(study.paths())
+    decoders = ", ".join(f"{name} {version}" for name, version in machine.versions(DECODERS).items())
+    return Manifest(study.ids, stamps, decoders)
+
+
+def _local(paths: Iterable[str]) -> npt.NDArray[np.int64]:
     flat: list[int] = []
-    for path in _absolute(study.root, study.table["path"].tolist()):
+    for path in paths:
         place = zlib.crc32(path.encode(errors="surrogateescape"))
         try:
             found = os.stat(path)  # noqa: PTH116  a Path for each file would take longer than looking at it
@@ -89,11 +101,32 @@ def look(study: Study) -> Manifest:
             flat += (MISSING, MISSING, place, MISSING, MISSING)
         else:
             flat += (found.st_size, found.st_mtime_ns, place, found.st_ino & 0x7FFFFFFFFFFFFFFF, found.st_mode)
-    decoders = ", ".join(f"{name} {version}" for name, version in machine.versions(DECODERS).items())
-    return Manifest(study.ids, np.array(flat, np.int64).reshape(-1, 5), decoders)
+    return np.array(flat, np.int64).reshape(-1, 5)
 
 
-def _absolute(root: Path, paths: list[str]) -> list[str]:
+def _anywhere(paths: Sequence[Place]) -> npt.NDArray[np.int64]:
+    from cxrfeat._remote import transfer
+
+    urls = [path for path in paths if isinstance(path, Url)]
+    stamps = np.full((len(paths), 5), MISSING)
+    stamps[[not isinstance(path, Url) for path in paths]] = _local(str(p) for p in paths if not isinstance(p, Url))
+    rows = [row for row, path in enumerate(paths) if isinstance(path, Url)]
+    for row, url, found in zip(rows, urls, transfer.stat(urls), strict=True):
+        stamps[row, PLACE] = zlib.crc32(url.address.encode(errors="surrogateescape"))
+        if found is not None:
+            # Without an ETag or a time nothing says that an object is unchanged: it is read again.
+            tag = _number(found.tag) if found.tag else time.time_ns()
+            stamps[row] = found.size, tag, stamps[row, PLACE], _number(url.address), 0
+    return stamps
+
+
+def _number(text: str) -> int:
+    """A hash of a text, of 63 bits."""
+    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _absolute(root: Place, paths: list[str]) -> list[str]:
     if os.name == "posix":  # where the first letter says it, five times as fast as joining
         base = str(root / "_")[:-1]
         return [path if path[:1] == "/" else base + path for path in paths]
@@ -133,15 +166,16 @@ def join(files: Sequence[Path], out: Path) -> None:
         write(out, Manifest(ids[first], stamps[first], decoders.pop() if len(decoders) == 1 else ""))
 
 
-def hashes(paths: Sequence[Path], progress: Progress = silent) -> Iterator[bytes | None]:
+def hashes(paths: Sequence[Place], progress: Progress = silent) -> Iterator[bytes | None]:
     """Yield the SHA-256 of each image file, several being read at a time; None for one that cannot be read."""
 
-    def of(path: Path) -> bytes | None:
+    def of(path: Place) -> bytes | None:
         with suppress(ImageError):
             return hashlib.sha256(decode.read_bytes(path)).digest()
         return None
 
-    with ThreadPoolExecutor(machine.cores()) as pool:
+    waiting = any(isinstance(path, Url) for path in paths)  # for a store, and not at work
+    with ThreadPoolExecutor(32 if waiting else machine.cores()) as pool:
         for done, found in enumerate(pool.map(of, paths), start=1):
             yield found
             progress(done, len(paths), "comparing image files")
@@ -160,7 +194,7 @@ def check(study: Study, file: EmbeddingFile, progress: Progress = silent) -> Non
     if not len(doubtful):
         return
     paths = study.table["path"].to_numpy()[doubtful]
-    found = list(hashes([study.root / path for path in paths], progress))
+    found = list(hashes([remote.join(study.root, path) for path in paths], progress))
     same = np.array([one == expected[row].tobytes() for row, one in zip(doubtful, found, strict=True)])
     different = now.image_ids[doubtful[~same & np.array([one is not None for one in found])]]
     new = doubtful[same]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cxrfeat import _project as project
+from cxrfeat import _remote as remote
 from cxrfeat._datasets import read_study
 from cxrfeat._explain.explainer import weights_of
 from cxrfeat._extract import extract
@@ -143,10 +144,11 @@ def _as_study(run: Run, what: object) -> Study | None:
         return run.study()
     if isinstance(what, Study):
         return what
-    if not isinstance(what, str | Path):
+    if not isinstance(what, str | Path | remote.Url):
         return None
     known = str(what) == "sample" or (project.STUDIES / f"{what}.csv").is_file()
-    return read_study(what) if Path(what).suffix == ".csv" or (known and not Path(what).exists()) else None
+    path = remote.place(what)
+    return read_study(what) if path.suffix == ".csv" or (known and not path.exists()) else None
 
 
 def _embedded(run: Run, study: Study, engine: str, progress: Progress) -> list[str | Path]:
@@ -188,20 +190,23 @@ def _images(
 
 def _files(what: Image | Sequence[Image]) -> list[Image]:
     """The images named, those in folders included, each once."""
-    given = [what] if isinstance(what, str | Path) else what
+    given = [what] if isinstance(what, str | Path | remote.Url) else what
     if isinstance(given, np.ndarray):
         return [given] if given.ndim == 2 else list(given)
     found: list[Image] = []
     for one in given:
-        if isinstance(one, str | Path) and Path(one).is_dir():
-            inside = sorted(path for path in Path(one).rglob("*") if _is_image(path))
+        path = remote.place(one) if isinstance(one, str | Path | remote.Url) else None
+        if isinstance(path, Path) and path.is_dir():
+            inside: list[Image] = sorted(below for below in path.rglob("*") if _is_image(below))
             if not inside:
-                raise NotFoundError(f"no image files in {one}.")
+                raise NotFoundError(f"no image files in {path}.")
             found += inside
+        elif isinstance(path, remote.Url) and path.suffix.lower() not in SUFFIXES:
+            found += [below for below in path.below() if below.suffix.lower() in SUFFIXES] or [path]
         else:
-            found.append(Path(one) if isinstance(one, str) else one)
-    seen: set[Path] = set()
-    return [one for one in found if not isinstance(one, Path) or not (one in seen or seen.add(one))]  # type: ignore[func-returns-value]
+            found.append(one if path is None else path)
+    seen: set[Image] = set()
+    return [one for one in found if isinstance(one, np.ndarray) or not (one in seen or seen.add(one))]  # type: ignore[func-returns-value]
 
 
 def _is_image(path: Path) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrfeat._files import write_atomically
+from cxrfeat._remote import Place, Url, local, place
 from cxrfeat._store import names
 from cxrfeat.errors import CxrfeatError, HeadError, NotFoundError
 
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 STUDIES, CACHE, RUNS = Path("studies"), Path("cache"), Path("runs")
 
 
-def study_path(given: str | Path | None = None, embedded: bool = False) -> Path:
+def study_path(given: str | Place | None = None, embedded: bool = False) -> Place:
     """Return the path of what is named as a study, else of the only study file under `studies/`.
 
     A name without a folder or an ending is looked up under `studies/` first; what is not there is taken as a path.
@@ -44,7 +45,8 @@ def study_path(given: str | Path | None = None, embedded: bool = False) -> Path:
         If none is named and there is not exactly one.
     """
     if given:
-        path = Path(given)
+        if isinstance(path := place(given), Url):
+            return path
         finished = STUDIES / f"{given}.csv"
         if str(given) != path.name or path.suffix or not finished.is_file():
             return path
@@ -64,7 +66,7 @@ def study_path(given: str | Path | None = None, embedded: bool = False) -> Path:
 
 
 def embedding_path(
-    given: str | Path | None = None,
+    given: str | Place | None = None,
     study: Study | str | None = None,
     recipe: Recipe | None = None,
     backbone: str | None = None,
@@ -75,7 +77,7 @@ def embedding_path(
     pass 0.
     """
     if given:
-        return Path(given)
+        return local(given)
     name = getattr(study, "name", study)
     best: dict[int, list[Path]] = {}
     for path in _newest_first(names.embedding_files(CACHE)):
@@ -98,7 +100,7 @@ def embedding_paths(embeddings: Any, study: Study, backbones: str | Sequence[str
     if backbones:
         raise HeadError("`backbone` chooses embedding files and `embeddings` names them; give one of them.")
     given = list(embeddings) if isinstance(embeddings, list | tuple) else [embeddings]
-    return [Path(getattr(one, "path", one)) for one in given]
+    return [local(getattr(one, "path", one)) for one in given]
 
 
 def _rank(path: Path, study: Study | str | None, recipe: Recipe | None, backbone: str | None) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.stats import rankdata
 from cxrfeat import _html as html
 from cxrfeat._images import decode
 from cxrfeat._progress import Progress, silent
+from cxrfeat._remote import Place
 from cxrfeat._split import Floats, Ints, Texts, stratified
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError
@@ -156,7 +156,7 @@ def _measure(study: Study, progress: Progress) -> pd.DataFrame:
     return table
 
 
-def _properties(path: Path) -> tuple[Any, ...]:
+def _properties(path: Place) -> tuple[Any, ...]:
     try:
         data = decode.read_bytes(path)
         grey = decode.decode_grey(data)

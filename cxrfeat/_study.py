@@ -26,6 +26,7 @@ import pandas as pd
 
 from cxrfeat import _files as files
 from cxrfeat._labels import NIH_LABELS, canonical, choose, nih_first
+from cxrfeat._remote import Place, Url, clean, is_remote, join
 from cxrfeat.errors import LeakageError, StudyError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Study:
     name : str
         Short name, used in file names.
     root : pathlib.Path
-        The folder that relative paths start from.
+        The folder that relative paths start from; of a study at an address, that of its folder.
     provenance : mapping
         How it was made: `dataset`, `source` (a file name), `splits` (origin, version of the method, shares, seed),
         what was decided about labels, and `derived`, what was done to other studies. Empty if that is not known.
@@ -78,7 +79,7 @@ class Study:
     table: pd.DataFrame
     labels: tuple[str, ...]
     name: str
-    root: Path = field(default_factory=Path.cwd)
+    root: Place = field(default_factory=Path.cwd)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,9 +130,9 @@ class Study:
         columns = [c for c in self.table.columns if c != "path"]
         return hashlib.sha256(_to_csv(self.table[columns].sort_values("image_id"))).hexdigest()
 
-    def paths(self) -> list[Path]:
-        """Absolute path of every image, in row order."""
-        return [self.root / path for path in self.table["path"]]
+    def paths(self) -> list[Place]:
+        """Absolute path, or address, of every image, in row order."""
+        return [join(self.root, path) for path in self.table["path"]]
 
     def split(self, *names: str) -> Study:
         """Return the part of the study in the splits named.
@@ -226,7 +227,7 @@ class Study:
         table["path"] = _relocate(table["path"], self.root, path.parent.resolve())
         data = _to_csv(table)
         if path.exists() and (not path.is_file() or path.read_bytes() != data):
-            source = [] if _provenance(path) else [self.root / self.provenance.get("source", "")]
+            source = [] if _provenance(path) else [join(self.root, self.provenance.get("source", ""))]
             files.check_output(path, own=is_study_file(path), inputs=source, overwrite=None)
             if not overwrite:
                 raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
@@ -234,7 +235,7 @@ class Study:
         kind = {"format": "cxrfeat-study", "format_version": 1}
         about = {**kind, "sha256": hashlib.sha256(data).hexdigest(), **self.provenance}
         whole = {**about, "own_sha256": files.own_hash(about, "own_sha256")}
-        files.write_atomically(_beside(path), json.dumps(whole, indent=2) + "\n")
+        files.write_atomically(beside(path), json.dumps(whole, indent=2) + "\n")
         return path
 
 
@@ -243,8 +244,12 @@ def is_study_file(path: str | Path) -> bool:
     return set(REQUIRED) <= files.csv_columns(path)
 
 
-def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name: str | None = None) -> Study:
+def read_study_file(
+    path: str | Path, labels: Iterable[str] | None = None, name: str | None = None, root: Place | None = None
+) -> Study:
     """Read a study file, as `Study.save` writes it; `labels` chooses among its labels, and orders them.
+
+    `root` is where its paths start, if that is not its own folder.
 
     Every column of 1, 0 and empty that is not reserved is a label, the 14 NIH findings first and in their order.
     """
@@ -269,30 +274,38 @@ def read_study_file(path: str | Path, labels: Iterable[str] | None = None, name:
             )
     for column in {*found, "age", "follow_up"} & set(table.columns):
         table[column] = numbers(table[column])
-    study = Study(table, nih_first(found), name or path.stem, path.parent.resolve(), about)
+    study = Study(cleaned(table), nih_first(found), name or path.stem, root or path.parent.resolve(), about)
     return study.with_labels(labels) if labels is not None else study
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
+    """Where it is written how a study was made."""
     return path.with_name(f"{path.stem}.provenance.json")
 
 
 def _provenance(path: Path) -> dict[str, Any]:
     """What is beside a study file on how it was made; nothing, with a warning, if the two do not fit."""
-    beside = _beside(path)
-    if not beside.exists():
+    about_file = beside(path)
+    if not about_file.exists():
         return {}
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
+        about = json.loads(about_file.read_text(encoding="utf-8"))
         own = about.pop("own_sha256", None)  # earlier files have none
         current = own in (None, files.own_hash(about, "own_sha256"))
         current = about.pop("format") == "cxrfeat-study" and about.pop("sha256") == files.sha256(path) and current
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         current = False
     if not current:
-        _log.warning("%s does not fit %s, or is damaged: how the study was made is not known.", beside, path.name)
+        _log.warning("%s does not fit %s, or is damaged: how the study was made is not known.", about_file, path.name)
         return {}
     return {key: value for key, value in about.items() if key != "format_version"}
+
+
+def cleaned(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without what addresses in it carry of credentials, which stay in this process's memory."""
+    texts = table.select_dtypes(exclude="number")
+    marked = [str(c) for c in texts if texts[c].astype(str).str.contains("://", regex=False).any()]
+    return table.assign(**{c: [clean(str(cell)) for cell in table[c]] for c in marked}) if marked else table
 
 
 def check(table: pd.DataFrame, labels: Sequence[str], name: str, soft: Container[str] = ()) -> None:
@@ -412,17 +425,23 @@ def looks_like_labels(column: pd.Series, words: Container[str] = _WRITTEN, unkno
     return share >= NEARLY or (share > 0 and finding)
 
 
-def _relocate(paths: Iterable[str], root: Path, here: Path) -> list[str]:
+def _relocate(paths: Iterable[str], root: Place, here: Path) -> list[str]:
     """Rewrite paths that start from `root` to start from `here`; a folder is worked out once, not once an image."""
 
     @cache
     def moved(folder: str) -> str:
+        place = join(root, folder)
+        if isinstance(place, Url):
+            return str(place).rstrip("/")
         try:
-            return Path(os.path.relpath((root / folder).absolute(), here)).as_posix()
+            return Path(os.path.relpath(place.absolute(), here)).as_posix()
         except ValueError:  # another drive on Windows
-            return (root / folder).absolute().as_posix()
+            return place.absolute().as_posix()
 
-    return [f"{moved(folder + slash)}/{file}" for folder, slash, file in (path.rpartition("/") for path in paths)]
+    return [
+        clean(path) if is_remote(path) else f"{moved(folder + slash)}/{file}"
+        for path, (folder, slash, file) in ((path, path.rpartition("/")) for path in paths)
+    ]
 
 
 def _to_csv(table: pd.DataFrame) -> bytes:

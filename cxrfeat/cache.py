@@ -13,6 +13,7 @@ from cxrfeat._html import page
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import Place, local
 from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange, names
 from cxrfeat._store import verify as checking
 from cxrfeat._store.collection import Collection, collect, members_of
@@ -165,10 +166,12 @@ def verify(
     >>> cxr.cache.verify(study="sample").ok
     True
     """
-    path, paths, recompute = embedding_path(file), None, None
+    path = embedding_path(file)
+    paths: dict[str, Place] | None = None
+    recompute = None
     if images:
         with EmbeddingFile(path) as opened:
-            paths = checking.find_images(Path(images), opened.image_ids)
+            paths = dict(checking.find_images(Path(images), opened.image_ids))
     elif study is not None or deep:
         from cxrfeat._datasets import read_study
 
@@ -177,7 +180,7 @@ def verify(
     if deep:
         from cxrfeat._extract import embed
 
-        def recompute(recipe: Recipe, files: Sequence[Path]) -> np.ndarray:
+        def recompute(recipe: Recipe, files: Sequence[Place]) -> np.ndarray:
             options: RecipeOptions = {"weights": weights} if weights else {}
             return embed(files, recipe, fresh=True, **options)  # with nothing that is kept of the network
 
@@ -227,7 +230,7 @@ def merge(
     >>> merged.rows, merged.from_each, merged.same
     (3, (2, 1), 1)
     """
-    given = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    given = [local(file) for file in ([files] if isinstance(files, str | Path) else files)]
     paths = [path for one in given for path in members_of(one)]
     target = Path(out) if out else names.of_shards(given[0]) if len(given) == 1 else None
     if target is None:

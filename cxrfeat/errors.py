@@ -56,6 +56,14 @@ class ImageError(CxrfeatError, ValueError):
     """An image that cannot be decoded or is not an X-ray-like picture."""
 
 
+class StorageError(CxrfeatError, OSError):
+    """An address that cannot be read or written: no rights, no such bucket, a server that does not answer."""
+
+
+class UnavailableError(StorageError):
+    """A file at an address that could not be read now, after several tries, and may be readable later."""
+
+
 class WeightsError(CxrfeatError, RuntimeError):
     """Backbone weights that are not available, or do not have the hash expected."""
 

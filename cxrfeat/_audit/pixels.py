@@ -6,7 +6,6 @@ A pixel is compared with its surroundings: brightness, contrast, gamma and equal
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._images import decode
+from cxrfeat._remote import Place
 from cxrfeat.errors import ImageError
 
 Grey = npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ class Look(NamedTuple):
     small: Grey
 
 
-def look(path: Path) -> Look | None:
+def look(path: Place) -> Look | None:
     """Read an image; None if it cannot be read."""
     try:
         data = decode.read_bytes(path)
@@ -49,7 +49,7 @@ def look(path: Path) -> Look | None:
     return Look(hashlib.sha256(data).digest(), pixels, _small(grey, SIDE))
 
 
-def picture(path: Path, side: int = 256) -> Grey:
+def picture(path: Place, side: int = 256) -> Grey:
     """A picture to show, uint8 with its longer side of `side` pixels; black if it cannot be read."""
     try:
         grey = decode.read_grey(path)

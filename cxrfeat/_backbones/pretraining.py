@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cxrfeat import _files as files
 from cxrfeat._backbones import library, registry
 from cxrfeat._datasets.dataset import DATASETS
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import sha256
 from cxrfeat._study import Study
 from cxrfeat.errors import CxrfeatError, WeightsError
 
@@ -116,8 +116,8 @@ def _listed(card: library.Card, study: Study) -> int:
     ids = {_stem(line) for line in lines if line}
     found = {image_id for image_id in study.ids if _stem(image_id) in ids}
     if hashes := {line for line in lines if _SHA256.fullmatch(line)}:
-        paths = zip(study.ids, map(Path, study.paths()), strict=True)
-        found |= {i for i, path in paths if i not in found and path.is_file() and files.sha256(path) in hashes}
+        paths = zip(study.ids, study.paths(), strict=True)
+        found |= {i for i, path in paths if i not in found and path.is_file() and sha256(path) in hashes}
     return len(found)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from cxrfeat._datasets.dataset import DATASETS
 from cxrfeat._files import read_csv
 from cxrfeat._labels import canonical
+from cxrfeat._remote import Url
 from cxrfeat._study import Study
 from cxrfeat.errors import NotFoundError, StudyError
 
@@ -37,13 +38,16 @@ def boxes_of(study: Study, path: str | Path | None = None) -> pd.DataFrame | Non
     """Read the boxes of a study's dataset, with the patient of each.
 
     Without `path`, the list is looked for in the folder that holds the images, up to five levels above them; None if
-    there is none. The whole list is returned, as `read_boxes` does, boxes of other images included; `patient_id` is the
-    study's for its own images.
+    there is none, or the images are at addresses. The whole list is returned, as `read_boxes` does, boxes of other
+    images included; `patient_id` is the study's for its own images.
     """
     if path is not None:
         found = read_boxes(path)
     else:
-        folders = study.paths()[0].parents[:5]
+        first = study.paths()[0]
+        if isinstance(first, Url):
+            return None
+        folders = first.parents[:5]
         tables = (d.boxes(folder) for folder in folders for d in DATASETS if d.boxes is not None)
         table = next((table for table in tables if table is not None), None)
         if table is None:

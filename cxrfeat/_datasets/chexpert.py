@@ -14,6 +14,7 @@ import pandas as pd
 from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.release import cells_of, coded, coded_cells, image_folder, known_by, one_table, tables_of
 from cxrfeat._labels import canonical
+from cxrfeat._remote import Place
 from cxrfeat._study import numbers
 from cxrfeat.errors import StudyError
 
@@ -129,7 +130,7 @@ def _once(paths: list[Path]) -> list[Path]:
     return list(kept.values())
 
 
-def _of_paths(paths: pd.Series, table: Path, folder: Path) -> pd.DataFrame:
+def _of_paths(paths: pd.Series, table: Path, folder: Place) -> pd.DataFrame:
     """Id, patient, study, split and place of each image, from paths as `CheXpert-v1.0/train/patient1/study2/view3.jpg`.
 
     What comes before the split in a path depends on the release. The folder of a patient is where one of the folders
@@ -157,7 +158,7 @@ def _of_paths(paths: pd.Series, table: Path, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, index=paths.index)
 
 
-def _patients(folder: Path, split: str) -> Iterator[tuple[str, str]]:
+def _patients(folder: Place, split: str) -> Iterator[tuple[str, str]]:
     """Each patient of a split and his folder: below `train/`, or `CheXpert-v1.0 batch 2 (train 1)/` and its like."""
     near = [*folder.glob(split), *folder.glob(f"CheXpert*/{split}"), *folder.glob(_SPLITS[split])]
     for place in (*near, *folder.glob(f"*batch*({split}*"), *folder.parent.glob(f"*batch*({split}*")):

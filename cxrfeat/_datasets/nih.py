@@ -16,6 +16,7 @@ from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.release import cells_of, coded, known_by, locate, one_table, tables_of
 from cxrfeat._files import read_csv
 from cxrfeat._labels import NIH_LABELS, canonical
+from cxrfeat._remote import Place
 from cxrfeat._study import numbers
 from cxrfeat.errors import NotFoundError, StudyError
 
@@ -154,7 +155,7 @@ GOOGLE = Dataset(
 )  # fmt: skip
 
 
-def _with_paths(table: pd.DataFrame, folder: Path, images: Path | None, missing: str) -> pd.DataFrame:
+def _with_paths(table: pd.DataFrame, folder: Path, images: Place | None, missing: str) -> pd.DataFrame:
     """The table with the path of each image, empty where no folder has it, or under `images/` if it may be missing."""
     folders = [images] if images is not None else _image_folders(folder)
     if not folders[0].is_dir():
@@ -187,7 +188,7 @@ def years(ages: pd.Series) -> pd.Series:
     return pd.Series(years.where(years <= 120).round(3).to_numpy()[codes], index=ages.index)
 
 
-def _image_folders(folder: Path) -> list[Path]:
+def _image_folders(folder: Place) -> list[Place]:
     parts = sorted(p / "images" if (p / "images").is_dir() else p for p in folder.glob("images_*") if p.is_dir())
     plain = [folder / "images"] if (folder / "images").is_dir() else []
     return [*plain, *parts] or [folder]

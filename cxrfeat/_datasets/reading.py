@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_string_dtype
 
+from cxrfeat import _remote as remote
 from cxrfeat import _sample as sample
 from cxrfeat._datasets.anonymise import anonymised
 from cxrfeat._datasets.dataset import DATASETS, Dataset
@@ -22,8 +23,19 @@ from cxrfeat._datasets.uncertain import Policy, decide
 from cxrfeat._images import SUFFIXES
 from cxrfeat._labels import choose, nih_first
 from cxrfeat._project import study_path
+from cxrfeat._remote import Place, Url
 from cxrfeat._split import VERSION, assign
-from cxrfeat._study import RESERVED, Study, is_study_file, looks_like_labels, numbers, one_each, read_study_file
+from cxrfeat._study import (
+    RESERVED,
+    Study,
+    beside,
+    cleaned,
+    is_study_file,
+    looks_like_labels,
+    numbers,
+    one_each,
+    read_study_file,
+)
 from cxrfeat.errors import NotFoundError, StudyError
 
 _log = logging.getLogger(__name__)
@@ -35,12 +47,12 @@ _SHAPE = {"image_id", "path", "patient", "findings", "separator", "split", "unme
 
 
 def read_study(
-    source: str | Path | Study | None = None,
+    source: str | Place | Study | None = None,
     *,
     labels: Iterable[str] = (),
     name: str | None = None,
     dataset: str | None = None,
-    images: str | Path | None = None,
+    images: str | Place | None = None,
     image_id: str | None = None,
     path: str | None = None,
     patient: str | None = None,
@@ -73,8 +85,9 @@ def read_study(
     Parameters
     ----------
     source : str, Path or Study, optional
-        A study file, a study's name, `sample`, a dataset's folder, or a table with one row per image. A `Study` is
-        returned as it is. By default the only study under `studies/`.
+        A study file, a study's name, `sample`, a dataset's folder, or a table with one row per image; study files and
+        tables also at an address, such as `s3://bucket/study.csv`. A `Study` is returned as it is. By default the
+        only study under `studies/`.
     labels : iterable of str
         Labels to use, in this order; synonyms are allowed. By default all. Of a table these are the label columns,
         holding 1, 0 or nothing (also true/false, yes/no), by default every column that holds nothing else; with
@@ -84,7 +97,7 @@ def read_study(
     dataset : str, optional
         What `source` is, such as `nih` or `table`; by default it is recognised.
     images : str or Path, optional
-        The image folder, if it is not beside the table. Relative paths start there.
+        The image folder, also at an address, if it is not beside the table. Relative paths start there.
     image_id, path, patient, split : str, optional
         Columns of a table; by default those called `image_id`, `path`, `patient_id` and `split`. Without an id column
         the path is the id, and without a path column the id is the file's name. For a folder per class, `patient` is a
@@ -167,29 +180,28 @@ def read_study(
         key for key, usual in (read_study.__kwdefaults__ or {}).items() if asked[key] != usual and (asked[key] or usual)
     }
     plain = not changed - {"labels", "name", "build"}
-    source = None if source is None else Path(source).expanduser()
-    images = None if images is None else Path(images).expanduser()
-    place = source if build and source is not None else study_path(source)
+    folder = None if images is None else remote.place(images).expanduser()
+    place, address = _place_of(source, build)
     if str(source) == sample.NAME and place == Path(sample.NAME):
         if plain:
             return read_study_file(sample.path(), asked["labels"] or None, name)
         place, name = sample.folder(), name or sample.NAME
     elif plain and not build and is_study_file(place):
-        return read_study_file(place, asked["labels"] or None, name)
+        return read_study_file(place, asked["labels"] or None, name, address and address.parent)
     if not place.exists():
         raise NotFoundError(f"there is no study, folder or table {place}.")
-    kind = _recognise(place, dataset, changed & _SHAPE)
-    table, found = kind.read(place, images, **{key: asked[key] for key in kind.options})
+    kind = _recognise(place, dataset, changed & _SHAPE, address)
+    table, found = kind.read(place, folder, **{key: asked[key] for key in kind.options})
     if where and "where" not in kind.options:
         table = chosen(table, place, where)
     found = found if asked["labels"] else nih_first(map(str, found))
     if asked["labels"] and "labels" not in kind.options:
         found = choose(asked["labels"], found)
-    root = (place if place.is_dir() else place.parent).resolve()
+    root = address.parent if address else (place if place.is_dir() else place.parent).resolve()
     table = _unique(
         _kept(table, found, (*(c for c in kind.metadata if c in table), *asked["keep"]), place), place, drop_duplicates
     )
-    table = _present(table, images or root, root, missing)
+    table = _present(table, folder or root, root, missing)
     if one_per:
         table = table[one_each(table, one_per, place)].reset_index(drop=True)
     table, decided = decide(table, found, uncertain, soft)
@@ -204,15 +216,42 @@ def read_study(
         about["published"] = {"by": kind.counted, **kind.counts}
     order = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]
     usual = place.stem if kind.generic and place.is_file() else root.name
-    return Study(table[order], tuple(map(str, found)), name or usual, root, about)
+    return Study(cleaned(table[order]), tuple(map(str, found)), name or usual, root, about)
 
 
-def _recognise(source: Path, named: str | None, given: set[str]) -> Dataset:
+def _place_of(source: str | Place | None, build: bool) -> tuple[Path, Url | None]:
+    """The file or folder that is meant; of a table at an address a copy, and the address."""
+    given = None if source is None else remote.place(source).expanduser()
+    address = given if build and given is not None else study_path(given)
+    if not isinstance(address, Url):
+        return address, None
+    from cxrfeat._remote import copies
+
+    try:
+        copy = copies.fetch(address)
+    except NotFoundError:
+        if not address.is_dir():
+            raise
+        raise StudyError(f"{address} is a folder: name its table, and the folder of the films in `images`.") from None
+    about = beside(copy)
+    try:
+        copies.fetch(address.with_name(about.name))
+    except NotFoundError:
+        about.unlink(missing_ok=True)
+    return copy, address
+
+
+def _recognise(source: Path, named: str | None, given: set[str], address: Url | None) -> Dataset:
     """The dataset named, else the first that recognises the source and takes the options that are given."""
     kinds = [DATASETS[named]] if named is not None else sorted(DATASETS, key=lambda kind: kind.generic)
     known = []
     for kind in kinds:
         if named is not None or kind.recognises(source):
+            if address and not kind.generic:
+                raise StudyError(
+                    f"{address} is of {kind.title}, which has other tables beside it. Copy these to a folder here, and "
+                    "name the folder of the films in `images`; or read this table alone with `dataset=table`."
+                )
             if given <= set(kind.options):
                 return kind
             known.append(kind)
@@ -285,7 +324,7 @@ def _unique(table: pd.DataFrame, source: Path, drop: bool) -> pd.DataFrame:
     return table[~doubled]
 
 
-def _present(table: pd.DataFrame, where: str | Path, root: Path, missing: Missing) -> pd.DataFrame:
+def _present(table: pd.DataFrame, where: Place, root: Place, missing: Missing) -> pd.DataFrame:
     """Leave out the rows whose image is missing, or refuse; an empty path is one that the reader did not find."""
     if missing == "keep" and table["path"].str.lower().str.endswith(SUFFIXES).all():
         return table.reset_index(drop=True)
@@ -305,18 +344,18 @@ def _present(table: pd.DataFrame, where: str | Path, root: Path, missing: Missin
     return table[~absent].reset_index(drop=True)
 
 
-def _located(root: Path, paths: pd.Series) -> tuple[list[str], npt.NDArray[np.bool_]]:
+def _located(root: Place, paths: pd.Series) -> tuple[list[str], npt.NDArray[np.bool_]]:
     """Paths, with the ending that a table left out, and which of the files are missing, bool (n,).
 
     Each folder is listed once: asking for 112,120 files takes minutes.
     """
-    listed: dict[str, set[str]] = {}
+    listed = _at_addresses(root, paths)
     whole: dict[str, dict[str, str]] = {}
     found, absent = [], np.zeros(len(paths), dtype=bool)
     for i, path in enumerate(paths):
         folder, _, name = path.rpartition("/")
         if folder not in listed:
-            place = os.path.join(root, folder or ("/" if path.startswith("/") else ""))  # noqa: PTH118 - 187,641 times
+            place = os.path.join(str(root), folder or ("/" if path.startswith("/") else ""))  # noqa: PTH118 - 187,641 times
             try:
                 listed[folder] = set(os.listdir(place))  # noqa: PTH208
             except OSError:
@@ -329,6 +368,35 @@ def _located(root: Path, paths: pd.Series) -> tuple[list[str], npt.NDArray[np.bo
         absent[i] |= not name
         found.append(path)
     return found, absent
+
+
+def _at_addresses(root: Place, paths: pd.Series) -> dict[str, set[str]]:
+    """For each folder of the paths that is at an address, what is there of their files, or all that is there."""
+    if not isinstance(root, Url) and not paths.str.contains("://", regex=False).any():
+        return {}
+    from cxrfeat._remote import transfer
+
+    wanted: dict[str, list[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        wanted.setdefault(folder, []).append(name)
+    listed: dict[str, set[str]] = {}
+    asked: list[tuple[str, str, Url]] = []
+    whole: dict[Url, str] = {}
+    for folder, names in wanted.items():
+        place = remote.join(root, folder) if folder else root
+        if not isinstance(place, Url):
+            continue
+        listed[folder] = set()
+        if place.is_web or all(name.lower().endswith(SUFFIXES) for name in names):
+            asked += [(folder, name, place / name) for name in names if name]
+        else:
+            whole[place] = folder
+    for (folder, name, _), found in zip(asked, transfer.stat([url for *_, url in asked]), strict=True):
+        listed[folder] |= {name} if found else set()
+    for place, there in transfer.listing(list(whole)).items():
+        listed[whole[place]] = set(there)
+    return listed
 
 
 def _by_stem(names: Iterable[str]) -> dict[str, str]:

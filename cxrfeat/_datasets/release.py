@@ -11,6 +11,7 @@ import pandas as pd
 
 from cxrfeat._files import csv_columns, read_csv
 from cxrfeat._labels import canonical
+from cxrfeat._remote import Place, Url
 from cxrfeat.errors import NotFoundError, StudyError
 
 _CODES = {"": np.nan, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": -1.0, "-1.0": -1.0}
@@ -93,18 +94,21 @@ def coded_cells(cells: pd.Series, meaning: dict[str, str]) -> pd.Series:
     return cells.map(meaning).fillna(cells)
 
 
-def image_folder(source: Path, images: Path | None, *names: str) -> Path:
+def image_folder(source: Path, images: Place | None, *names: str) -> Place:
     """The folder of a release's images: the first of these names in the folder given or its own, else that itself."""
-    if images is not None and not images.is_dir():
+    if images is not None and not images.is_dir() and not (isinstance(images, Url) and images.is_web):
         raise NotFoundError(f"there is no image folder {images}.")
     folder = images or (source if source.is_dir() else source.parent)
     return next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
-def locate(names: pd.Series, folders: list[Path]) -> pd.Series:
+def locate(names: pd.Series, folders: Sequence[Place]) -> pd.Series:
     """Path of each named file, empty if no folder has it; the first folder that has it counts. Each is listed once."""
     where: dict[str, str] = {}
     for folder in reversed(folders):
+        if isinstance(folder, Url):
+            where.update((path.name, str(path)) for path in folder.iterdir())
+            continue
         with os.scandir(folder.absolute()) as entries:
             where.update((entry.name, entry.path) for entry in entries)
     return names.map(where).fillna("")

@@ -14,6 +14,7 @@ from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.spreadsheet import first, one, read_table
 from cxrfeat._datasets.uncertain import Policy
 from cxrfeat._labels import canonical
+from cxrfeat._remote import Place, Url, clean
 from cxrfeat._study import RESERVED, SPLITS, looks_like_labels
 from cxrfeat.errors import NotFoundError, StudyError
 
@@ -27,7 +28,7 @@ _SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev":
 
 def read(
     source: Path,
-    images: Path | None = None,
+    images: Place | None = None,
     *,
     image_id: str | None = None,
     path: str | None = None,
@@ -53,7 +54,7 @@ def read(
         truth = _label_columns(raw, source, list(labels), keys, uncertain is not None or soft)
     table = pd.DataFrame(
         {
-            "image_id": one(raw, source, image_id),
+            "image_id": one(raw, source, image_id).map(clean),
             "path": _paths(one(raw, source, path), source, images),
             "patient_id": one(raw, source, patient),
         }
@@ -86,9 +87,10 @@ def _key_columns(
     return image_id or path, path, patient or "patient_id"
 
 
-def _paths(cells: pd.Series, source: Path, images: Path | None) -> pd.Series:
+def _paths(cells: pd.Series, source: Path, images: Place | None) -> pd.Series:
     """Paths with this system's separator, under the image folder if one is named."""
-    if images is not None and not images.is_dir():
+    cells = cells.map(clean)
+    if images is not None and not images.is_dir() and not (isinstance(images, Url) and images.is_web):
         raise NotFoundError(f"there is no image folder {images}.")
     if os.sep == "/" and (windows := cells.str.contains("\\", regex=False)).any():
         cells = cells.mask(windows, cells.str.replace("\\", "/", regex=False))
@@ -102,7 +104,8 @@ def _paths(cells: pd.Series, source: Path, images: Path | None) -> pd.Series:
         cells = cells.mask(drive, cells.str.rpartition("/")[2])
     if images is None:
         return cells
-    return cells.where(cells.str.startswith("/"), f"{os.path.abspath(images)}/" + cells)  # noqa: PTH100 - links stay
+    folder = str(images).rstrip("/") if isinstance(images, Url) else os.path.abspath(images)  # noqa: PTH100 - links stay
+    return cells.where(cells.str.startswith("/") | cells.str.contains("://", regex=False), f"{folder}/" + cells)
 
 
 def _label_columns(raw: pd.DataFrame, source: Path, wanted: list[str], keys: set[str], uncertain: bool) -> pd.DataFrame:

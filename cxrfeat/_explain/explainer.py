@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -27,6 +26,7 @@ from cxrfeat._images.choices import FILTERS
 from cxrfeat._images.decode import Film, decode_film, read_bytes
 from cxrfeat._images.prepare import View
 from cxrfeat._precision import PRECISIONS
+from cxrfeat._remote import Place
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError, WeightsError
 
@@ -172,7 +172,7 @@ class Explainer:
         return tuple(grids)
 
 
-def films_of(path: Path, run: Run) -> Films:
+def films_of(path: Place, run: Run) -> Films:
     """Decode an image as the recipe of each of a run's backbones says."""
     data = read_bytes(path)
     films = {voi: decode_film(data, voi) for voi in {recipe.voi for recipe in run.recipes}}

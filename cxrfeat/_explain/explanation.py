@@ -19,6 +19,7 @@ from cxrfeat import _files as files
 from cxrfeat import _html as html
 from cxrfeat._explain.geometry import Affine, compose, invert, on_pixels, resample, resized
 from cxrfeat._images.decode import read_grey
+from cxrfeat._remote import Place
 from cxrfeat.errors import ExplainError, NotFoundError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Explanation:
     note: str = ""
     focus: tuple[str, ...] = ()
     of: str = LOGIT
-    path: Path | None = None
+    path: Place | None = None
     panel_sha256: str = ""
     film: dict[str, Any] = field(default_factory=dict)
     voi: str = "file"

@@ -26,6 +26,7 @@ from cxrfeat._explain.explanation import FORMAT_VERSION, SHOWN, Explanation, pan
 from cxrfeat._explain.targets import Outcome, Target, choose_targets, on_image
 from cxrfeat._labels import choose_known
 from cxrfeat._progress import Progress, silent
+from cxrfeat._remote import Place
 from cxrfeat._report.heat import Per, scale
 from cxrfeat._run import Run, load_run
 from cxrfeat.errors import ExplainError
@@ -308,8 +309,8 @@ def _page(page: Sequence[Explanation], maps: Maps) -> Path:
 def _found(stem: Path, target: Target) -> Explanation | None:
     """The explanation made earlier, if both its files are whole and younger than the image and the settings."""
     figure, maps = Path(f"{stem}.png"), Path(f"{stem}.npz")
-    if not (figure.is_file() and maps.is_file() and target.path.is_file()):
-        return None
+    if not (figure.is_file() and maps.is_file() and isinstance(target.path, Path) and target.path.is_file()):
+        return None  # nothing at an address says whether it is older
     if maps.stat().st_mtime_ns < max(p.stat().st_mtime_ns for p in (target.path, stem.with_name(SETTINGS))):
         return None
     try:
@@ -326,7 +327,7 @@ def _folder(run: Run, named: str | Path | None) -> Path:
     return Path(named) if named else run.path / "figures" / "gradcam"
 
 
-def _check(folder: Path, stems: Sequence[Path], images: Sequence[Path]) -> None:
+def _check(folder: Path, stems: Sequence[Path], images: Sequence[Place]) -> None:
     """Raise an OutputError if a panel or a map file would replace an image, or what was not made here earlier.
 
     A panel has the name of its image: in the folder of the images themselves that would be the image.

@@ -13,6 +13,7 @@ import pandas as pd
 from cxrfeat._datasets.boxes import boxes_of
 from cxrfeat._explain.explanation import Box
 from cxrfeat._labels import choose
+from cxrfeat._remote import Place, place
 from cxrfeat._run import Run
 from cxrfeat._study import Study
 from cxrfeat.errors import ExplainError, NotFoundError
@@ -38,7 +39,7 @@ class Target:
     """
 
     image_id: str
-    path: Path
+    path: Place
     truth: Mapping[str, float] = field(default_factory=dict)
     predicted: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
@@ -101,9 +102,9 @@ def named(run: Run, images: Sequence[str], boxes: pd.DataFrame | None = None) ->
     study = run.study()
     by_path = {path.resolve(): image_id for path, image_id in zip(study.paths(), study.ids, strict=True)}
     known = set(study.ids)
-    found: list[str | Path] = []
+    found: list[str | Place] = []
     for image in images:
-        path = Path(image)
+        path = place(image) if image not in known else Path(image)
         if path.is_file():
             found.append(by_path.get(path.resolve(), path))
         else:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -32,6 +32,7 @@ from cxrfeat._extract.shard import Shard
 from cxrfeat._manifest import Manifest
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import Url, join, place
 from cxrfeat._store import EmbeddingFile, Writer, names
 from cxrfeat._study import Study, identical_images
 from cxrfeat.errors import ImageError
@@ -54,6 +55,7 @@ class Extraction:
     Of the study's `images`, `extracted` were embedded now, among them the `changed` ones, whose files had changed;
     `kept` were embedded before, `gone` of these are no longer on disk; `failed` has the reason of those that could not
     be used. `engine` is empty if nothing had to run. `shard` says which share of the study the images are, if not all.
+    If the file was written to an `address`, `path` is the copy here.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Extraction:
     seconds: Seconds = field(default_factory=Seconds)  # where the workers' time went
     workers: int = 0
     shard: str = ""
+    address: str = ""
 
     @property
     def rate(self) -> float:
@@ -124,9 +127,10 @@ def extract(
         The images: a study, or what `read_study` reads; by default the only one under `studies/`.
     recipe : Recipe, optional
         By default it is made from `options`.
-    out : path, optional
-        The embedding file; by default `<cache>/<study>-<backbone>-<first 8 of the recipe's hash>.h5`, with `-2` and so
-        on where that is another study's of the same name.
+    out : path or address, optional
+        The embedding file, at an address once it is whole; by default
+        `<cache>/<study>-<backbone>-<first 8 of the recipe's hash>.h5`, with `-2` and so on where that is another
+        study's of the same name.
     cache : path
         Folder of the default file.
     engine : str
@@ -162,6 +166,8 @@ def extract(
         If another process is writing the file, or it is damaged or cannot be written.
     ImageError
         If more images than allowed are not on disk, or none can be used.
+    StorageError
+        If a store denies access or does not answer, or another writer replaced the file at the address meanwhile.
 
     Examples
     --------
@@ -175,6 +181,17 @@ def extract(
     share = Shard.parse(shard) if shard else None
     study = read_study(study)
     recipe = recipe_of(recipe, options, study)
+    if out and isinstance(address := place(out), Url):
+        from cxrfeat._remote import copies
+
+        rest: RecipeOptions = {"weights": options["weights"]} if "weights" in options else {}
+        copy = copies.fetch(address, new=True)
+        result = extract(
+            study, recipe, out=copy, engine=engine, max_failures=max_failures, retry=retry, workers=workers,
+            shard=shard, progress=progress, **rest,
+        )  # fmt: skip
+        copies.publish(address)
+        return replace(result, address=address.address)
     study = share.take(study) if share else study
     paths = [Path(out)] if out else list(_default_paths(Path(cache), study, recipe, share))
     now = manifest.look(study)
@@ -232,7 +249,7 @@ def _complete(
         if work.todo:
             _embed(writer, work.todo, open_engine, result, workers, progress)
         if not writer.done:
-            first, reason = next(iter(writer.failed.items()))
+            first, reason = next(iter({**writer.failed, **result.failed}.items()))
             raise ImageError(f"none of the {len(study)} images can be used; the first, {first!r}, {reason}")
         writer.publish(study.ids)
     finally:
@@ -245,7 +262,7 @@ def _complete(
         except OSError as error:  # it can be made again; what ended the extraction is what the user should read
             _log.warning("the image manifest is not kept (%s): all files are hashed next time.", error.strerror)
     asked = set(study.ids.tolist())
-    result.failed = {i: reason for i, reason in writer.failed.items() if i in asked}
+    result.failed = {i: reason for i, reason in writer.failed.items() if i in asked} | result.failed
 
 
 def _embed(
@@ -273,6 +290,7 @@ def _embed(
                 writer.append(block.image_ids, block.sha256, block.embeddings)
             for item, reason in block.failures:
                 writer.fail(item.image_id, item.listed, reason)
+            result.failed |= {item.image_id: reason for item, reason in block.away}
             if time.perf_counter() - flushed > FLUSH_SECONDS:
                 writer.flush()
                 flushed = time.perf_counter()
@@ -285,6 +303,11 @@ def _embed(
             done += block.size
             result.wall = time.perf_counter() - begun
             progress(done, len(todo), f"{result.rate:.1f} images/s")
+    if result.failed:
+        _log.warning(
+            "%d images could not be read now; they do not count as damaged, and the same extraction tries them again.",
+            len(result.failed),
+        )
     if voi["range"]:
         _log.warning(
             "%d DICOM files have no window, and pixels without a range of their own: they are scaled by their darkest "
@@ -297,7 +320,7 @@ def _refuse_hopeless(study: Study, now: Manifest, todo: plan.Items, allowed: int
     """Raise an ImageError if more images than allowed are not on disk: a wrong folder, reported before the work."""
     lost = todo.rows[now.missing[todo.rows]]
     if len(lost) > allowed:
-        first = study.root / study.table["path"].iloc[int(lost[0])]
+        first = join(study.root, study.table["path"].iloc[int(lost[0])])
         where = f"image {study.ids[lost[0]]}" if shard else f"row {int(lost[0]) + 2}"
         raise ImageError(
             f"{len(lost)} of the {len(study)} images of study {study.name!r} are not on disk, the first is "

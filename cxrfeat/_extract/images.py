@@ -18,10 +18,11 @@ from cxrfeat._extract.pipeline import Item
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import Place, Url, place
 from cxrfeat._store.rows import stored
 from cxrfeat.errors import ImageError
 
-Image: TypeAlias = str | Path | npt.NDArray[np.uint8]
+Image: TypeAlias = str | Place | npt.NDArray[np.uint8]
 
 
 def embed(
@@ -39,7 +40,8 @@ def embed(
     Parameters
     ----------
     images : path or ndarray of uint8, or a sequence of them
-        Files (PNG, JPEG, TIFF, BMP, DICOM), or grey pictures of shape (h, w); one array of shape (n, h, w) is n images.
+        Files (PNG, JPEG, TIFF, BMP, DICOM), also at addresses, or grey pictures of shape (h, w); one array of shape
+        (n, h, w) is n images.
     recipe : Recipe, optional
         By default it is made from `options`. Augmented passes are left out.
     engine, workers, progress
@@ -78,12 +80,12 @@ def embed(
 
 def as_items(images: Image | Sequence[Image]) -> list[Item]:
     """Return one item for each image; the path of an array is its number."""
-    if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 2):
+    if isinstance(images, str | Path | Url) or (isinstance(images, np.ndarray) and images.ndim == 2):
         images = [images]
     items = []
     for number, image in enumerate(images):
-        if isinstance(image, str | Path):
-            items.append(Item(str(number), Path(image)))
+        if isinstance(image, str | Path | Url):
+            items.append(Item(str(number), place(image)))
         elif isinstance(image, np.ndarray) and image.ndim == 2 and image.dtype == np.uint8:
             items.append(Item(str(number), Path(f"image {number}"), grey=image))
         else:
@@ -100,19 +102,19 @@ def embed_items(
     workers: int | None = None,
     fresh: bool = False,
     progress: Progress = silent,
-) -> tuple[npt.NDArray[np.float32], dict[int, tuple[Path, str]]]:
+) -> tuple[npt.NDArray[np.float32], dict[int, tuple[Place, str]]]:
     """Embed pass 0 of the images that can be used, in order; the others by their place, with what is wrong."""
     none = np.zeros((0, registry.get(recipe.backbone).dim), np.float32)
     if not items:
         return none, {}
     places = {id(item): place for place, item in enumerate(items)}
     parts, done = [], 0
-    failures: dict[int, tuple[Path, str]] = {}
+    failures: dict[int, tuple[Place, str]] = {}
     opened = engines.open_engine(recipe.pass0, weights, engine, fresh=fresh)
     with closing(pipeline.run(items, recipe.pass0, opened, workers)) as blocks:
         for block in blocks:
             parts += [block.embeddings[0]] if block.image_ids else []
-            failures |= {places[id(item)]: (item.path, reason) for item, reason in block.failures}
+            failures |= {places[id(item)]: (item.path, reason) for item, reason in (*block.failures, *block.away)}
             progress(done := done + block.size, len(items))
     found = np.concatenate([none, *parts])
     names = [str(item.path) for place, item in enumerate(items) if place not in failures]

@@ -16,7 +16,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from queue import SimpleQueue
 
 import cv2
@@ -26,11 +25,13 @@ from threadpoolctl import threadpool_limits
 
 from cxrfeat import _machine as machine
 from cxrfeat._backbones.engine import Engine, Floats, Images
+from cxrfeat._extract.ahead import Ahead
 from cxrfeat._extract.earlier import Earlier, Known
 from cxrfeat._images import decode, prepare
 from cxrfeat._images.helper import Helper
 from cxrfeat._recipe import Recipe
-from cxrfeat.errors import CxrfeatError, RecipeError
+from cxrfeat._remote import Place
+from cxrfeat.errors import CxrfeatError, RecipeError, StorageError, UnavailableError
 
 CHUNK = 2
 """Images in a worker's batch, where the engine's is not larger: few, so that none has the last ones alone."""
@@ -68,12 +69,16 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Item:
-    """One image to embed: a file, named as the study's table `listed` it, or the decoded picture."""
+    """One image to embed: a file, named as the study's table `listed` it, or the decoded picture.
+
+    `fetch` waits for the bytes of a file that was asked for already.
+    """
 
     image_id: str
-    path: Path
+    path: Place
     listed: str = ""
     grey: decode.Grey | None = field(default=None, compare=False)
+    fetch: Callable[[], bytes] | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -85,6 +90,7 @@ class Prepared:
     known: list[Floats | None] = field(default_factory=list)
     rendered: Images | None = None
     failures: list[tuple[Item, str]] = field(default_factory=list)
+    away: list[tuple[Item, str]] = field(default_factory=list)
     seconds: Seconds = field(default_factory=Seconds)
     voi: Counter[str] = field(default_factory=Counter)
 
@@ -93,8 +99,9 @@ class Prepared:
 class Block:
     """One batch's result: embeddings float32 (passes, n, dim), hashes of the files, failures with their reasons.
 
-    `voi` counts what decided black and white, of the images where something had to: see `decode.Film`. Where another
-    process wrote the rows already, `shard` names the file, and `embeddings` has none.
+    `voi` counts what decided black and white, of the images where something had to: see `decode.Film`. `away` are those
+    that no store gave now, and that may be tried again. Where another process wrote the rows already, `shard` names the
+    file, and `embeddings` has none.
     """
 
     image_ids: list[str]
@@ -104,11 +111,12 @@ class Block:
     seconds: Seconds = field(default_factory=Seconds)
     voi: Counter[str] = field(default_factory=Counter)
     shard: str = ""
+    away: list[tuple[Item, str]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
         """Images processed, embedded or failed."""
-        return len(self.image_ids) + len(self.failures)
+        return len(self.image_ids) + len(self.failures) + len(self.away)
 
 
 def run(
@@ -138,6 +146,7 @@ def run(
         finally:
             free.put(squares)
 
+    ahead = Ahead(items)
     pending: deque[Future[Block | None]] = deque()
     with _single_threaded_libraries(), ThreadPoolExecutor(workers, thread_name_prefix="cxrfeat") as pool:
         try:
@@ -145,13 +154,14 @@ def run(
             for number, start in enumerate(range(0, len(items), chunk)):
                 if earlier is not None and number % AHEAD == 0:
                     known = earlier.read([item.image_id for item in items[start : start + AHEAD * chunk]])
-                pending.append(pool.submit(process, items[start : start + chunk], known))
+                pending.append(pool.submit(process, ahead.batch(start, start + chunk), known))
                 if len(pending) > 2 * workers:
                     yield _result(pending.popleft())
             while pending:
                 yield _result(pending.popleft())
         finally:
             stop.set()
+            ahead.close()
             for future in pending:
                 future.cancel()
             _wait(pending)
@@ -216,7 +226,10 @@ def prepare_batch(
             digest_before, embeddings = known.get(item.image_id, (b"", None))
             embeddings = embeddings if digest_before == digest else None
             found = squares(source, recipe, item.image_id, 0 if embeddings is None else len(embeddings))
-        except RecipeError:
+        except UnavailableError as error:
+            done.away.append((item, f"cannot be read now: {error}"))
+            continue
+        except (RecipeError, StorageError):
             raise
         except CxrfeatError as error:
             done.failures.append((item, str(error)))
@@ -251,7 +264,7 @@ def embed_batch(batch: Prepared, recipe: Recipe, engine: Engine, streams: thread
         batch.seconds.wait += admitted - begun
         batch.seconds.network += time.perf_counter() - admitted
         embeddings = _put_together(batch.known, flat, passes)
-    return Block(ids, hashes, embeddings, batch.failures, batch.seconds, batch.voi)
+    return Block(ids, hashes, embeddings, batch.failures, batch.seconds, batch.voi, away=batch.away)
 
 
 def _put_together(there: Sequence[Floats | None], flat: Floats | None, passes: int) -> Floats:
@@ -267,8 +280,10 @@ def _put_together(there: Sequence[Floats | None], flat: Floats | None, passes: i
 
 def _load(item: Item) -> tuple[bytes | decode.Grey, bytes]:
     """The file's bytes or the picture, and the SHA-256 of either."""
-    source = decode.read_bytes(item.path) if item.grey is None else item.grey
-    return source, hashlib.sha256(source if isinstance(source, bytes) else source.tobytes()).digest()
+    if item.grey is not None:
+        return item.grey, hashlib.sha256(item.grey.tobytes()).digest()
+    data = item.fetch() if item.fetch else decode.read_bytes(item.path)
+    return data, hashlib.sha256(data).digest()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from cxrfeat._extract.pipeline import Item
 from cxrfeat._manifest import Manifest
 from cxrfeat._progress import Progress
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import clean, join
 from cxrfeat._store import EmbeddingFile, Writer
 from cxrfeat._study import Study
 
@@ -38,7 +39,7 @@ class Items(Sequence[Item]):
 
     def _item(self, row: int) -> Item:
         listed = str(self._paths[row])
-        return Item(str(self._ids[row]), self._study.root / listed, listed)
+        return Item(str(self._ids[row]), join(self._study.root, listed), clean(listed))
 
 
 @dataclass

@@ -10,6 +10,7 @@ import io
 import os
 import stat
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._images.choices import PERCENTILES, VOIS
-from cxrfeat.errors import ImageError, MissingExtraError, RecipeError
+from cxrfeat._remote import Place, Url, place
+from cxrfeat.errors import ImageError, MissingExtraError, NotFoundError, RecipeError
 
 Grey = npt.NDArray[np.uint8]
 
@@ -60,13 +62,15 @@ _TURN = {  # mirrored, then turned
 }  # fmt: skip
 
 
-def read_grey(path: str | Path, voi: str = "file") -> Grey:
+def read_grey(path: str | Place, voi: str = "file") -> Grey:
     """Read an image file as uint8 (h, w), or raise an ImageError (for DICOM without pydicom, a MissingExtraError)."""
     return decode_film(read_bytes(path), voi).grey
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Read a regular file whole, turning the system's errors into an ImageError."""
+def read_bytes(path: str | Place) -> bytes:
+    """Read a regular file, or an object, whole, turning the system's errors into an ImageError."""
+    if isinstance(path := place(path), Url):
+        return received(ask(path))
     limit = _limit("CXRFEAT_MAX_FILE_BYTES", MAX_FILE_BYTES)
     try:
         found = os.stat(path)  # noqa: PTH116  (before opening: to open a FIFO would wait for its writer)
@@ -82,6 +86,27 @@ def read_bytes(path: str | Path) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise ImageError("cannot be read: its name is no file name.") from error
+
+
+def ask(url: Url) -> Future[bytes]:
+    """Start to read an image at an address, which `received` returns."""
+    from cxrfeat._remote import transfer
+
+    return transfer.ask(url, _limit("CXRFEAT_MAX_FILE_BYTES", MAX_FILE_BYTES) + 1)
+
+
+def received(answer: Future[bytes]) -> bytes:
+    """Wait for an image that was asked for; a StorageError if that is not the image's fault."""
+    try:
+        data = answer.result()
+    except NotFoundError as error:
+        raise ImageError("cannot be read: there is no such object.") from error
+    except BaseException:
+        answer.cancel()
+        raise
+    if len(data) > (limit := _limit("CXRFEAT_MAX_FILE_BYTES", MAX_FILE_BYTES)):
+        raise ImageError(f"has more bytes than the limit of {limit:,} (CXRFEAT_MAX_FILE_BYTES).")
+    return data
 
 
 def decode_grey(data: bytes, voi: str = "file") -> Grey:

@@ -15,6 +15,7 @@ from cxrfeat import _files as files
 from cxrfeat._images import choices, prepare
 from cxrfeat._images.decode import read_grey
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import Place
 from cxrfeat._report import bars, curves, html
 from cxrfeat._report.html import Table
 from cxrfeat._reproduce import paper
@@ -92,7 +93,7 @@ def _films(done: Reproduction) -> list[Figure]:
     ]
 
 
-def _renderings(recipe: Recipe, image_id: str, path: str | Path) -> list[npt.NDArray[np.uint8]]:
+def _renderings(recipe: Recipe, image_id: str, path: str | Place) -> list[npt.NDArray[np.uint8]]:
     """Pass 0 and every augmented pass of one image, uint8 (size, size) each, as extraction renders them."""
     policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
     matrices = [prepare.matrix(policy, recipe.seed, image_id, k) for k in range(1, recipe.passes + 1)] if policy else []

@@ -41,7 +41,7 @@ def holds(other: Study) -> bool:
         twin = own / file.name
         return twin.is_file() and file.is_file() and filecmp.cmp(twin, file, shallow=False)
 
-    return all(own in file.resolve().parents or same(file) for file in other.paths())
+    return all(isinstance(file, Path) and (own in file.resolve().parents or same(file)) for file in other.paths())
 
 
 def copy_sample(folder: str | Path) -> Path:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from cxrfeat import _files as files
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import local
 from cxrfeat._store import disk, names
 from cxrfeat._store.embedding_file import EmbeddingFile, ImageIds
 from cxrfeat._store.ids import Ids
@@ -248,7 +249,7 @@ def collect(files: Sequence[str | Path], out: str | Path, *, progress: Progress 
     (2, 4)
     """
     out = Path(out)
-    sources = list(dict.fromkeys(path for given in files for path in members_of(Path(given))))
+    sources = list(dict.fromkeys(path for given in files for path in members_of(local(given))))
     if not sources:
         raise EmbeddingFileError("a collection needs at least one embedding file.")
     if out.exists() and not (out.is_dir() and all(_belongs(path) for path in out.iterdir())):

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cxrfeat._html import page
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import Place, Url, local, place
 from cxrfeat._store import rows
 from cxrfeat._store.ids import Ids
 from cxrfeat._store.protocols import Table, store_of
@@ -40,7 +41,7 @@ class EmbeddingFile:
     Parameters
     ----------
     path : str or Path
-        The file, or the folder of a collection.
+        The file, or the folder of a collection. Of a file at an address a copy is kept in the user's cache folder.
 
     Attributes
     ----------
@@ -73,16 +74,16 @@ class EmbeddingFile:
     array([[1., 1., 1., 1.]], dtype=float32)
     """
 
-    def __new__(cls, path: str | Path = "") -> EmbeddingFile:
+    def __new__(cls, path: str | Place = "") -> EmbeddingFile:
         """Make a `Collection` of a folder."""
-        if cls is EmbeddingFile and path and Path(path).is_dir():
+        if cls is EmbeddingFile and path and not isinstance(there := place(path), Url) and there.is_dir():
             from cxrfeat._store.collection import Collection
 
             return object.__new__(Collection)
         return object.__new__(cls)
 
-    def __init__(self, path: str | Path) -> None:
-        path = Path(path)
+    def __init__(self, path: str | Place) -> None:
+        path = local(path)
         if not path.is_file():
             raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
         self._take(store_of(path).open_sound(path))
@@ -93,7 +94,7 @@ class EmbeddingFile:
             raise rows.damaged(path, self.problems[0])
 
     @classmethod
-    def open(cls, path: str | Path) -> EmbeddingFile:
+    def open(cls, path: str | Place) -> EmbeddingFile:
         """Open a file: the same as `EmbeddingFile(path)`.
 
         Parameters

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat import _files as files
+from cxrfeat import _remote as remote
 from cxrfeat._progress import Progress, silent
 from cxrfeat._progress import part as part_of
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import Place
 from cxrfeat._store import names, rows
 from cxrfeat._store.collection import Collection, Manifest
 from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
@@ -20,7 +21,7 @@ from cxrfeat._store.protocols import store_of
 from cxrfeat.errors import EmbeddingFileError, NotFoundError
 
 # Recipe and image paths -> pass 0 embeddings, float32 (n, dim).
-Recompute = Callable[[Recipe, Sequence[Path]], npt.NDArray[np.float32]]
+Recompute = Callable[[Recipe, Sequence[Place]], npt.NDArray[np.float32]]
 TOLERANCE = 1e-4  # of the largest value of a row: what engines agree within
 
 
@@ -67,7 +68,7 @@ class Verification:
 
 def verify(
     path: Path,
-    images: Mapping[str, Path] | None = None,
+    images: Mapping[str, Place] | None = None,
     recompute: Recompute | None = None,
     sample: int = 32,
     seed: int = 0,
@@ -109,7 +110,7 @@ def verify(
 
 def _verify_collection(
     path: Path,
-    images: Mapping[str, Path] | None,
+    images: Mapping[str, Place] | None,
     recompute: Recompute | None,
     sample: int,
     seed: int,
@@ -182,7 +183,7 @@ def check_rows(file: EmbeddingFile, report: Verification, progress: Progress) ->
     return list(sound.values())
 
 
-def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Verification, progress: Progress) -> None:
+def _check_images(file: EmbeddingFile, images: Mapping[str, Place], report: Verification, progress: Progress) -> None:
     changed, gone, unknown = [], [], 0
     for row, (image_id, hash_) in enumerate(zip(file.image_ids.tolist(), file.image_sha256(), strict=True)):
         path = images.get(image_id)
@@ -190,7 +191,7 @@ def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Verif
             gone.append(image_id)
         elif not hash_.any():
             unknown += 1
-        elif bytes.fromhex(files.sha256(path)) != bytes(hash_):
+        elif bytes.fromhex(remote.sha256(path)) != bytes(hash_):
             changed.append(image_id)
         progress(row + 1, len(file), "images")
     report.looked_at.append(f"{len(file) - len(gone):,} image files")
@@ -203,7 +204,7 @@ def _check_images(file: EmbeddingFile, images: Mapping[str, Path], report: Verif
 
 
 def _check_values(
-    file: EmbeddingFile, images: Mapping[str, Path], recompute: Recompute, sample: int, seed: int, report: Verification
+    file: EmbeddingFile, images: Mapping[str, Place], recompute: Recompute, sample: int, seed: int, report: Verification
 ) -> None:
     bad = {i for finding in report.findings for i in finding.image_ids}
     pool = [i for i in file.image_ids.tolist() if i in images and i not in bad]
