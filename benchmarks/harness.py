@@ -79,9 +79,9 @@ def median(values: list[float]) -> float:
     return round(statistics.median(values), 4)
 
 
-def save(name: str, claim: str, rows: list[dict], notes: str = "") -> None:
+def save(name: str, claim: str, rows: list[dict], notes: str = "", **machine: str) -> None:
     """Print the results and keep them in `results/`, from which `page.py` writes docs/performance.md."""
-    result = {"name": name, "claim": claim, "notes": notes, "rows": rows, "machine": this_machine()}
+    result = {"name": name, "claim": claim, "notes": notes, "rows": rows, "machine": this_machine() | machine}
     text = json.dumps(result, indent=2) + "\n"
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")

@@ -11,6 +11,8 @@ PAGE = HERE.parent / "docs" / "performance.md"
 ORDER = [
     "extraction",
     "network",
+    "gpu",
+    "keras_backends",
     "bound",
     "growth",
     "passes",
@@ -25,8 +27,9 @@ HEAD = """# Performance
 
 Written by `make bench` from `benchmarks/results/`; do not edit. Each section is one script of `benchmarks/`, which runs
 cxrfeat and the peer alternately in one session. Compare ratios and medians; absolute times say little, because the
-machines are shared. There are no figures for a GPU, because none has been measured.
+machines are shared.{gpu}
 """
+NO_GPU = " There are no figures for a GPU, because none has been measured."
 
 
 def cell(value: object) -> str:
@@ -52,7 +55,8 @@ def section(result: dict) -> str:
 def main() -> None:
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results").glob("*.json"))]
     results.sort(key=lambda r: (ORDER.index(r["name"]) if r["name"] in ORDER else len(ORDER), r["name"]))
-    PAGE.write_text("\n".join([HEAD, *map(section, results)]), encoding="utf-8")
+    head = HEAD.format(gpu="" if any(r["name"] == "gpu" for r in results) else NO_GPU)
+    PAGE.write_text("\n".join([head, *map(section, results)]), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(HERE.parent)} from {len(results)} results")
 
 
