@@ -47,13 +47,15 @@ def labels(table: str | None, rows: int) -> np.ndarray:
     return found[list(NIH_LABELS)].sample(rows, random_state=0).to_numpy(float)
 
 
-def embeddings(y: np.ndarray, dim: int, latent: int = 96) -> np.ndarray:
+def embeddings(y: np.ndarray, dim: int, latent: int = 96, part: int = 0) -> np.ndarray:
+    """Rows for labels, (n, labels); of a study that is drawn in parts, all have the same features."""
     rng = np.random.default_rng(1)
     effect = rng.standard_normal((y.shape[1], latent), dtype=np.float32) * 0.18
     mixing = rng.standard_normal((latent, dim), dtype=np.float32)
     mixing *= (np.arange(1, latent + 1, dtype=np.float32) ** -0.5)[:, None]
     scale = np.exp(rng.standard_normal(dim, dtype=np.float32) * 1.2 - 2)
     bias = rng.standard_normal(dim, dtype=np.float32) * 0.7
+    rng = np.random.default_rng([1, part]) if part else rng
     x = np.empty((len(y), dim), dtype=np.float32)
     for at in range(0, len(y), 8192):
         part = y[at : at + 8192].astype(np.float32)

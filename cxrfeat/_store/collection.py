@@ -98,6 +98,7 @@ class Collection(EmbeddingFile):
         self.manifest = Manifest.read(self.path)
         self.recipe = Recipe.from_json(self.manifest.recipe)
         self._opened: OrderedDict[int, EmbeddingFile] = OrderedDict()
+        self._seen: dict[int, npt.NDArray[np.bool_]] = {}
         ids, self._failed = [], dict[str, Failure]()
         for number, member in enumerate(self.manifest.members):
             with _open(self.path, member) as file:
@@ -188,6 +189,8 @@ class Collection(EmbeddingFile):
             self._opened.move_to_end(number)
         else:
             self._opened[number] = _open(self.path, self.manifest.members[number])
+            # What was read of it before was checked then; `_open` has checked that it is the same file.
+            self._opened[number]._checked = self._seen.setdefault(number, self._opened[number]._checked)
             if len(self._opened) > OPEN:
                 self._opened.popitem(last=False)[1].close()
         return self._opened[number]

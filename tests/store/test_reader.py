@@ -63,6 +63,15 @@ def test_blocks_checked_before_are_read_beside_new_ones(make_file, monkeypatch):
         assert (file.read(order, (0, 1)) == made.embeddings[:, rows]).all()
 
 
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_what_is_read_again_past_hdf5_is_the_same(make_file, storage):
+    made = make_file(600, storage=storage, dim=5)  # the third block is a short one
+    written = made.embeddings.astype(storage).astype(np.float32)
+    with EmbeddingFile.open(made.path) as file:
+        for _ in range(2):
+            np.testing.assert_array_equal(file.read(made.ids, (1, 0)), written[[1, 0]])
+
+
 def test_unknown_ids_and_passes(made):
     with EmbeddingFile.open(made.path) as file:
         with pytest.raises(EmbeddingFileError, match=r"2 of 3 images are not in .*the first is 'nope'"):

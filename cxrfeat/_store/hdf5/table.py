@@ -23,25 +23,35 @@ class HDF5Table:
             self._data = schema.datasets(self._file, path, path.stat().st_size if limit is None else limit)
             self.block_sha256 = self._whole("block_sha256")
             self.sha256 = {name: self._text(f"{name}_sha256") for name in ("recipe", "provenance", "content")}
+            shape = self._data["embeddings"].shape
+            self._read = np.zeros((shape[0], -(-shape[1] // BLOCK)), bool)
             failures = self._whole("failures")
             columns = (decode_texts(failures[name]).tolist() for name in ("image_id", "path", "reason"))
             self.header = Header(
                 recipe=self._text("recipe"),
                 provenance=self._text("provenance"),
-                shape=self._data["embeddings"].shape,
+                shape=shape,
                 ids=self._whole("image_id"),
                 image_sha256=self._whole("image_sha256"),
                 failures=list(zip(*columns, strict=True)),
             )
 
     def read(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
-        """Read one pass of one block to `out`; HDF5 checks its own checksum."""
-        start, stop = block * BLOCK, block * BLOCK + len(out)
+        """Read one pass of one block to `out`; HDF5 checks its own checksum the first time.
+
+        After that the stored bytes are taken as they are, which is five times as fast: heads read a file many times.
+        """
+        start, stop, data = block * BLOCK, block * BLOCK + len(out), self._data["embeddings"]
         try:
-            if self._data["embeddings"].dtype == out.dtype:
-                self._data["embeddings"].read_direct(out, np.s_[pass_, start:stop], np.s_[:])
+            if self._read[pass_, block]:
+                chunk = np.empty(data.dtype.itemsize * data.chunks[1] * data.chunks[2] + 4, np.uint8)
+                data.id.read_direct_chunk((pass_, start, 0), out=chunk)
+                out[...] = chunk[:-4].view(data.dtype).reshape(data.chunks[1:])[: len(out)]
+            elif data.dtype == out.dtype:
+                data.read_direct(out, np.s_[pass_, start:stop], np.s_[:])
             else:  # NumPy converts faster than HDF5
-                out[...] = self._data["embeddings"][pass_, start:stop]
+                out[...] = data[pass_, start:stop]
+            self._read[pass_, block] = True
         except schema.HDF5_ERRORS as error:
             where = f"rows {start} to {stop - 1} of pass {pass_}"
             raise schema.damaged(self.path, error, where) from error
