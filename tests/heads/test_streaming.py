@@ -11,7 +11,9 @@ from sklearn.preprocessing import StandardScaler
 
 import cxrfeat as cxr
 from cxrfeat import _machine as machine
+from cxrfeat._cluster import connected
 from cxrfeat._heads import fit_head, load_head
+from cxrfeat._heads.cluster import ClusterSums
 from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.solver import path as solver
 from cxrfeat._heads.solver.labels import Labels
@@ -182,3 +184,13 @@ def test_two_workers_find_the_head_that_one_machine_finds(large, address, study,
     monkeypatch.setattr(cxr.EmbeddingFile, "content_sha256", "0" * 64)
     with pytest.raises(ClusterError, match=r"worker on .* has another content there than here"):
         fit_head(study, embeddings, out=tmp_path / "other", ray=address)
+
+
+def test_a_worker_that_is_lost_ends_the_fit_with_a_sentence(address, rows_on_disk):
+    path, _, y, (positive, negative) = rows_on_disk
+    with connected(address) as ray, cxr.EmbeddingFile(path) as file:
+        sums = ClusterSums(ray, FileRows([file], [(0, np.arange(3000)[None])]), Labels.of(y, positive, negative))
+        ray.kill(sums.held[0])
+        with pytest.raises(ClusterError, match="a worker of the cluster failed") as told:
+            sums.survey(None)
+        assert "\n" not in str(told.value)

@@ -91,7 +91,7 @@ def path(
     n, d = sums.shape
     few = n * d * 8 <= DENSE_BYTES and n * min(n, d) ** 2 <= DENSE_PRODUCTS
     drawn = min(SAMPLE_ROWS * d, SAMPLE_NUMBERS // d)
-    moments, sample = sums.survey(counts.chance(drawn) if n > MANY * drawn else None)
+    moments, sample = sums.survey(counts.chance(drawn) if n > MANY * drawn and not few else None)
     mean, scale = moments.standard()
     search: _Dense | _Large = (_Dense if few else _Large)(sums, mean, scale, intercept)
     done: list[tuple[Floats, Floats]] = []
