@@ -19,6 +19,7 @@ ORDER = [
     "memory",
     "startup",
     "store_read",
+    "store_formats",
     "head_logistic",
     "evaluate_delong",
     "evaluate_bootstrap",
