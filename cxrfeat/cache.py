@@ -16,7 +16,8 @@ from cxrfeat._recipe import Recipe
 from cxrfeat._remote import Place, local
 from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange, names
 from cxrfeat._store import verify as checking
-from cxrfeat._store.collection import Collection, collect, members_of
+from cxrfeat._store.collect import collect
+from cxrfeat._store.collection import Collection, members_of
 from cxrfeat._store.merge import Merge, join
 from cxrfeat._store.repair import repair
 from cxrfeat.errors import EmbeddingFileError, RecipeError
@@ -297,7 +298,7 @@ def compare(
     from cxrfeat._evaluate.agreement import agreement
 
     table = None if study is None else read_study(study)
-    return agreement(Path(a), Path(b), table, replicates, seed, progress)
+    return agreement(embedding_path(a), embedding_path(b), table, replicates, seed, progress)
 
 
 def export(

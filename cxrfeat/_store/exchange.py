@@ -59,9 +59,9 @@ def read(
         return "the array", source, None, None
     source = Path(source)
     if is_parquet(source):
-        from cxrfeat._store import parquet
+        from cxrfeat._store.parquet_table import read_table
 
-        values, ids = parquet.read_table(source, array, max(MAX_SMALL, MAX_RATIO * source.stat().st_size))
+        values, ids = read_table(source, array, max(MAX_SMALL, MAX_RATIO * source.stat().st_size))
         return str(source), values, ids, None
     try:
         arrays = _headers(source) if zipfile.is_zipfile(source) else None

@@ -1,4 +1,4 @@
-"""Embedding files as Parquet, for other tools and for shards: a `Store`. Only this module imports pyarrow here.
+"""Embedding files as Parquet, for other tools and for shards: a `Store`. pyarrow is imported here.
 
 A row is one image in one pass, with `image_id` (text), `pass` (int32), `image_sha256` (32 bytes) and `embedding` (a
 fixed-size list of float32). A row group has one pass of a few blocks of rows, so that a reader of pass 0 skips the
@@ -27,14 +27,13 @@ from cxrfeat.errors import CxrfeatError, EmbeddingFileError, MissingExtraError
 
 try:
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
     raise MissingExtraError("Parquet", "parquet") from error
 
 GROUP = 16 << 20  # bytes of embeddings in a row group, at most, and not more than 16 blocks
 BESIDE = ["image_id", "image_sha256"]
-_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError)
+ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError)
 
 
 def write_shard(
@@ -118,50 +117,6 @@ def write_passes(
         raw.sync()
 
 
-def read_table(path: Path, column: str | None, limit: int) -> tuple[npt.NDArray[Any], list[str] | None]:
-    """Read another tool's table: embeddings (n, dim), and the ids of a column `image_id` if there is one.
-
-    Embeddings are the `column` named, else `embedding`, else the only one with lists of numbers. What would take more
-    than `limit` bytes is refused before it is read.
-    """
-    try:
-        # Ids as a dictionary: a long text that is stored once and named a million times takes memory once.
-        dictionary = ["image_id"] if "image_id" in pq.read_schema(path).names else []
-        with pq.ParquetFile(path, read_dictionary=dictionary) as file:
-            found, about = file.schema_arrow, file.metadata
-            lists = [name for name in found.names if _has_numbers(found.field(name).type)]
-            name = column or ("embedding" if "embedding" in lists else lists[0] if len(lists) == 1 else "embedding")
-            if name not in lists:
-                others = f"; name one of {', '.join(lists)} with `array`" if lists else ""
-                raise EmbeddingFileError(f"{path} has no column {name!r} with lists of floats{others}.")
-            chunks = [
-                about.row_group(k).column(c) for k in range(about.num_row_groups) for c in range(about.num_columns)
-            ]
-            size = sum(max(8 * chunk.num_values, chunk.total_uncompressed_size) for chunk in chunks)
-            if size > limit:
-                raise EmbeddingFileError(f"{path} would take {size:,} bytes; for its size, {limit:,} are read.")
-            table = file.read([name, *({"image_id", "pass"} & {*found.names})]).combine_chunks()
-        values = table.column(name).chunk(0) if table.num_rows else pa.array([], found.field(name).type)
-        lengths = pc.list_value_length(values).unique().to_pylist()
-        if len(lengths) != 1 or not lengths[0]:
-            raise EmbeddingFileError(
-                f"{path}: the lists of {name!r} are not all of one length; they are {lengths[:5]}."
-            )
-        if "pass" in found.names and len(table.column("pass").unique()) != 1:
-            raise EmbeddingFileError(f"{path} has several passes. Give a table of one, or the file as it was exported.")
-        ids = None
-        if "image_id" in found.names:
-            texts = table.column("image_id").chunk(0)
-            if pa.types.is_dictionary(texts.type) and pc.max(pc.binary_length(texts.dictionary)).as_py() > rows.MAX_ID:
-                raise EmbeddingFileError(f"{path} has an image_id of more than {rows.MAX_ID} bytes.")
-            ids = [str(i) for i in texts.to_pylist()]
-        return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), lengths[0]), ids
-    except _ERRORS as error:
-        if isinstance(error, CxrfeatError):
-            raise
-        raise EmbeddingFileError(f"{path} is not a Parquet table, or is damaged: {_short(error)}.") from error
-
-
 class ParquetTable:
     """A `Table` of Parquet. It keeps the row group last read of each pass, since blocks are read in order."""
 
@@ -169,14 +124,14 @@ class ParquetTable:
         self.path, self.problems = path, list[str]()
         try:
             self._file = pq.ParquetFile(path)
-        except _ERRORS as error:
-            raise EmbeddingFileError(f"{path} is not a Parquet file, or is damaged ({_short(error)}).") from error
+        except ERRORS as error:
+            raise EmbeddingFileError(f"{path} is not a Parquet file, or is damaged ({short(error)}).") from error
         try:
             self._open()
         except BaseException as error:
             self.close()
-            if isinstance(error, _ERRORS) and not isinstance(error, CxrfeatError):
-                raise EmbeddingFileError(f"{path} is damaged: {_short(error)}.") from error
+            if isinstance(error, ERRORS) and not isinstance(error, CxrfeatError):
+                raise EmbeddingFileError(f"{path} is damaged: {short(error)}.") from error
             raise
 
     def read(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
@@ -186,8 +141,8 @@ class ParquetTable:
             try:
                 column = self._column(group * self.header.shape[0] + pass_, ["embedding"]).column(0).chunk(0)
                 values = column.flatten().to_numpy().reshape(-1, self.header.shape[2])
-            except _ERRORS as error:
-                raise rows.damaged(self.path, f"row group {group} of pass {pass_}: {_short(error)}") from error
+            except ERRORS as error:
+                raise rows.damaged(self.path, f"row group {group} of pass {pass_}: {short(error)}") from error
             self._kept[pass_] = group, values
         out[...] = self._kept[pass_][1][within * BLOCK : within * BLOCK + len(out)]
 
@@ -298,8 +253,8 @@ def damage_outside(path: Path) -> str:
     table = ParquetTable(path)
     try:
         wrong = table.other_rows()
-    except _ERRORS as error:
-        return _short(error)
+    except ERRORS as error:
+        return short(error)
     finally:
         table.close()
     return f"ids, passes or image hashes of row groups {rows.some(map(str, wrong))} are other ones" if wrong else ""
@@ -331,11 +286,6 @@ def _add(
         out.write_table(pa.table(columns, schema=schema), row_group_size=len(ids))
 
 
-def _has_numbers(kind: pa.DataType) -> bool:
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return is_list and pa.types.is_floating(kind.value_type)
-
-
 def _schema(dim: int) -> pa.Schema:
     values = pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
     types = {"image_id": pa.string(), "pass": pa.int32(), "image_sha256": pa.binary(32), "embedding": values}
@@ -347,5 +297,6 @@ def _group(dim: int) -> int:
     return BLOCK * max(1, min(16, GROUP // (4 * dim * BLOCK)))
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
+    """The text of another package's error, in a line."""
     return " ".join(str(error).split())[:160]

@@ -11,7 +11,7 @@ import pytest
 
 import cxrfeat as cxr
 from cxrfeat import cache
-from cxrfeat._store import EmbeddingFile, Writer, collection
+from cxrfeat._store import EmbeddingFile, Writer, collection, disk
 from cxrfeat._store.ids import Ids
 from cxrfeat._store.rows import encode_ids
 from cxrfeat.errors import EmbeddingFileError, NotFoundError, OutputError, RecipeError
@@ -89,7 +89,7 @@ def test_files_are_copied_where_they_cannot_be_linked(parts, tmp_path, monkeypat
     def link(source, target):
         raise OSError(18, "cross-device link")
 
-    monkeypatch.setattr(collection.disk.system, "link", link)
+    monkeypatch.setattr(disk.system, "link", link)
     cache.collect([parts[0].path], tmp_path / "all")
     assert not (tmp_path / "all" / "a.h5").samefile(parts[0].path)
     assert cache.verify(tmp_path / "all").ok
