@@ -42,14 +42,16 @@ def write_shard(
     """Write a shard durably, whole or not at all, over an earlier one of this name.
 
     A shard is a Parquet embedding file with some rows of a study, in any number and order. What `EmbeddingFile` and
-    `merge` do with an embedding file they do with a shard. `provenance` is JSON (`rows.provenance`).
+    `merge` do with an embedding file they do with a shard. Values are rounded to what the recipe's `storage` holds.
+    `provenance` is JSON (`rows.provenance`).
     """
+    embeddings = rows.stored(rows.decode_texts(found.ids).tolist(), found.embeddings, recipe.storage)
     shape = found.embeddings.shape[0], len(found), found.embeddings.shape[2]
     header = Header(recipe.to_json(), provenance, shape, found.ids, found.image_sha256, failures)
     disk.make_folders(path.parent)
     draft = names.draft(path, uuid.uuid4().hex)
     try:
-        write(draft, header, [found.embeddings])
+        write(draft, header, [embeddings])
         disk.system.replace(draft, path)
     except BaseException:
         disk.remove(draft)

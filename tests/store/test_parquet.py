@@ -93,14 +93,15 @@ def test_a_shard_is_whole_or_not_there(tmp_path, recipe, rows, monkeypatch, n):
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["1.parquet"]
 
 
-def test_shards_are_merged_into_one_file(tmp_path, recipe, rows):
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_shards_are_merged_into_one_file(tmp_path, recipe, rows, storage):
     ids, hashes, embeddings = rows(600)
     for number, part in enumerate((slice(0, 250), slice(250, 600))):
         shard = _rows(ids[part], hashes[part], embeddings[:, part])
-        parquet.write_shard(tmp_path / f"{number}.parquet", recipe(), shard)
+        parquet.write_shard(tmp_path / f"{number}.parquet", recipe(storage=storage), shard)
     cache.merge([tmp_path / "0.parquet", tmp_path / "1.parquet"], tmp_path / "a.h5")
     with EmbeddingFile(tmp_path / "a.h5") as file:
-        assert file.read(ids, (0, 1)).tobytes() == embeddings.tobytes()
+        assert (file.read(ids, (0, 1)) == embeddings.astype(storage)).all()
 
 
 def test_every_damage_is_found_and_ends_in_a_sentence(make_file, tmp_path):
