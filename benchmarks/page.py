@@ -16,6 +16,7 @@ ORDER = [
     "bound",
     "growth",
     "passes",
+    "decoders",
     "memory",
     "startup",
     "store_read",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -51,6 +52,12 @@ def _cgroup(places: tuple[str, str, str]) -> tuple[int, int]:
         return int(limit), int(used) - int(counts.get("inactive_file", 0))
     except (OSError, ValueError):  # "max", or another system
         return 0, 0
+
+
+def give_back() -> None:
+    """Return memory that is free to the system: Arrow, in which pandas holds texts if it is there, keeps its own."""
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
 
 
 def gpu_likely() -> bool:

@@ -274,6 +274,7 @@ def _embed(
     progress: Progress,
 ) -> None:
     # The engine is this function's alone: its memory is free again before the file is put together.
+    machine.give_back()  # what was taken to read the study
     engine = open_engine()
     result.engine, result.workers = engine.name, workers or pipeline.workers_for(engine)
     writer.provenance.update(engine=engine.name, batch=engine.batch, streams=engine.streams)
