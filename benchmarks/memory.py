@@ -51,9 +51,9 @@ def main() -> None:
         "memory",
         "Peak memory is flat in the number of images: 500 against 50,000 within 5 %",
         rows,
-        "Without pyarrow, as in a default installation, and with it: pandas then keeps texts in Arrow's memory, of which "
-        "what is free is returned before the first image. What still grows with the study is its own table, and the "
-        "account of what is done.",
+        "Without pyarrow, as in a default installation, and with it: pandas then keeps texts in Arrow's memory, and "
+        "what of it is free is returned before the first image. What still grows with the study is its own table, and "
+        "the account of what is done.",
     )
 
 
