@@ -88,6 +88,12 @@ def test_search_prints_what_it_tried(workspace):
         (("--labels", "Scoliosis"), "unknown label 'Scoliosis'"),
         (("--embeddings", "nowhere.h5"), "nowhere.h5"),
         (("--head", "logistic", "--resume", "--out", "r"), "writes no checkpoints"),
+        (
+            ("--head", "svm", "--memory", "1KB"),
+            "more than --memory (1e-06 GB), and this head needs all of them in memory",
+        ),
+        (("--head", "svm", "--ray"), "a svm head is fitted on one machine; leave --ray out"),
+        (("--ray", "127.0.0.1:1"), "no Ray cluster answers at 127.0.0.1:1"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_2(workspace, args, sentence):
