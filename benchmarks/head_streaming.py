@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--compare", type=int, default=600_000, help="rows that are fitted in memory too")
     parser.add_argument("--folder", type=Path, help="where the rows are drawn to; 17 GB for 4 M")
+    parser.add_argument("--drawn", type=Path, help="rows are drawn to this folder once, used again and left there")
     parser.add_argument("--fit", choices=("disk", "memory"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "head_streaming.json")
     args = parser.parse_args()
@@ -127,10 +128,12 @@ def main() -> None:
         return fit(args.folder, args.rows, args.fit == "memory")
     dim, compare = head_logistic.DIM, min(args.compare, args.rows)
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        folder = Path(name)
-        start = time.perf_counter()
-        draw(folder, args.rows, dim)
-        print(f"drawn in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        folder = args.drawn or Path(name)
+        if not (folder / "rows").is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            start = time.perf_counter()
+            draw(folder, args.rows, dim)
+            print(f"drawn in {time.perf_counter() - start:.0f} s", file=sys.stderr)
         small = {way: child(folder, compare, way) for way in ("memory", "disk")}
         print(small, file=sys.stderr)
         before = plain(folder)
