@@ -70,8 +70,13 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
     "--shard", metavar="I/N", help="Only share I of N of the images, 1/N to N/N, into a file of its own: for Slurm "
     "arrays and GNU parallel. `cxrfeat cache merge` joins them.",
 )  # fmt: skip
+@click.option(
+    "--ray", is_flag=False, flag_value="", metavar="[ADDRESS]",
+    help="Embed on the Ray cluster at HOST:PORT, or on the one that is running. ADDRESS?gpus=0.5 or ?cpus=4: what each "
+    "worker takes.",
+)  # fmt: skip
 @json_option
-def command(study: str | None, as_json: bool, **options) -> None:
+def command(study: str | None, ray: str | None, as_json: bool, **options) -> None:
     """Run a frozen backbone over a study and cache its embeddings.
 
     STUDY is a study file, a name under studies/, or `sample`; by default the only one there is. An interrupted
@@ -86,7 +91,7 @@ def command(study: str | None, as_json: bool, **options) -> None:
     from cxrfeat import extract
 
     with progress_bar("extract") as progress:
-        result = extract(study, progress=progress, **given(options))
+        result = extract(study, ray=ray or ray is not None, progress=progress, **given(options))
     _report(result)
     if as_json:
         facts = {name: value for name, value in vars(result).items() if name not in ("recipe", "wall", "seconds")}
@@ -113,7 +118,7 @@ def command(study: str | None, as_json: bool, **options) -> None:
 def _report(result) -> None:
     say(result.recipe.describe())
     if result.extracted:
-        say(f"time went to: {result.seconds.describe(result.workers)}.")
+        say(f"time went to: {', '.join(f'{name} {share:.0%}' for name, share in result.shares().items())}.")
     if result.gone:
         say(f"{result.gone:,} images are no longer on disk; their embeddings are kept.")
     for image_id, reason in list(result.failed.items())[:10]:

@@ -19,6 +19,8 @@ from cxrfeat.errors import ClusterError, CxrfeatError, MissingExtraError
 PATIENCE = 10.0
 """Seconds within which an address answers, or nothing is there."""
 
+NOISE = r"failed\. There are|worker died or was killed|has been marked dead|Raylet is terminated"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -32,9 +34,10 @@ def connected(address: str | bool) -> Iterator[Any]:
     there is none, one is started for the block. A ClusterError says that no Ray is at the address, or which worker has
     another version of cxrfeat.
     """
-    # Ray reports its use over the network, and replaces what a worker inherits, unless it is told not to.
+    # Ray reports its use over the network, its inner errors on stderr, and on stdout that a process or a node died.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", NOISE)
     try:
         import ray
     except ImportError as error:

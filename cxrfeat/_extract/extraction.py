@@ -9,10 +9,11 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from cxrfeat._backbones import engine as engines
 from cxrfeat._backbones import registry
 from cxrfeat._backbones.engine import Engine
 from cxrfeat._datasets import read_study
-from cxrfeat._extract import pipeline, plan
-from cxrfeat._extract.earlier import Earlier
+from cxrfeat._extract import plan
+from cxrfeat._extract.execution import Execution, local
 from cxrfeat._extract.pipeline import Item, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, recipe_of, weights_of
 from cxrfeat._extract.shard import Shard
@@ -44,6 +45,9 @@ MAX_FAILURES_SHARE = 0.05
 
 FLUSH_SECONDS = 30.0
 """No more than this much work is lost when the process is killed, however slow the machine."""
+
+Execute: TypeAlias = Callable[[Writer, Sequence[Item]], AbstractContextManager[Execution]]
+"""What has images embedded, here or elsewhere."""
 
 PACKAGES = ("numpy", "opencv-python-headless", "openvino", "keras", "tensorflow", "jax", "torch", "h5py")
 
@@ -70,7 +74,8 @@ class Extraction:
     engine: str = ""
     wall: float = 0.0  # seconds from the first image to the last
     seconds: Seconds = field(default_factory=Seconds)  # where the workers' time went
-    workers: int = 0
+    workers: int = 0  # threads, on a cluster those of all processes
+    at_work: int = 0  # how many of them can be at work at a time
     shard: str = ""
     address: str = ""
 
@@ -78,6 +83,10 @@ class Extraction:
     def rate(self) -> float:
         """Images per second, NaN if none were extracted."""
         return self.extracted / self.wall if self.extracted and self.wall else float("nan")
+
+    def shares(self) -> dict[str, float]:
+        """Where the time of the workers went: shares that add up to 1."""
+        return self.seconds.shares(self.workers, self.at_work)
 
     @property
     def too_many_failures(self) -> bool:
@@ -112,6 +121,7 @@ def extract(
     retry: bool = False,
     workers: int | None = None,
     shard: str | None = None,
+    ray: str | bool | None = None,
     progress: Progress = silent,
     **options: Unpack[RecipeOptions],
 ) -> Extraction:
@@ -145,6 +155,11 @@ def extract(
         `3/8`: only the third of eight shares of the images, into a file of its own, by default in the folder
         `<cache>/<study>-<backbone>-<recipe>.shards`. An image's share depends on its id alone. `max_failures` is then
         that of the share; `cache.merge` joins the files.
+    ray : str or bool, optional
+        Embed on a Ray cluster: `HOST:PORT` of its head; True is the one that is running, else one on this machine. All
+        nodes need the same disk for the images, `out` and the weights. `?gpus=0.5` or `?cpus=4` after the address is
+        what each worker takes; by default all cores, or a GPU each where there are any. `workers` is then how many
+        processes there may be.
     progress : callable
         Called with the images done and their total.
     **options
@@ -168,6 +183,8 @@ def extract(
         If more images than allowed are not on disk, or none can be used.
     StorageError
         If a store denies access or does not answer, or another writer replaced the file at the address meanwhile.
+    ClusterError
+        If no Ray is at the address, or a worker cannot do its part; what is embedded is kept.
 
     Examples
     --------
@@ -188,7 +205,7 @@ def extract(
         copy = copies.fetch(address, new=True)
         result = extract(
             study, recipe, out=copy, engine=engine, max_failures=max_failures, retry=retry, workers=workers,
-            shard=shard, progress=progress, **rest,
+            shard=shard, ray=ray, progress=progress, **rest,
         )  # fmt: skip
         copies.publish(address)
         return replace(result, address=address.address)
@@ -205,6 +222,11 @@ def extract(
     def open_engine() -> Engine:
         return engines.open_engine(recipe, weights_of(recipe, options), engine)
 
+    execute: Execute = partial(local, open_engine=open_engine, workers=workers)
+    if ray:
+        from cxrfeat._extract.on_ray import cluster
+
+        execute = partial(cluster, ray=ray, options=options, engine=engine, workers=workers)
     for path in paths:
         with Writer.open(path, recipe, registry.get(recipe.backbone).dim, _session(result.shard)) as writer:
             work = plan.make(writer, study, now, retry, progress)
@@ -212,7 +234,7 @@ def extract(
                 _log.info("%s has other images under the same ids: it is another study's and stays as it is.", path)
                 continue
             result.path = path
-            _complete(writer, study, now, work, open_engine, result, workers, progress)
+            _complete(writer, study, now, work, execute, result, progress)
             break
     with EmbeddingFile.open(result.path) as file:
         there = study.take(file.has(study.ids))
@@ -236,9 +258,8 @@ def _complete(
     study: Study,
     now: Manifest,
     work: plan.Plan,
-    open_engine: Callable[[], Engine],
+    execute: Execute,
     result: Extraction,
-    workers: int | None,
     progress: Progress,
 ) -> None:
     """Do what is planned, publish it, and note in `result` what was done and what failed."""
@@ -247,7 +268,7 @@ def _complete(
     writer.drop(work.changed)
     try:
         if work.todo:
-            _embed(writer, work.todo, open_engine, result, workers, progress)
+            _embed(writer, work.todo, execute, result, progress)
         if not writer.done:
             first, reason = next(iter({**writer.failed, **result.failed}.items()))
             raise ImageError(f"none of the {len(study)} images can be used; the first, {first!r}, {reason}")
@@ -268,26 +289,22 @@ def _complete(
 def _embed(
     writer: Writer,
     todo: Sequence[Item],
-    open_engine: Callable[[], Engine],
+    execute: Execute,
     result: Extraction,
-    workers: int | None,
     progress: Progress,
 ) -> None:
-    # The engine is this function's alone: its memory is free again before the file is put together.
     machine.give_back()  # what was taken to read the study
-    engine = open_engine()
-    result.engine, result.workers = engine.name, workers or pipeline.workers_for(engine)
-    writer.provenance.update(engine=engine.name, batch=engine.batch, streams=engine.streams)
-    begun, done, voi = time.perf_counter(), 0, Counter[str]()
-    flushed = begun
+    done, voi = 0, Counter[str]()
     progress(0, len(todo))
-    with ExitStack() as open_files:
-        if (earlier := Earlier.find(writer.path, writer.recipe)) is not None:
-            open_files.enter_context(earlier.file)
-        blocks = open_files.enter_context(closing(pipeline.run(todo, writer.recipe, engine, workers, earlier)))
-        for block in blocks:
+    with execute(writer, todo) as execution:
+        result.workers, result.at_work = execution.workers, execution.at_work
+        begun = flushed = time.perf_counter()
+        for block in execution.blocks:
             start = time.perf_counter()
-            if block.image_ids:
+            writer.provenance.update(execution.about)
+            if block.shard:
+                writer.take(Path(block.shard), block.image_ids, block.sha256)
+            elif block.image_ids:
                 writer.append(block.image_ids, block.sha256, block.embeddings)
             for item, reason in block.failures:
                 writer.fail(item.image_id, item.listed, reason)
@@ -298,12 +315,14 @@ def _embed(
             voi.update(block.voi)
             if voi:
                 writer.provenance["voi"] = dict(voi)
+            result.engine = execution.about.get("engine", "")
             result.seconds.add(block.seconds)
             result.seconds.write += time.perf_counter() - start
             result.extracted += len(block.image_ids)
             done += block.size
             result.wall = time.perf_counter() - begun
-            progress(done, len(todo), f"{result.rate:.1f} images/s")
+            most, share = max(result.shares().items(), key=lambda item: item[1])
+            progress(done, len(todo), f"{result.rate:.1f} images/s, {share:.0%} {most}")
     if result.failed:
         _log.warning(
             "%d images could not be read now; they do not count as damaged, and the same extraction tries them again.",

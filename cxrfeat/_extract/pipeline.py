@@ -58,13 +58,13 @@ class Seconds:
         for f in fields(self):
             setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
 
-    def describe(self, workers: int) -> str:
-        """Say where the time of so many workers went, in percent."""
+    def shares(self, workers: int, at_work: int) -> dict[str, float]:
+        """Where the time of so many workers went, of whom so many can be at work: shares that add up to 1."""
         spent = {f.name: getattr(self, f.name) for f in fields(self)}
-        # One worker more than can be at work: one always waits, and only waiting beyond that shows a bottleneck.
-        spent["wait"] = max(0.0, spent["wait"] - sum(spent.values()) / max(workers, 1))
+        # The others always wait: only waiting beyond that shows a bottleneck.
+        spent["wait"] = max(0.0, spent["wait"] - sum(spent.values()) * (workers - at_work) / max(workers, 1))
         total = sum(spent.values()) or 1.0
-        return ", ".join(f"{name} {value / total:.0%}" for name, value in spent.items())
+        return {name: value / total for name, value in spent.items()}
 
 
 @dataclass(frozen=True)
