@@ -119,8 +119,9 @@ def _collect(sources: Sequence[Path], out: Path, lock: Lock, progress: Progress)
         added.append(target.name)
     assert recipe is not None
     disk.system.sync_folder(out)  # no manifest names a file that is not there
+    for left in names.drafts(out / names.COLLECTION):
+        disk.remove(left)
     draft = names.draft(out / names.COLLECTION, lock.token)
-    disk.remove(draft)
     disk.create(draft, Manifest(recipe.to_json(), tuple(members)).to_json().encode())
     lock.publish(draft, out / names.COLLECTION)
     disk.system.sync_folder(out)

@@ -23,6 +23,16 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("links", [True, False])
 def test_calls_fail_in_turn(files, tmp_path, faulty, told, monkeypatch, links):
+    fail_in_turn(files, tmp_path, faulty, told, monkeypatch, links, lambda at: [(0, errno.ENOSPC, errno.EIO)[at % 3]])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("links", [True, False])
+def test_calls_fail_in_every_way(files, tmp_path, faulty, told, monkeypatch, links):
+    fail_in_turn(files, tmp_path, faulty, told, monkeypatch, links, lambda at: [0, errno.ENOSPC, errno.EIO])
+
+
+def fail_in_turn(files, tmp_path, faulty, told, monkeypatch, links, errors):
     first, second = files
     start, place = tmp_path / "start", tmp_path / "place"
     cache.collect([first], start)
@@ -53,8 +63,9 @@ def test_calls_fail_in_turn(files, tmp_path, faulty, told, monkeypatch, links):
 
     attempt(system)
     for at in range(len(system.calls)):
-        attempt(faulty.FaultyDisk(at, (0, errno.ENOSPC, errno.EIO)[at % 3]))
-        tried += 1
+        for error in errors(at):
+            attempt(faulty.FaultyDisk(at, error))
+            tried += 1
     told(f"collecting, links {links}: {len(system.calls)} calls failed in turn, {tried} failures, 0 broken")
 
 
