@@ -109,6 +109,7 @@ class Collection(EmbeddingFile):
         self.starts = np.cumsum([0, *map(len, ids)])
         self._n = int(self.starts[-1])
         self._ids = Ids(np.concatenate(ids))
+        ids.clear()  # before the index is made, which takes as much
         if len(doubled := self._ids.twice):
             one, other = (self.manifest.members[self.member_of(row)].file for row in doubled.tolist())
             raise in_two(self._ids, doubled, one, other)
