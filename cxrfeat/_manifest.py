@@ -116,7 +116,7 @@ def _anywhere(paths: Sequence[Place]) -> npt.NDArray[np.int64]:
         if found is not None:
             # Without an ETag or a time nothing says that an object is unchanged: it is read again.
             tag = _number(found.tag) if found.tag else time.time_ns()
-            stamps[row] = found.size, tag, stamps[row, PLACE], _number(url.address), 0
+            stamps[row] = max(found.size, 0), tag, stamps[row, PLACE], _number(url.address), 0
     return stamps
 
 

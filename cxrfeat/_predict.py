@@ -196,15 +196,14 @@ def _files(what: Image | Sequence[Image]) -> list[Image]:
     found: list[Image] = []
     for one in given:
         path = remote.place(one) if isinstance(one, str | Path | remote.Url) else None
+        inside: list[Image] | None = None
         if isinstance(path, Path) and path.is_dir():
-            inside: list[Image] = sorted(below for below in path.rglob("*") if _is_image(below))
-            if not inside:
-                raise NotFoundError(f"no image files in {path}.")
-            found += inside
-        elif isinstance(path, remote.Url) and path.suffix.lower() not in SUFFIXES:
-            found += [below for below in path.below() if below.suffix.lower() in SUFFIXES] or [path]
-        else:
-            found.append(one if path is None else path)
+            inside = sorted(below for below in path.rglob("*") if _is_image(below))
+        elif isinstance(path, remote.Url) and path.suffix.lower() not in SUFFIXES and not path.is_file():
+            inside = [below for below in path.below() if below.suffix.lower() in SUFFIXES]
+        if inside == []:
+            raise NotFoundError(f"no image files in {path}.")
+        found += inside or [one if path is None else path]
     seen: set[Image] = set()
     return [one for one in found if isinstance(one, np.ndarray) or not (one in seen or seen.add(one))]  # type: ignore[func-returns-value]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ class Ahead:
         self._asked: dict[int, Future[bytes]] = {}
         self._waited_for: set[Future[bytes]] = set()
         self._next = self._arrived = 0
+        self._closed = False
 
     def batch(self, start: int, stop: int) -> list[Item]:
         """Some of the images, in order."""
@@ -45,12 +46,14 @@ class Ahead:
     def close(self) -> None:
         """Give up everything that was asked for."""
         with self._lock:
-            self._next = len(self._items)
+            self._closed = True
             for answer in (*self._asked.values(), *self._waited_for):
                 answer.cancel()
 
     def _fetch(self, at: int) -> bytes:
         with self._lock:
+            if self._closed:
+                raise CancelledError
             answer = self._asked.pop(at, None) or self._ask(at)
             self._waited_for.add(answer)
             self._next = max(self._next, at + 1)

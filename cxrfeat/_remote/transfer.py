@@ -115,7 +115,7 @@ def below(folder: Url) -> list[Url]:
         paths = _wait(_start(_tried(folder, find)))
     except NotFoundError:
         return []
-    return sorted(Url(f"{folder.scheme}://{path}") for path in paths)
+    return sorted(Url(f"{folder.host}/{path.partition('/')[2]}") for path in paths)
 
 
 def download(url: Url, to: Path) -> None:
@@ -210,7 +210,7 @@ async def _tried(url: Url, job: Callable[[Any, str], Awaitable[_T]]) -> _T:
     delay = FIRST_DELAY
     for attempt in itertools.count(1):
         try:
-            fs = _filesystem(url.scheme, keys(url))
+            fs = _filesystem(url.scheme, keys(url), url.host)
             found = await job(fs, full(url) if url.is_web else fs._strip_protocol(url.address))
         except CxrfeatError:
             raise
@@ -312,7 +312,7 @@ async def _get(fs: Any, address: str, limit: int | None) -> bytes:
 
 
 @cache
-def _filesystem(scheme: str, user: tuple[str, str] | None) -> Any:
+def _filesystem(scheme: str, user: tuple[str, str] | None, host: str) -> Any:
     """The file system of fsspec for a scheme; its own retries are off, since ours are for all stores."""
     import fsspec
 
@@ -331,6 +331,8 @@ def _filesystem(scheme: str, user: tuple[str, str] | None) -> Any:
 
         patience = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
         options["client_kwargs"] = {"trust_env": True, "timeout": patience}
+    if SCHEMES[scheme] == "azure":  # the account, where the address names it
+        options |= fsspec.get_filesystem_class(scheme)._get_kwargs_from_urls(f"{host}/")
     fs = fsspec.filesystem(scheme, **options)
     if SCHEMES[scheme] == "s3":
         fs.retries = 1
@@ -340,7 +342,7 @@ def _filesystem(scheme: str, user: tuple[str, str] | None) -> Any:
 def _prepare(url: Url) -> None:
     """Open the file system of an address, outside the event loop; a MissingExtraError if its package is missing."""
     try:
-        _filesystem(url.scheme, keys(url))
+        _filesystem(url.scheme, keys(url), url.host)
     except ImportError as error:
         raise MissingExtraError(f"reading {url.scheme}://", SCHEMES[url.scheme]) from error
 

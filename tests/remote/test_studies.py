@@ -117,3 +117,14 @@ def test_a_picture_of_a_film_at_an_address(store, table, film):
     assert isinstance(url, Url)
     np.testing.assert_array_equal(decode.read_grey(url), decode.decode_grey(film(3)))
     np.testing.assert_array_equal(decode.read_grey("s3://films/xrays/i3.png"), decode.read_grey(url))
+
+
+def test_images_and_folders_named_to_predict(store, table):
+    from cxrfeat._predict import _files
+
+    store.fs.pipe("films/xrays/notes.txt", b"")
+    one, folder = "s3://films/xrays/i1.png", "s3://films/"
+    assert [path.name for path in _files([one, folder, one])][:3] == ["i1.png", "i0.png", "i2.png"]
+    assert len(_files(folder)) == 8
+    with pytest.raises(NotFoundError, match="no image files in s3://films/none"):
+        _files("s3://films/none")
