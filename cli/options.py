@@ -74,7 +74,11 @@ def _runs() -> list[str]:
     return [path.parent.name for path in newest]
 
 
-STUDY_NAME = Named(lambda: [*sorted(path.stem for path in Path("studies").glob("*.csv")), "sample"])
+def _studies() -> list[Path]:
+    return [path for ending in ("csv", "parquet") for path in Path("studies").glob(f"*.{ending}")]
+
+
+STUDY_NAME = Named(lambda: [*sorted(path.stem for path in _studies()), "sample"])
 RUN_NAME, HEAD_NAME = Named(_runs), Named("cxrfeat._heads.registry:HEADS")
 LABEL_NAME, WEIGHTS_NAME = Named("cxrfeat._labels:NIH_LABELS"), Named("cxrfeat._backbones.registry:BACKBONES")
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")

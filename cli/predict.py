@@ -23,7 +23,7 @@ FEW = 3
 @click.option("--tta/--no-tta", default=None, help="Mean over passes. Default: as the run did it.")
 @weights_option
 @engine_option
-@click.option("-o", "--out", metavar="CSV", help="Where to write. Default for a study: predictions.csv in the run.")
+@click.option("-o", "--out", metavar="FILE", help="CSV or .parquet. Default for a study: predictions.csv in the run.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT even if it holds no earlier predictions.")
 @json_option
 def command(images, study, run, embeddings, out, as_json, **options) -> None:

@@ -55,7 +55,9 @@ def command() -> None:
 
 @command.command()
 @click.argument("source")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), help="The study to write. [default: studies/NAME.csv]")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False), help="The study, CSV or .parquet. [default: studies/NAME.csv]"
+)
 @click.option("--name", help="The study's name. [default: of the folder or file]")
 @click.option("--dataset", type=DATASET, help="What SOURCE is.  [default: recognised]")
 @click.option(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrfeat import _parquet as parquet
 from cxrfeat import _project as project
 from cxrfeat import _remote as remote
 from cxrfeat._datasets import read_study
@@ -21,7 +22,7 @@ from cxrfeat._heads.prediction import load_head
 from cxrfeat._heads.prediction import predict as predict_embeddings
 from cxrfeat._images import SUFFIXES
 from cxrfeat._progress import Progress, silent
-from cxrfeat._run import Run, adopt, load_run, record, write_predictions
+from cxrfeat._run import PREDICTIONS, Run, adopt, load_run, record, write_predictions
 from cxrfeat._study import Study, is_study_file
 from cxrfeat.errors import ImageError, NotFoundError
 
@@ -112,7 +113,8 @@ def predict(
         named = [] if embeddings is None else [embeddings] if isinstance(embeddings, str | Path) else embeddings
         given = [what] if isinstance(what, str | Path) else what if isinstance(what, list | tuple) else []
         inputs = [*named, *(one for one in given if isinstance(one, str | Path))]
-        own = False if is_study_file(out) else None  # a study may begin with the same columns
+        # A study may begin with the same columns.
+        own = False if is_study_file(out) else parquet.holds(Path(out), PREDICTIONS) or None
         check_output(out, begins=BEGINS, own=own, inputs=inputs, overwrite=overwrite)
     if study is None:
         table = _images(run, what, weights, engine, progress)  # type: ignore[arg-type]
@@ -125,10 +127,10 @@ def predict(
         if save and not out and adopted:
             usable = study.join(table["image_id"].to_numpy(dtype=str))
             run = adopt(run, usable, table[list(run.labels)].to_numpy())
-            table.attrs["path"] = run.path / "predictions.csv"
+            table.attrs["path"] = run.table("predictions")
         elif save and not out:
-            own = study.name == run.study_name
-            out = run.path / ("predictions.csv" if own else f"predictions-{study.name}.csv")
+            name = "predictions" if study.name == run.study_name else f"predictions-{study.name}"
+            out = run.path / (name + parquet.ending_of(len(table)))
     if run.random:
         _log.warning("RANDOM backbone weights: no number here is a result.")
     table = _long(table, run) if long else table
@@ -146,9 +148,9 @@ def _as_study(run: Run, what: object) -> Study | None:
         return what
     if not isinstance(what, str | Path | remote.Url):
         return None
-    known = str(what) == "sample" or (project.STUDIES / f"{what}.csv").is_file()
+    known = str(what) == "sample" or project.study_file(str(what)) is not None
     path = remote.place(what)
-    return read_study(what) if path.suffix == ".csv" or (known and not path.exists()) else None
+    return read_study(what) if path.suffix in (".csv", parquet.ENDING) or (known and not path.exists()) else None
 
 
 def _embedded(run: Run, study: Study, engine: str, progress: Progress) -> list[str | Path]:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxrfeat import _parquet as parquet
 from cxrfeat._files import write_atomically
 from cxrfeat._remote import Place, Url, local, place
 from cxrfeat._store import names
@@ -47,8 +48,8 @@ def study_path(given: str | Place | None = None, embedded: bool = False) -> Plac
     if given:
         if isinstance(path := place(given), Url):
             return path
-        finished = STUDIES / f"{given}.csv"
-        if str(given) != path.name or path.suffix or not finished.is_file():
+        finished = None if str(given) != path.name or path.suffix else study_file(str(given))
+        if finished is None:
             return path
         if path.exists():
             _log.info("study: %s", finished)
@@ -56,13 +57,26 @@ def study_path(given: str | Place | None = None, embedded: bool = False) -> Plac
     if embedded and (newest := next(_embedded(), None)) is not None:
         _log.info("study: %s (of the newest embeddings)", newest)
         return newest
-    found = sorted(STUDIES.glob("*.csv"))
+    found = study_files()
     if not found:
         raise NotFoundError("No study found. Run `cxrfeat study build`, or name `sample`, the embedded one.")
     if len(found) > 1:
         raise NotFoundError(f"There are several studies, name one: {', '.join(path.stem for path in found)}.")
     _log.info("study: %s", found[0])
     return found[0]
+
+
+def study_files(folder: Path = STUDIES) -> list[Path]:
+    """The study files in a folder."""
+    return sorted(path for ending in (".csv", parquet.ENDING) for path in folder.glob(f"*{ending}"))
+
+
+def study_file(name: str) -> Path | None:
+    """The file under `studies/` of a study of this name, None if there is none; a NotFoundError if there are two."""
+    found = [path for ending in (".csv", parquet.ENDING) if (path := STUDIES / f"{name}{ending}").is_file()]
+    if len(found) > 1:
+        raise NotFoundError(f"There are two studies of the name {name!r}, {found[0]} and {found[1]}: name the file.")
+    return found[0] if found else None
 
 
 def embedding_path(
@@ -185,8 +199,8 @@ def _embedded() -> Iterator[Path]:
                 name = _study_name(path, file.recipe)
         except CxrfeatError:
             continue
-        if name and (STUDIES / f"{name}.csv").is_file():
-            yield STUDIES / f"{name}.csv"
+        if name and (file_ := study_file(name)):
+            yield file_
         elif name == "sample":
             yield Path(name)
 

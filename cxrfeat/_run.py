@@ -1,7 +1,8 @@
 """A run folder: what a head was trained on and how, and what it predicted. No head is loaded here.
 
 A run holds `head.json` (the fields of `Run`), the head's own files, `study.csv` (the study with the splits used),
-`predictions.csv` (`image_id`, `split`, one probability column per label) and, if they were made, `history.csv`,
+`predictions.csv` (`image_id`, `split`, one probability column per label; both are `.parquet` with more than a million
+images, and probabilities have 32 bits there) and, if they were made, `history.csv`,
 `metrics.json` and `figures/`. Only this module knows the layout of `head.json`. A run can be moved: the only paths in
 it are those of the images in `study.csv`.
 """
@@ -13,7 +14,7 @@ import logging
 import shutil
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxrfeat import _parquet as parquet
 from cxrfeat._files import csv_text, own_hash, read_csv, restored, sha256, sync_folder, write_atomically
 from cxrfeat._html import page
 from cxrfeat._project import aside_of, run_path, settle
@@ -31,7 +33,9 @@ from cxrfeat._study import RESERVED, Study, read_study_file
 from cxrfeat.errors import HeadError, NotFoundError
 
 FILE, FORMAT, VERSION = "head.json", "cxrfeat-run", 2
-_TABLES = ("study.csv", "study.provenance.json", "predictions.csv", "history.csv")
+_STUDY = ("study.csv", "study.provenance.json", "study.parquet", "study.parquet.provenance.json")
+_TABLES = (*_STUDY, "predictions.csv", "predictions.parquet", "history.csv")
+PREDICTIONS = "predictions"
 _GROUPS = 50
 """A column with more different values than this is not there to group by."""
 
@@ -293,16 +297,29 @@ class Run:
                 f"{self.path} is an imported classifier without a study; `cxrfeat predict --run {self.path} --study "
                 "STUDY` predicts one, which can then be evaluated."
             )
-        check_files(self, *_TABLES[:2])
-        study = read_study_file(self.path / "study.csv", name=self.study_name)
+        check_files(self, *_STUDY)
+        study = read_study_file(self.table("study"), name=self.study_name)
         if not self.fitted_on.images:  # a study that was not fitted on may say nothing of some labels
             missing = [label for label in self.labels if label not in study.labels]
             table = study.table.assign(**dict.fromkeys(missing, np.nan))
             study = replace(study, table=table, labels=(*study.labels, *missing))
         return study.with_labels(self.labels)
 
+    def table(self, name: str) -> Path:
+        """Return the file of its `study` or `predictions`: CSV, or Parquet where that is there.
+
+        Parameters
+        ----------
+        name : str
+            Without an ending.
+        """
+        path = self.path / f"{name}{parquet.ENDING}"
+        return path if path.is_file() else path.with_suffix(".csv")
+
     def predictions(self, split: str | None = None) -> pd.DataFrame:
-        """Return probabilities, float64, one column per label, indexed by `image_id`; of one split or of all.
+        """Return probabilities, one column per label, indexed by `image_id`; of one split or of all.
+
+        They are float64, or float32 where the run keeps them as Parquet, as with more than a million images.
 
         Parameters
         ----------
@@ -312,16 +329,21 @@ class Run:
         Raises
         ------
         NotFoundError
-            If there is no `predictions.csv`.
+            If there are no predictions.
         HeadError
             If it is not a table of numbers, a label's column is missing, or the split has no rows.
         """
-        file = self.path / "predictions.csv"
+        file = self.table("predictions")
         if not file.is_file():
             raise NotFoundError(f"{file} is missing; `cxrfeat predict --run {self.path}` makes it.")
-        check_files(self, "predictions.csv")
-        table = read_csv(file, HeadError, dtype={"image_id": str, "split": str}, keep_default_na=True)
-        table = table.rename(columns=restored)
+        check_files(self, file.name)
+        if file.suffix == parquet.ENDING:
+            table = parquet.read(file, HeadError, split=split)
+            ids = table.get("image_id")
+        else:
+            table = read_csv(file, HeadError, dtype={"image_id": str, "split": str}, keep_default_na=True)
+            table = table.rename(columns=restored)
+            ids = table["image_id"].map(restored) if "image_id" in table else None
         missing = [c for c in ("image_id", "split", *self.labels) if c not in table.columns]
         if missing:
             raise HeadError(f"{file} has no column {missing[0]!r}.")
@@ -330,7 +352,8 @@ class Run:
             if table.empty:
                 raise HeadError(f"{file} has no predictions for split {split!r}.")
         try:
-            return table.set_index(table["image_id"].map(restored))[list(self.labels)].astype(float)
+            values = table[list(self.labels)].set_index(ids.loc[table.index])  # type: ignore[union-attr]
+            return values if file.suffix == parquet.ENDING else values.astype(float)
         except ValueError as error:
             raise HeadError(f"{file} contains values that are not probabilities: {error}. Predict again.") from error
 
@@ -340,9 +363,10 @@ def write_tables(folder: Path, study: Study, labels: Sequence[str], p: npt.NDArr
     own = [c for c in study.table.columns if c not in RESERVED and c not in study.labels]
     if texts := [c for c in own if study.table[c].nunique() > _GROUPS]:
         _log.info("not copied into the run: %s (more than %d different values).", ", ".join(texts), _GROUPS)
-    replace(study, table=study.table.drop(columns=texts)).save(folder / "study.csv")
-    predictions = prediction_table(study.ids, study.table["split"], labels, p)
-    write_predictions(folder / "predictions.csv", predictions)
+    ending = parquet.ending_of(len(study))
+    replace(study, table=study.table.drop(columns=texts)).save(folder / f"study{ending}")
+    predictions = prediction_table(study.table["image_id"], study.table["split"], labels, p)
+    write_predictions(folder / f"predictions{ending}", predictions)
 
 
 def adopt(run: Run, study: Study, p: npt.NDArray[np.float64]) -> Run:
@@ -358,18 +382,19 @@ def adopt(run: Run, study: Study, p: npt.NDArray[np.float64]) -> Run:
     return run
 
 
-def prediction_table(
-    ids: Iterable[str], splits: str | Iterable[str], labels: Sequence[str], p: npt.NDArray[np.float64]
-) -> pd.DataFrame:
+def prediction_table(ids: Any, splits: Any, labels: Sequence[str], p: npt.NDArray[np.float64]) -> pd.DataFrame:
     """One row an image: `image_id`, `split`, a probability for each label."""
     table = pd.DataFrame(p, columns=list(labels))
-    table.insert(0, "split", splits if isinstance(splits, str) else list(splits))
-    table.insert(0, "image_id", list(ids))
+    for name, texts in (("split", splits), ("image_id", ids)):
+        table.insert(0, name, texts if isinstance(texts, str) else getattr(texts, "array", texts))  # whatever its index
     return table
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame) -> Path:
-    """Write probabilities with 9 significant digits, atomically; empty where a label has none."""
+    """Write probabilities with 9 significant digits, or 32 bits as Parquet; empty where a label has none."""
+    if path.suffix == parquet.ENDING:
+        numbers = {str(name): "float32" for name in predictions.select_dtypes("number")}
+        return parquet.write(path, predictions, PREDICTIONS, numbers)
     return write_atomically(path, csv_text(predictions, "%.9g"))
 
 

@@ -1,9 +1,9 @@
 """The study: the table of images that everything else is joined to, by `image_id` and never by position.
 
-A study file is a plain CSV. Reserved columns are `image_id`, `path`, `patient_id`, `split`, `view`, `sex`, `age`
-and `follow_up`; of the others, a column whose values are all 1, 0 or empty is a label (1 present, 0 absent, empty
-unknown), and anything else is kept as it is, to group by. Labels that the study's provenance names as soft may be
-probabilities too. Paths are relative to the file's own folder unless they
+A study file is a plain CSV, or Parquet with the same columns. Reserved columns are `image_id`, `path`, `patient_id`,
+`split`, `view`, `sex`, `age` and `follow_up`; of the others, a column whose values are all 1, 0 or empty is a label
+(1 present, 0 absent, empty unknown), and anything else is kept as it is, to group by. Labels that the study's
+provenance names as soft may be probabilities too. Paths are relative to the file's own folder unless they
 are absolute, so that a study and its images can move together.
 """
 
@@ -13,21 +13,22 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _files as files
+from cxrfeat import _parquet as parquet
 from cxrfeat._labels import NIH_LABELS, canonical, choose, nih_first
 from cxrfeat._remote import Place, Url, clean, is_remote, join
-from cxrfeat.errors import LeakageError, StudyError
+from cxrfeat.errors import LeakageError, NotFoundError, StudyError
 
 if TYPE_CHECKING:
     from cxrfeat._summary import Summary
@@ -37,7 +38,10 @@ _log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "path", "patient_id", "split")
 RESERVED = (*REQUIRED, "view", "sex", "age", "follow_up")
+KIND = "study"
 NEARLY = 0.9
+_AT_ONCE = 1 << 18
+"""Rows that are written as text at a time."""
 _WRITTEN = ("0", "1", "0.0", "1.0", "")
 
 
@@ -85,9 +89,19 @@ class Study:
     def __post_init__(self) -> None:
         check(self.table, self.labels, self.name, self.provenance.get("soft", ()))
 
+    def _with_rows(self, table: pd.DataFrame) -> Study:
+        """A part of the rows, each once: of a study that was checked, it needs no other check."""
+        if not len(table):
+            raise StudyError(f"study {self.name!r} has no images.")
+        found = object.__new__(Study)
+        for name, value in {**vars(self), "table": table}.items():
+            object.__setattr__(found, name, value)
+        return found
+
     def __repr__(self) -> str:
         counts = self.table["split"].value_counts()
-        parts = [f"{len(self)} images", f"{len(set(self.patients))} patients", f"{len(self.labels)} labels"]
+        patients = self.table["patient_id"].nunique()
+        parts = [f"{len(self)} images", f"{patients} patients", f"{len(self.labels)} labels"]
         splits = ", ".join(f"{s} {counts[s]}" for s in self.splits)
         return f"Study {self.name!r}: {', '.join(parts)}" + (f"; {splits}" if splits else "")
 
@@ -121,14 +135,16 @@ class Study:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that have images, train, val and test first."""
-        present = set(self.table["split"])
+        present = set(self.table["split"].unique())
         return tuple(s for s in SPLITS if s in present) + tuple(sorted(present.difference(SPLITS, {""})))
 
     @property
     def sha256(self) -> str:
         """Hash of the table's content: image ids, patients, labels, splits and metadata. Paths do not count."""
-        columns = [c for c in self.table.columns if c != "path"]
-        return hashlib.sha256(_to_csv(self.table[columns].sort_values("image_id"))).hexdigest()
+        found = hashlib.sha256()
+        for part in _csv_parts(self.table, self.table["image_id"].array.argsort(), without="path"):
+            found.update(part)
+        return found.hexdigest()
 
     def paths(self) -> list[Place]:
         """Absolute path, or address, of every image, in row order."""
@@ -157,7 +173,9 @@ class Study:
         """
         rows = np.asarray(rows)
         positions = rows.nonzero()[0] if rows.dtype == bool else rows
-        return replace(self, table=self.table.iloc[positions].reset_index(drop=True))
+        table = self.table.iloc[positions].reset_index(drop=True)
+        once = rows.dtype == bool or (len(rows) and np.bincount(rows % len(self)).max() == 1)
+        return self._with_rows(table) if once else replace(self, table=table)
 
     def with_labels(self, wanted: Iterable[str]) -> Study:
         """Return the study with these labels only, in this order; the other label columns are dropped.
@@ -208,12 +226,13 @@ class Study:
         return summarise(self)
 
     def save(self, path: str | Path | None = None, *, overwrite: bool = False) -> Path:
-        """Write the study as CSV, and its provenance beside it as JSON; relative paths are rewritten for the new place.
+        """Write the study as CSV or Parquet, and its provenance beside it; relative paths start from the new place.
 
         Parameters
         ----------
         path : str or Path, optional
-            The CSV to write; by default `studies/NAME.csv`.
+            The file to write, Parquet if it ends in `.parquet`; by default `studies/NAME.csv`, or with more than a
+            million images `studies/NAME.parquet`.
         overwrite : bool
             Replace another study of that name. The study's own source and files that are no studies never are.
 
@@ -222,25 +241,39 @@ class Study:
         StudyError, OutputError
             If there is another study or file of that name.
         """
-        path = Path("studies", f"{self.name}.csv") if path is None else Path(path)
-        table = self.table.copy()
-        table["path"] = _relocate(table["path"], self.root, path.parent.resolve())
-        data = _to_csv(table)
-        if path.exists() and (not path.is_file() or path.read_bytes() != data):
+        path = Path("studies", self.name + parquet.ending_of(len(self))) if path is None else Path(path)
+        table = self.table.assign(path=_relocate(self.table["path"], self.root, path.parent.resolve()))
+        is_parquet = path.suffix == parquet.ENDING
+
+        def write(out: IO[bytes] | None = None) -> str:
+            digest = hashlib.sha256()
+            for part in _csv_parts(table):
+                digest.update(part)
+                if out is not None:
+                    out.write(part)
+            return digest.hexdigest()
+
+        if path.exists() and (is_parquet or not path.is_file() or files.sha256(path) != write()):
             source = [] if _provenance(path) else [join(self.root, self.provenance.get("source", ""))]
             files.check_output(path, own=is_study_file(path), inputs=source, overwrite=None)
-            if not overwrite:
+            if not overwrite and not (is_parquet and read_study_file(path).table.equals(table)):
                 raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
-        files.write_atomically(path, data)
+        if is_parquet:
+            sha256 = files.sha256(parquet.write(path, table, KIND, _types(table, self.labels)))
+        else:
+            with files.atomic_path(path) as draft, draft.open("wb") as file:
+                sha256 = write(file)
         kind = {"format": "cxrfeat-study", "format_version": 1}
-        about = {**kind, "sha256": hashlib.sha256(data).hexdigest(), **self.provenance}
+        about = {**kind, "sha256": sha256, **self.provenance}
         whole = {**about, "own_sha256": files.own_hash(about, "own_sha256")}
         files.write_atomically(beside(path), json.dumps(whole, indent=2) + "\n")
         return path
 
 
 def is_study_file(path: str | Path) -> bool:
-    """Whether there is a CSV with the columns that a study needs."""
+    """Whether there is a CSV with the columns that a study needs, or a study as Parquet."""
+    if Path(path).suffix == parquet.ENDING:
+        return parquet.holds(Path(path), KIND)
     return set(REQUIRED) <= files.csv_columns(path)
 
 
@@ -254,7 +287,10 @@ def read_study_file(
     Every column of 1, 0 and empty that is not reserved is a label, the 14 NIH findings first and in their order.
     """
     path = Path(path)
-    table = files.read_csv(path)
+    if not path.is_file():
+        raise NotFoundError(f"there is no file {path}.")
+    as_parquet = path.suffix == parquet.ENDING
+    table = parquet.read(path, StudyError) if as_parquet else files.read_csv(path)
     if missing := [c for c in REQUIRED if c not in table.columns]:
         raise StudyError(
             f"{path} has no column {missing[0]!r}; a study has {', '.join(REQUIRED)} and one column per label. "
@@ -262,8 +298,11 @@ def read_study_file(
         )
     about = _provenance(path)
     soft = about.get("soft", ())
-    found = [c for c in table.columns if c not in RESERVED and (c in soft or looks_like_labels(table[c]))]
-    for label in found:
+    if as_parquet:
+        found = [str(c) for c in table.select_dtypes("number") if c not in RESERVED]
+    else:
+        found = [c for c in table.columns if c not in RESERVED and (c in soft or looks_like_labels(table[c]))]
+    for label in [] if as_parquet else found:
         bad = table[label][~table[label].str.strip().isin(_WRITTEN)]
         if label in soft:
             bad = bad[~numbers(bad).between(0, 1)]
@@ -273,14 +312,15 @@ def read_study_file(
                 "absent, and an empty cell unknown."
             )
     for column in {*found, "age", "follow_up"} & set(table.columns):
-        table[column] = numbers(table[column])
+        cells = table[column]
+        table[column] = cells.astype(np.float64) if pd.api.types.is_numeric_dtype(cells) else numbers(cells)
     study = Study(cleaned(table), nih_first(found), name or path.stem, root or path.parent.resolve(), about)
     return study.with_labels(labels) if labels is not None else study
 
 
 def beside(path: Path) -> Path:
     """Where it is written how a study was made."""
-    return path.with_name(f"{path.stem}.provenance.json")
+    return path.with_name(f"{path.name if path.suffix == parquet.ENDING else path.stem}.provenance.json")
 
 
 def _provenance(path: Path) -> dict[str, Any]:
@@ -316,7 +356,8 @@ def check(table: pd.DataFrame, labels: Sequence[str], name: str, soft: Container
         if column not in table.columns:
             raise StudyError(f"study {name!r} has no column {column!r}.")
     for column in ("image_id", "patient_id"):
-        empty = (table[column].astype(str).str.strip() == "").to_numpy()
+        cells = table[column]
+        empty = ((cells if isinstance(cells.dtype, pd.StringDtype) else cells.astype(str)).str.strip() == "").to_numpy()
         if empty.any():
             raise StudyError(f"study {name!r}, row {int(empty.argmax()) + 2}: {column} is empty.")
     doubled = table["image_id"].duplicated().to_numpy()
@@ -326,16 +367,15 @@ def check(table: pd.DataFrame, labels: Sequence[str], name: str, soft: Container
             f"study {name!r}, row {row + 2}: image_id {table['image_id'].iloc[row]!r} is duplicated "
             f"({int(doubled.sum())} duplicated ids in all); every image needs an id of its own."
         )
-    y = table[list(labels)].to_numpy(dtype=np.float64)
-    bad = ~(np.isnan(y) | (y == 0) | (y == 1))
-    between = [label in soft for label in labels]
-    bad[:, between] &= ~((y[:, between] > 0) & (y[:, between] < 1))
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise StudyError(
-            f"study {name!r}, row {row + 2}, column {labels[column]!r}: {y[row, column]:g} is not a label; "
-            "1 is present, 0 absent, and NaN or an empty cell unknown."
-        )
+    for label in labels:  # one by one, since all of them take as much memory as the table
+        y = table[label].to_numpy(dtype=np.float64)
+        bad = ~(np.isnan(y) | (((y >= 0) & (y <= 1)) if label in soft else ((y == 0) | (y == 1))))
+        if bad.any():
+            row = int(bad.argmax())
+            raise StudyError(
+                f"study {name!r}, row {row + 2}, column {label!r}: {y[row]:g} is not a label; "
+                "1 is present, 0 absent, and NaN or an empty cell unknown."
+            )
     check_leakage(table, name)
 
 
@@ -444,11 +484,21 @@ def _relocate(paths: Iterable[str], root: Place, here: Path) -> list[str]:
     ]
 
 
-def _to_csv(table: pd.DataFrame) -> bytes:
-    out = table.copy()
-    for column in out.columns:
-        if pd.api.types.is_float_dtype(out[column]):
-            known = out[column].dropna()
-            if (known % 1 == 0).all():
-                out[column] = out[column].astype("int64" if len(known) == len(out) else "Int64")
-    return out.to_csv(index=False, lineterminator="\n").encode()
+def _types(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, str]:
+    """How columns of numbers are written as Parquet: labels in a byte, unless there are probabilities among them."""
+    whole = {label: bool((table[label].isna() | (table[label] % 1 == 0)).all()) for label in labels}
+    other = {column: "float64" for column in ("age", "follow_up") if column in table}
+    return {label: "int8" if yes else "float64" for label, yes in whole.items()} | other
+
+
+def _csv_parts(table: pd.DataFrame, order: npt.NDArray[np.int64] | None = None, without: str = "") -> Iterator[bytes]:
+    """A table as CSV, some rows at a time; numbers without a fraction are written without one."""
+    kinds = {}
+    for name, column in table.items():
+        if pd.api.types.is_float_dtype(column) and ((known := column.dropna()) % 1 == 0).all():
+            kinds[name] = "int64" if len(known) == len(column) else "Int64"
+    columns = [column for column in table if column != without]
+    for start in range(0, max(len(table), 1), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        part = table[columns].iloc[rows if order is None else order[rows]].astype(kinds)
+        yield part.to_csv(index=False, header=start == 0, lineterminator="\n").encode()

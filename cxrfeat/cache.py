@@ -11,7 +11,7 @@ from cxrfeat import _files
 from cxrfeat import _manifest as manifest
 from cxrfeat._html import page
 from cxrfeat._progress import Progress, silent
-from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path
+from cxrfeat._project import CACHE, RUNS, STUDIES, embedding_path, study_files
 from cxrfeat._recipe import Recipe
 from cxrfeat._remote import Place, local
 from cxrfeat._store import EmbeddingFile, Writer, catalog, exchange, names
@@ -516,7 +516,7 @@ def prune(
     from cxrfeat._run import Run
 
     folder = Path(folder)
-    tables = [read_study("sample"), *map(read_study, sorted(Path(studies).glob("*.csv")))]
+    tables = [read_study("sample"), *map(read_study, study_files(Path(studies)))]
     needs = [catalog.Need(frozenset(table.ids.tolist())) for table in tables]
     for path in sorted(Path(runs).glob("*/head.json")):
         run = Run.open(path.parent)

@@ -99,7 +99,7 @@ def verify(run: str | Path | Run | None = None) -> pd.DataFrame:
 
     run = load_run(run)
     rows = [{"file": "head.json", "state": "ok"}]
-    for name in dict.fromkeys([*run.files, "study.csv", "predictions.csv"]):
+    for name in dict.fromkeys([*run.files, run.table("study").name, run.table("predictions").name]):
         path, expected = run.path / name, run.files.get(name)
         if not path.is_file():
             state = "missing"

@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
+from threadpoolctl import threadpool_limits
 
 from cxrfeat._evaluate.arrays import numbered, ratio, unknown
 from cxrfeat._evaluate.delong import LEVEL
@@ -234,14 +235,15 @@ def bootstrap(
     sample = Sample(y, p, patients, thresholds, metrics)
     # As many threads as the counts of all of them fit, of at least so many replicates that a draw is worth its while.
     threads = max(1, min(threads or os.cpu_count() or 1, COUNTS // (4 * LEAST * sample.clusters)))
-    width = min(BLOCK, max(LEAST, COUNTS // (4 * threads * sample.clusters)))
+    width = min(BLOCK, max(LEAST, COUNTS // (4 * threads * sample.clusters) // LEAST * LEAST))
 
     def block(start: int) -> list[dict[str, Array]]:
         drawn = draws(sample.clusters, seed, start // BLOCK, min(BLOCK, replicates - start), width)
         return [sample.weigh(counts) for counts in drawn]
 
     parts: list[dict[str, Array]] = []
-    with ThreadPoolExecutor(threads) as pool:
+    # BLAS has one thread in each: its own would wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         for done, some in enumerate(pool.map(block, range(0, replicates, BLOCK)), start=1):
             parts += some
             progress(min(done * BLOCK, replicates), replicates)

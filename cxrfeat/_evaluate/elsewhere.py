@@ -13,7 +13,7 @@ from cxrfeat._heads.features import Features
 from cxrfeat._heads.prediction import predict
 from cxrfeat._labels import canonical
 from cxrfeat._progress import Progress
-from cxrfeat._project import STUDIES, embedding_path
+from cxrfeat._project import embedding_path, study_file
 from cxrfeat._recipe import Recipe
 from cxrfeat._run import Run
 from cxrfeat._store import EmbeddingFile
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def open_study(source: Study | str | Path) -> tuple[Study, str]:
     """A study, and the split that is meant where one is: `NAME:SPLIT`, or a study of one split."""
     name, colon, split = str(source).rpartition(":")
-    if isinstance(source, str) and colon and (Path(name).exists() or (STUDIES / f"{name}.csv").exists()):
+    if isinstance(source, str) and colon and (Path(name).exists() or study_file(name)):
         return read_study(name).split(split), split
     study = read_study(source)
     return study, study.splits[0] if isinstance(source, Study) and len(study.splits) == 1 else ""

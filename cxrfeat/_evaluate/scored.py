@@ -163,7 +163,7 @@ def scored_run(run: Evaluable = None, split: str = "test", allow_contaminated: b
         raise EvaluationError(
             f"{' '.join(problems)} `allow_contaminated=True` evaluates it all the same, and every output says so."
         )
-    where = f"{run.path / 'predictions.csv'}, split {split!r}"
+    where = f"{run.table('predictions')}, split {split!r}"
     return of_run(run, part, predictions, split, where, problems)
 
 
@@ -251,17 +251,20 @@ def check_arrays(y: npt.NDArray, p: npt.NDArray, labels: Sequence[str], ids: Any
 
 def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, Array, int]:
     """The study's rows and the probabilities in one order, and how many of the rows have no prediction."""
-    ids = predictions.index
+    ids, own = predictions.index, pd.Index(part.table["image_id"])
+    p = predictions.to_numpy()
+    if ids.equals(own):  # as a run writes them: nothing to look up
+        return part, p, 0
     if ids.has_duplicates:
         raise EvaluationError(f"{where}: image {ids[ids.duplicated()][0]!r} is duplicated.")
-    unknown = ids.difference(pd.Index(part.ids))
-    if len(unknown):
+    place = own.get_indexer(ids)
+    if (absent := ids[place < 0]).size:
         raise EvaluationError(
-            f"{where}: {len(unknown)} of {len(ids)} images are not in that split of study {part.name!r}, the first is "
-            f"{unknown[0]!r}. Predict again with this run's study."
+            f"{where}: {len(absent)} of {len(ids)} images are not in that split of study {part.name!r}, the first is "
+            f"{absent.min()!r}. Predict again with this run's study."
         )
-    kept = part.take(np.isin(part.ids, ids.to_numpy(dtype=str)))
-    return kept, predictions.reindex(index=kept.ids).to_numpy(dtype=np.float64), len(part) - len(kept)
+    order = np.argsort(place)
+    return part.take(place[order]), p[order], len(part) - len(ids)
 
 
 def _threshold_words(run: Run) -> str:
