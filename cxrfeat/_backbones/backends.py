@@ -6,9 +6,11 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -250,12 +252,42 @@ BACKENDS: dict[str, Backend] = {"tensorflow": TensorFlow(), "jax": Jax(), "torch
 """By the name that `KERAS_BACKEND` and `import` have for them, in the order in which they are taken."""
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the terminal what the backends' libraries print of themselves when they are first used.
+
+    They write to the file descriptor and heed no setting of Python. What else is written meanwhile is passed on after.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            lines = caught.read().splitlines(keepends=True)
+            os.write(2, b"".join(line for line in lines if not _NOISE.match(line)))
+
+
+_NOISE = re.compile(
+    rb"[IW]\d{4} \d\d:\d\d:|E.*failed call to cuInit|WARNING: All log messages before absl|To enable the following ins"
+)
+
+
 def keras() -> Any:
     """Import Keras, which reads its backend from the environment, once."""
-    if "keras" not in sys.modules:
+    first = "keras" not in sys.modules
+    if first:
         os.environ["KERAS_BACKEND"] = _chosen()
     try:
-        import keras
+        with quiet() if first else nullcontext():
+            import keras
     except ImportError as error:
         raise EngineError(f"Keras cannot be imported ({error}): pip install keras") from error
     return keras

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -22,38 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._backbones import backends, library
+from cxrfeat._backbones.backends import quiet
 from cxrfeat._backbones.registry import Backbone
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._images.choices import NORMALISATION
 from cxrfeat.errors import EngineError, WeightsError
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep from the terminal what TensorFlow's libraries print of themselves when they are first used.
-
-    They write to the file descriptor and heed no setting of Python. What else is written meanwhile is passed on after.
-    """
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no standard error
-        yield
-        return
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            caught.seek(0)
-            lines = caught.read().splitlines(keepends=True)
-            os.write(2, b"".join(line for line in lines if not _NOISE.match(line)))
-
-
-_NOISE = re.compile(
-    rb"[IW]\d{4} \d\d:\d\d:|E.*failed call to cuInit|WARNING: All log messages before absl|To enable the following ins"
-)
 
 
 @quiet()
