@@ -33,9 +33,9 @@ from cxrfeat._heads.weighting import weigh
 from cxrfeat._labels import NIH_LABELS
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
-from cxrfeat._store.collection import collect
 from cxrfeat._store.hdf5.writer import write
 from cxrfeat._store.rows import Header
+from cxrfeat.cache import collect
 
 MEMBER = 250_000  # rows of a file
 
