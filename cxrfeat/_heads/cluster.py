@@ -71,7 +71,11 @@ class ClusterSums:
             opening.append(worker.open.remote(files, rows.part(part).parts, labels.part(part), number, memory))
         if waiting := ray.wait(opening, num_returns=count, timeout=PATIENCE)[1]:
             _log.info("%d of %d workers still read their rows, or wait for a free processor.", len(waiting), count)
-        self._got(opening)
+        try:
+            self._got(opening)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the workers."""

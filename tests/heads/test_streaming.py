@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -181,16 +182,18 @@ def test_two_workers_find_the_head_that_one_machine_finds(large, address, study,
     assert (there.notes["workers"], there.converged) == (2, True)
     with pytest.raises(HeadError, match="is fitted on one machine; leave `ray` out"):
         fit_head(study, embeddings, "svm", out=tmp_path / "svm", ray=address)
-    monkeypatch.setattr(cxr.EmbeddingFile, "content_sha256", "0" * 64)
-    with pytest.raises(ClusterError, match=r"worker on .* has another content there than here"):
-        fit_head(study, embeddings, out=tmp_path / "other", ray=address)
 
 
-def test_a_worker_that_is_lost_ends_the_fit_with_a_sentence(address, rows_on_disk):
+def test_a_worker_that_is_lost_or_sees_another_file_is_told(address, rows_on_disk, monkeypatch):
     path, _, y, (positive, negative) = rows_on_disk
     with connected(address) as ray, cxr.EmbeddingFile(path) as file:
-        sums = ClusterSums(ray, FileRows([file], [(0, np.arange(3000)[None])]), Labels.of(y, positive, negative))
-        ray.kill(sums.held[0])
-        with pytest.raises(ClusterError, match="a worker of the cluster failed") as told:
-            sums.survey(None)
+        rows = FileRows([file], [(0, np.arange(1000)[None])])  # one block: one worker
+        labels = Labels.of(y[:1000], positive, negative)
+        with closing(ClusterSums(ray, rows, labels)) as sums:
+            ray.kill(sums.held[0])
+            with pytest.raises(ClusterError, match="a worker of the cluster failed") as told:
+                sums.survey(None)
         assert "\n" not in str(told.value)
+        monkeypatch.setattr(cxr.EmbeddingFile, "content_sha256", "0" * 64)
+        with pytest.raises(ClusterError, match=r"worker on .* has another content there than here"):
+            ClusterSums(ray, rows, labels)
