@@ -79,7 +79,7 @@ def read_bytes(path: str | Place) -> bytes:
         if found.st_size > limit:
             raise ImageError(f"has {found.st_size:,} bytes, more than the limit of {limit:,} (CXRFEAT_MAX_FILE_BYTES).")
         with Path(path).open("rb") as file:
-            return file.read(limit)
+            return file.read(found.st_size + 1)  # not the limit: Python would take all of it, and give most back
     except ImageError:
         raise
     except OSError as error:
