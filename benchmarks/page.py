@@ -10,6 +10,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 # In the order of the pipeline; the others follow by name.
 ORDER = [
     "extraction",
+    "precision_price",
     "network",
     "gpu",
     "keras_backends",

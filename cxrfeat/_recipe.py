@@ -1,6 +1,6 @@
 """The recipe: everything that decides an embedding's value, and nothing else.
 
-The engine, the batch size and the device are not in it: engines agree within 1e-4, and a file records in its
+The engine, the batch size and the device are not in it: in float32 engines agree within 1e-4, and a file records in its
 provenance which of them ran. Two files with the same recipe hold the same numbers for the same image.
 """
 

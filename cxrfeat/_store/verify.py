@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat import _remote as remote
+from cxrfeat._precision import PRECISIONS
 from cxrfeat._progress import Progress, silent
 from cxrfeat._progress import part as part_of
 from cxrfeat._recipe import Recipe
@@ -22,7 +23,7 @@ from cxrfeat.errors import EmbeddingFileError, NotFoundError
 
 # Recipe and image paths -> pass 0 embeddings, float32 (n, dim).
 Recompute = Callable[[Recipe, Sequence[Place]], npt.NDArray[np.float32]]
-TOLERANCE = 1e-4  # of the largest value of a row: what engines agree within
+TOLERANCE = 1e-4  # of the largest value of a row: what engines agree within, in float32
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,9 @@ def _check_values(
     if today.shape != stored.shape:
         raise EmbeddingFileError(f"recomputing {len(chosen)} images gave embeddings of shape {today.shape}.")
     error = np.abs(today - stored).max(axis=1) / np.maximum(np.abs(stored).max(axis=1), np.finfo(np.float32).tiny)
-    if other := chosen[error > TOLERANCE].tolist():
+    precision = PRECISIONS[file.recipe.precision]
+    allowed = TOLERANCE if precision.name == "float32" else precision.canary
+    if other := chosen[error > allowed].tolist():
         text = f"{len(other)} of {len(chosen)} embeddings differ, by up to {error.max():.2g} relative."
         report.add("recomputed", text, other)
     else:
