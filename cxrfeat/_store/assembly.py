@@ -7,13 +7,16 @@ in the order that is wanted, as after any extraction, and longer where short one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat import _machine as machine
 from cxrfeat._progress import Progress, silent
 from cxrfeat._store import disk, names
 from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
@@ -22,8 +25,8 @@ from cxrfeat._store.protocols import Segment, store_of
 from cxrfeat._store.rows import BLOCK, Header, Rows, blocks, damaged
 from cxrfeat.errors import EmbeddingFileError
 
-STRETCHES = (1 << 20, 128 << 20)
-"""Bytes of embeddings gathered at a time: where rows come in order, and where they do not."""
+STRETCHES = (1 << 20, 64 << 20)
+"""Bytes of embeddings gathered at a time, where rows come in order and where they do not; twice as many are held."""
 
 READ_AGAIN = 2  # how often the sources may be read, on average, before short stretches are too short
 
@@ -42,7 +45,8 @@ def publish(
         disk.remove(left)
     draft = names.draft(path, lock.token)
     try:
-        store_of(path).write(draft, header, _gather(header, sources, places, progress))
+        with closing(_ahead(_gather(header, sources, places, progress))) as stretches:
+            store_of(path).write(draft, header, stretches)
         _check(path, draft)
         lock.publish(draft, path)
     except BaseException:
@@ -58,16 +62,26 @@ def _gather(
     """Yield the embeddings (passes, rows, dim) of a new file, in order, in stretches of whole blocks."""
     passes, n, dim = header.shape
     step = _step(header.shape, sources, places)
-    room = np.empty((passes, min(step, n), dim), dtype=np.float32)  # one for all: who takes a stretch copies it
-    for start in range(0, n, step):
+    # Two for all: one is filled while who took the other copies it.
+    rooms = [np.empty((passes, min(step, n), dim), dtype=np.float32) for _ in range(2 if n > step else 1)]
+    for turn, start in enumerate(range(0, n, step)):
         here = places[start : start + step]
-        out = room[:, : len(here)]
+        out = rooms[turn % len(rooms)][:, : len(here)]
         ids = header.ids[start : start + step]
         for number in np.unique(here[:, 0]).tolist():
             targets = (here[:, 0] == number).nonzero()[0]
             _copy(sources[number], here[targets, 1], out, targets, ids[targets])
         yield out
         progress(start + len(here), n)
+
+
+def _ahead(stretches: Iterator[npt.NDArray[np.float32]]) -> Generator[npt.NDArray[np.float32]]:
+    """Read and check the next stretch while this one is hashed and written."""
+    with ThreadPoolExecutor(1, thread_name_prefix="cxrfeat-read") as pool:
+        coming = pool.submit(next, stretches, None)
+        while (found := coming.result()) is not None:
+            coming = pool.submit(next, stretches, None)
+            yield found
 
 
 def _step(shape: tuple[int, int, int], sources: Sequence[Source], places: Places) -> int:
@@ -118,6 +132,17 @@ def _read(source: Source, rows: npt.NDArray[np.int64]) -> Iterator[tuple[Rows, i
 def _check(path: Path, draft: Path) -> None:
     """Raise unless a file just written reads back as what was meant."""
     with open_damaged(draft) as file:
-        bad = [*file.problems, *(block for block, _ in blocks(len(file)) if not file._sound(block, file._block(block)))]
+        bad = file.problems or any(_unsound(file))
     if bad:
         raise EmbeddingFileError(f"{path} was not written as it was meant; check the disk and run again.")
+
+
+def _unsound(file: EmbeddingFile) -> Iterator[bool]:
+    """Whether each block is damaged: read one after another, and hashed on all cores."""
+    with ThreadPoolExecutor(machine.cores(), thread_name_prefix="cxrfeat-check") as pool:
+        pending: deque[Future[bool]] = deque()
+        for block, _ in blocks(len(file)):
+            pending.append(pool.submit(file._sound, block, file._block(block)))
+            if len(pending) > 2 * machine.cores():
+                yield not pending.popleft().result()
+        yield from (not one.result() for one in pending)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,12 @@ from cxrfeat._progress import Progress, silent
 from cxrfeat._store import assembly, rows
 from cxrfeat._store.embedding_file import EmbeddingFile
 from cxrfeat._store.lock import Lock
+from cxrfeat._store.protocols import Table, store_of
 from cxrfeat._store.row_index import gather
 from cxrfeat._store.rows import EARLIER, MOST_EARLIER, Header, listing, provenance, some
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
+OPEN = 8  # files at a time
 MAX_PROVENANCE = 1 << 19  # characters; a text of a file has at most twice as many
 _log = logging.getLogger(__name__)
 
@@ -51,20 +53,52 @@ def join(
         raise EmbeddingFileError(f"{out} exists already; name a new file.")
     if len(files) < 2:
         raise EmbeddingFileError("a merge needs two embedding files or more.")
-    with ExitStack() as stack:
-        found = [stack.enter_context(EmbeddingFile.open(path)) for path in files]
-        for other in found[1:]:
-            if other.recipe != found[0].recipe:
+    opened: OrderedDict[Path, Table] = OrderedDict()
+    found: list[EmbeddingFile] = []
+    try:
+        for path in files:
+            file = EmbeddingFile.open(path)
+            file._table = _Reopened(file._table, opened)
+            found.append(file)
+            if file.recipe != found[0].recipe:
                 raise RecipeError(
-                    f"{found[0].path} and {other.path} were made by different recipes "
-                    f"({found[0].recipe.difference(other.recipe)}); one file holds rows of one recipe."
+                    f"{found[0].path} and {file.path} were made by different recipes "
+                    f"({found[0].recipe.difference(file.recipe)}); one file holds rows of one recipe."
                 )
         _name_missing_shards(found)
         ids, places, same, clashes = _match(found, prefer)
         with Lock(out) as lock, lock.writing():
             assembly.publish(out, _header(found, ids, places), found, places, lock, progress)
+    finally:
+        for file in found:
+            file.close()
     taken = np.bincount(places[:, 0], minlength=len(found)).tolist()
     return Merge(out, len(places), tuple(taken), same, tuple(clashes))
+
+
+class _Reopened:
+    """A table that is closed but while it is read, with a few others in `opened`: h5py is slow with many open files."""
+
+    def __init__(self, table: Table, opened: OrderedDict[Path, Table]) -> None:
+        self.path, self.header, self.sha256 = table.path, table.header, table.sha256
+        self.block_sha256, self.problems, self._opened = table.block_sha256, table.problems, opened
+        table.close()
+
+    def read(self, pass_: int, block: int, out: npt.NDArray[np.float32]) -> None:
+        """See `Table`."""
+        if self.path not in self._opened:
+            table = store_of(self.path).open_sound(self.path)
+            self._opened[self.path] = table
+            if table.sha256 != self.sha256:
+                raise EmbeddingFileError(f"{self.path} was replaced meanwhile; run the same command again.")
+            if len(self._opened) > OPEN:
+                self._opened.popitem(last=False)[1].close()
+        self._opened[self.path].read(pass_, block, out)
+
+    def close(self) -> None:
+        """Close the file."""
+        if table := self._opened.pop(self.path, None):
+            table.close()
 
 
 def _match(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrfeat._store import EmbeddingFile, Writer, assembly
+from cxrfeat._store import EmbeddingFile, Writer, assembly, hdf5
+from cxrfeat._store import merge as merging
+from cxrfeat._store.hdf5.table import HDF5Table
 from cxrfeat._store.verify import verify
 from cxrfeat.cache import merge
 from cxrfeat.errors import EmbeddingFileError, RecipeError
@@ -23,6 +25,28 @@ def test_rows_of_all_files_in_their_order(make_file, tmp_path, monkeypatch):
         assert file.failures()["image_id"].tolist() == ["unreadable"]
         assert file.provenance == {"merged": [{"engine": "none"}, {"engine": "none"}]}
     assert verify(tmp_path / "c.h5").ok
+
+
+def test_many_files_are_open_a_few_at_a_time(make_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(merging, "OPEN", 2)
+    opened, most = set(), []
+
+    class Watched(HDF5Table):
+        def __init__(self, path):
+            super().__init__(path)
+            opened.add(id(self))
+            most.append(len(opened))
+
+        def close(self):
+            super().close()
+            opened.discard(id(self))
+
+    monkeypatch.setattr(hdf5, "open_sound", Watched)
+    made = [make_file(n=300, name=f"{k}.h5", seed=k) for k in range(6)]
+    merge([one.path for one in made], tmp_path / "all.h5")
+    assert not opened and max(most) <= 4
+    with EmbeddingFile.open(tmp_path / "all.h5") as file:
+        assert (file.read(passes=(0, 1)) == np.concatenate([one.embeddings for one in made], axis=1)).all()
 
 
 def test_the_same_image_twice_and_clashes(make_file, tmp_path, rows):
