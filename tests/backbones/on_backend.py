@@ -28,7 +28,7 @@ import numpy as np
 from small_network import SMALL
 
 import cxrfeat as cxr
-from cxrfeat._backbones import backends, graph, keras_engine, registry
+from cxrfeat._backbones import backends, graph, keras_engine, open_engine, registry
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._explain.gradcam import Gradients, cascade, dense, score_of
 from cxrfeat._heads import keras_head
@@ -81,6 +81,8 @@ found["randomised"] = maps([pictures]).parts[0]
 
 options = {"backbone": "small", "weights": "random:0", "size": SIZE, "engine": "keras"}
 extracted = cxr.extract(study, out=out.with_suffix(".h5"), **options)
+# Translated from this backend's graph, in one process with it.
+(found["openvino"],) = open_engine(extracted.recipe, engine="openvino", fresh=True).run(pictures)
 built = keras_head.build
 
 

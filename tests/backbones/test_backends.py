@@ -5,12 +5,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cxrfeat import _machine as machine
-from cxrfeat._backbones import backends, open_engine
+from cxrfeat._backbones import backends, kept, open_engine
 from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import EngineError
 
@@ -39,7 +40,7 @@ def test_jax_and_tensorflow_agree_on_two_devices_each(on, small, recipe_for, pic
     tensorflow, jax = on("tensorflow"), on("jax")
     expected = open_engine(recipe_for("small"), Weights("random:0"), "openvino", ("embedding", "map")).run(pictures)
     for found in (tensorflow, jax):
-        for name, values in zip(("embedding", "map"), expected, strict=True):
+        for name, values in {"embedding": expected[0], "map": expected[1], "openvino": expected[0]}.items():
             np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-4 * np.abs(values).max())
         for precision in ("float16", "bfloat16"):
             assert 1e-7 < np.abs(found[precision] - expected[0]).max() / expected[0].max() < 0.02
@@ -93,3 +94,9 @@ def test_a_backend_that_is_named_must_be_there(installed, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
     with pytest.raises(EngineError, match="cxrfeat needs one of tensorflow, jax, torch"):
         installed("tensorflow")()
+
+
+def test_layers_that_openvino_takes_from_tensorflow_alone_are_refused_on_another_backend(monkeypatch, tmp_path):
+    monkeypatch.setattr(backends.keras().backend, "backend", lambda: "jax")
+    with pytest.raises(EngineError, match=r"Keras runs on jax here\. Take `engine=keras`, or set KERAS_BACKEND"):
+        kept._convert(tmp_path, SimpleNamespace(name="mine"))
