@@ -92,16 +92,16 @@ def look(study: Study) -> Manifest:
 
 
 def _local(paths: Iterable[str]) -> npt.NDArray[np.int64]:
-    flat: list[int] = []
-    for path in paths:
-        place = zlib.crc32(path.encode(errors="surrogateescape"))
-        try:
-            found = os.stat(path)  # noqa: PTH116  a Path for each file would take longer than looking at it
-        except (OSError, ValueError):  # ValueError: a NUL in the path
-            flat += (MISSING, MISSING, place, MISSING, MISSING)
-        else:
-            flat += (found.st_size, found.st_mtime_ns, place, found.st_ino & 0x7FFFFFFFFFFFFFFF, found.st_mode)
-    return np.array(flat, np.int64).reshape(-1, 5)
+    return np.fromiter((number for path in paths for number in _stamp(path)), np.int64).reshape(-1, 5)
+
+
+def _stamp(path: str) -> tuple[int, int, int, int, int]:
+    place = zlib.crc32(path.encode(errors="surrogateescape"))
+    try:
+        found = os.stat(path)  # noqa: PTH116  a Path for each file would take longer than looking at it
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return MISSING, MISSING, place, MISSING, MISSING
+    return found.st_size, found.st_mtime_ns, place, found.st_ino & 0x7FFFFFFFFFFFFFFF, found.st_mode
 
 
 def _anywhere(paths: Sequence[Place]) -> npt.NDArray[np.int64]:
