@@ -47,6 +47,8 @@ def main() -> None:
             "times local": round(rates[where] / rates["local"], 3),
             "processor ms an image": round(1000 * harness.median([answer["processor"] for answer in answers]), 1),
             "seconds with the start": harness.median([answer["seconds"] for answer in answers]),
+            "largest process, MB, at first": harness.median([answer["memory"][0] for answer in answers]),
+            "at last": harness.median([answer["memory"][-1] for answer in answers]),
             "network": harness.median([answer["shares"]["network"] for answer in answers]),
         }
         for where, answers in found.items()
@@ -81,34 +83,36 @@ def extraction(study: Study, size: int, where: str, out: str) -> dict:
     begun = time.perf_counter()
     done = cxr.extract(
         study, out=out, backbone="densenet121", weights="random:0", size=size, ray=where == "ray" or None,
-        progress=lambda count, total, note="": times.append((time.perf_counter(), count, processor_seconds())),
+        progress=lambda count, total, note="": times.append((time.perf_counter(), count, *spent())),
     )  # fmt: skip
     seconds = time.perf_counter() - begun
     times = [row for row in times if row[1]]
     with cxr.EmbeddingFile.open(done.path) as file:
         content = file.content_sha256
-    wall, images, processor = (last - first for first, last in zip(times[0], times[-1], strict=True))
+    wall, images, processor, _ = (last - first for first, last in zip(times[0], times[-1], strict=True))
     return {
         "rate": images / wall,
         "processor": processor / images,
         "seconds": seconds,
+        "memory": [row[3] for row in times],
         "shares": done.shares(),
         "content": content,
     }
 
 
-def processor_seconds() -> float:
-    """Processor time of this process and of all that it started, by Linux's /proc."""
-    parents, spent = {}, {}
+def spent() -> tuple[float, float]:
+    """Processor seconds of this process and of all that it started, and MB of the largest, by Linux's /proc."""
+    parents, seconds, memory = {}, {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
             pid = int(stat.parent.name)
-            parents[pid], spent[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+            parents[pid], seconds[pid], memory[pid] = int(fields[1]), sum(map(int, fields[11:15])), int(fields[21])
     ours = {os.getpid()}
     while new := {pid for pid, parent in parents.items() if parent in ours} - ours:
         ours |= new
-    return sum(spent.get(pid, 0) for pid in ours) / os.sysconf("SC_CLK_TCK")
+    used = sum(seconds.get(pid, 0) for pid in ours) / os.sysconf("SC_CLK_TCK")
+    return used, max(memory.get(pid, 0) for pid in ours) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":

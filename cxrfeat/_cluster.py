@@ -123,8 +123,8 @@ def _check_versions(ray: Any) -> None:
     ]
     for answer in asked:
         try:
-            host, found = ray.get(answer)
-        except ray.exceptions.RayError:  # the node left meanwhile
+            host, found = ray.get(answer, timeout=12 * PATIENCE)
+        except ray.exceptions.RayError:  # the node left meanwhile, or is too busy to say
             continue
         if found != f"cxrfeat {__version__}":
             raise ClusterError(
