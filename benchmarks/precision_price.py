@@ -49,8 +49,9 @@ def main() -> None:
         f"{len(study)} {films}, weights {', '.join(dict.fromkeys(given.weights))}. `over sd`: root mean square of a "
         "feature's difference from float32 over its standard deviation, median and worst feature. `neighbours`: share "
         "of the ten nearest films that both give. AUROC: of logistic heads, on films of patients that they were not "
-        "fitted on; `moved`: against float32, with the 95 % interval of a paired bootstrap over patients. With random "
-        "weights an AUROC is no result; the difference is what is looked at.",
+        "fitted on; `moved`: against float32, with the 95 % interval of a paired bootstrap over patients. The "
+        "intervals are wider than the bounds: `within` is about the estimate. With random weights an AUROC is no "
+        "result.",
     )
 
 
