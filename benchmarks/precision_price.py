@@ -38,9 +38,14 @@ def main() -> None:
                 os.environ["CXRFEAT_WEIGHTS"] = folder if weights.startswith("random:") else str(library.folder())
                 common = {"backbone": backbone, "weights": weights, "size": size}
                 exact = cxr.extract(study, out=Path(folder, "float32.h5"), **common).path
-                for precision in given.precision:
-                    row = {"backbone": backbone, "size": size, "precision": precision}
-                    rows.append(row | price(study, together, exact, Path(folder), common | {"precision": precision}))
+                changes = [*({"precision": precision} for precision in given.precision), {"storage": "float16"}]
+                for change in changes:
+                    row = {
+                        "backbone": backbone,
+                        "size": size,
+                        "precision": change.get("precision", "float32, stored in float16"),
+                    }
+                    rows.append(row | price(study, together, exact, Path(folder), common | change))
     films = "films of ChestX-ray14" if given.images.is_dir() else "films of the embedded sample"
     harness.save(
         "precision_price",
@@ -58,7 +63,8 @@ def main() -> None:
 def price(study: cxr.Study, together: cxr.Study, exact: Path, folder: Path, options: dict) -> dict:
     """One precision against float32; what this processor or the gate refuses is said instead."""
     try:
-        done = cxr.extract(study, out=folder / f"{options['precision']}.h5", **options)
+        name = options.get("precision", "stored")
+        done = cxr.extract(study, out=folder / f"{name}.h5", **options)
     except EngineError as error:
         return {"refused": str(error).partition(". Take")[0]}
     found = cxr.cache.compare(exact, done.path, study=together)
@@ -68,7 +74,7 @@ def price(study: cxr.Study, together: cxr.Study, exact: Path, folder: Path, opti
         "over sd, worst": round(distances.over_sd_worst, 3),
         "neighbours": round(distances.neighbours, 3),
         **auroc(macro),
-        "within": abs(macro["difference"]) <= BOUNDS[options["precision"]],
+        "within": abs(macro["difference"]) <= BOUNDS[options.get("precision", options.get("storage"))],
     }
     if done.recipe.network_sha256:
         card = library.by_values(done.recipe.backbone, done.recipe.network_sha256)

@@ -110,6 +110,18 @@ def test_deep_finds_embeddings_that_come_out_differently(pictured):
         verify(path, None, recompute)
 
 
+def test_deep_allows_float16_to_fall_to_either_side(tmp_path, recipe):
+    (tmp_path / "i.png").write_bytes(b"i")
+    hashes = np.frombuffer(hashlib.sha256(b"i").digest(), np.uint8)[None]
+    with Writer.open(tmp_path / "a.h5", recipe(0, storage="float16"), 8, {}) as writer:
+        writer.append(["i"], hashes, np.full((1, 1, 8), 1.0, np.float32))
+        writer.publish(["i"])
+    for steps, ok in ((0, True), (1, True), (2, False)):
+        again = np.full((1, 8), 1 + steps / 1024, np.float32)
+        report = verify(tmp_path / "a.h5", {"i": tmp_path / "i.png"}, lambda *_, again=again: again)
+        assert report.ok == ok
+
+
 def test_an_unfinished_extraction_is_a_note(make_file, rows):
     made = make_file()
     ids, hashes, embeddings = rows(3, seed=9)
