@@ -22,7 +22,7 @@ BACKENDS = ("openvino", "tensorflow", "jax", "torch")
 def main() -> None:
     options = harness.parser(__doc__)
     options.add_argument("--number", type=int, default=20, help="images; the last batch is not full")
-    options.add_argument("--size", type=int, default=224)
+    options.add_argument("--size", type=int, default=128)
     given = options.parse_args()
     files, what = harness.image_files(given.images, given.number)
     torch = harness.peer_python("torch", ["torch", "numpy"])
