@@ -174,8 +174,7 @@ def hashes(paths: Sequence[Place], progress: Progress = silent) -> Iterator[byte
             return hashlib.sha256(decode.read_bytes(path)).digest()
         return None
 
-    waiting = any(isinstance(path, Url) for path in paths)  # for a store, and not at work
-    with ThreadPoolExecutor(32 if waiting else machine.cores()) as pool:
+    with ThreadPoolExecutor(remote.readers(paths, machine.cores())) as pool:
         for done, found in enumerate(pool.map(of, paths), start=1):
             yield found
             progress(done, len(paths), "comparing image files")

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from cxrfeat import _html as html
 from cxrfeat._images import decode
 from cxrfeat._progress import Progress, silent
-from cxrfeat._remote import Place
+from cxrfeat._remote import Place, readers
 from cxrfeat._split import Floats, Ints, Texts, stratified
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError
@@ -143,8 +143,9 @@ def _drawn(study: Study, limit: int, seed: int) -> Study:
 def _measure(study: Study, progress: Progress) -> pd.DataFrame:
     """Properties of every image, a row each; numbers, and codes of what is none. NaN for an unreadable image."""
     rows = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(_properties, study.paths()):
+    paths = study.paths()
+    with ThreadPoolExecutor(readers(paths, os.cpu_count() or 1)) as pool:
+        for row in pool.map(_properties, paths):
             rows.append(row)
             progress(len(rows), len(study))
     names = ("width", "height", "aspect", "format", "depth", "brightness", "border")

@@ -20,6 +20,7 @@ from cxrfeat._datasets import read_study
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import embedding_path
 from cxrfeat._recipe import Recipe
+from cxrfeat._remote import readers
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import Study
 from cxrfeat.errors import NotFoundError, StudyError
@@ -186,7 +187,7 @@ def _read(images: _Images, small: npt.NDArray[np.uint8], progress: Progress) -> 
     """Hashes of `file` and `pixels` of every image, empty if it cannot be read, and what is searched, NaN then."""
     hashes: dict[str, list[bytes]] = {"file": [], "pixels": []}
     prints: Floats = np.full((len(images), pixels.COARSE**2), np.nan, np.float32)
-    with ThreadPoolExecutor(machine.cores()) as pool:
+    with ThreadPoolExecutor(readers(images.paths, machine.cores())) as pool:
         for row, one in enumerate(pool.map(pixels.look, images.paths)):
             if one is not None:
                 small[row], prints[row] = one.small, pixels.fingerprint(one.small)

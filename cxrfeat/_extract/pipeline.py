@@ -219,6 +219,8 @@ def prepare_batch(
 ) -> Prepared:
     """Read, hash, decode and render some images; one that cannot be used is a failure and ends nothing."""
     done, rendered = Prepared(), list[npt.NDArray[np.generic]]()
+    if not any(item.fetch for item in batch):  # in a process that was given no more than this batch
+        batch = Ahead(batch).batch(0, len(batch))
     for item in batch:
         begun = time.perf_counter()
         try:

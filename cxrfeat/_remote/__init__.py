@@ -5,6 +5,6 @@ uses it. `transfer` reads, lists and writes through fsspec, and is imported only
 keeps local copies of what cannot be read piece by piece.
 """
 
-from cxrfeat._remote.address import Place, Url, clean, clean_text, is_remote, join, local, place, sha256
+from cxrfeat._remote.address import Place, Url, clean, clean_text, is_remote, join, local, place, readers, sha256
 
-__all__ = ["Place", "Url", "clean", "clean_text", "is_remote", "join", "local", "place", "sha256"]
+__all__ = ["Place", "Url", "clean", "clean_text", "is_remote", "join", "local", "place", "readers", "sha256"]

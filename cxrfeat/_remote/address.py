@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -197,6 +197,11 @@ def join(root: Place, listed: str) -> Place:
     if "://" in listed and _ADDRESS.match(listed):
         return place(listed)
     return Path(listed) if isinstance(root, Url) and listed[:1] == "/" else root / listed
+
+
+def readers(paths: Iterable[Place], cores: int) -> int:
+    """How many threads read files: one a core, and more where they wait for a store."""
+    return max(32, cores) if any(isinstance(path, Url) for path in paths) else cores
 
 
 def sha256(path: Place) -> str:

@@ -11,6 +11,8 @@ pytest.importorskip("moto", reason="a package of the dev group")
 
 @pytest.fixture(scope="module")
 def server():
+    import fsspec
+
     from cxrfeat._remote import transfer
 
     spec = importlib.util.spec_from_file_location("s3_server", Path(__file__).with_name("s3_server.py"))
@@ -27,6 +29,8 @@ def server():
             patch.setenv(name, value)
         patch.setattr("cxrfeat._remote.transfer.FIRST_DELAY", 0.001)
         patch.setattr("cxrfeat._remote.transfer.SILENCE", 0.4)
+        options = {"use_listings_cache": False, "skip_instance_cache": True}
+        server.fs = fsspec.filesystem("s3", endpoint_url=server.url, key="x", secret="y", **options)
         yield server
     transfer._filesystem.cache_clear()
     server.stop()
@@ -35,16 +39,10 @@ def server():
 @pytest.fixture
 def store(server):
     """The server, without faults, and with an empty bucket `films`."""
-    import fsspec
-
     server.calm()
-    fs = fsspec.filesystem(
-        "s3", endpoint_url=server.url, key="x", secret="y", use_listings_cache=False, skip_instance_cache=True
-    )
-    if fs.exists("films"):
-        fs.rm("films", recursive=True)  # and the bucket with it
-    fs.mkdir("films")
-    server.fs = fs
+    if server.fs.exists("films"):
+        server.fs.rm("films", recursive=True)  # and the bucket with it
+    server.fs.mkdir("films")
     server.requests.clear()
     return server
 
