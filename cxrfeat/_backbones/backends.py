@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
@@ -221,19 +222,30 @@ class Torch:
 
 
 def _compiled(graph: Any, images: Sequence[Any]) -> Any:
-    """A graph compiled for the card, or as it is where PyTorch's compiler does not work."""
+    """A graph as PyTorch's compiler makes it, or as it is, where the compiler does not work or is no faster."""
     import torch
 
+    def seconds(run: Any) -> float:
+        for _ in range(2):  # the first call compiles, or chooses algorithms
+            run(*images)
+        settle()
+        begun = time.perf_counter()
+        for _ in range(3):
+            run(*images)
+        settle()
+        return time.perf_counter() - begun
+
+    settle = torch.cuda.synchronize if images[0].is_cuda else lambda: None
     compiled = torch.compile(graph, options={"freezing": True})
     try:
-        compiled(*images)
+        faster = seconds(compiled) < seconds(graph)
     except Exception as error:  # no Triton, no C compiler: of many kinds
         if out_of_memory(error):
             raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         _log.warning("PyTorch does not compile the network (%s); it runs, but more slowly.", reason[0])
         return graph
-    return compiled
+    return compiled if faster else graph
 
 
 def _one(images: Sequence[Any]) -> Any:
