@@ -85,8 +85,9 @@ def notes(recipes: Iterable[Recipe], study: Study, split: str) -> list[str]:
 
 
 def _stated(recipe: Recipe) -> tuple[Mapping[str, Any], library.Card | None]:
-    if (card := library.by_values(recipe.backbone, recipe.weights_sha256, recipe.weights)) is not None:
-        return card.pretraining, card
+    for values in filter(None, (recipe.weights_sha256, recipe.network_sha256)):
+        if (card := library.by_values(recipe.backbone, values, recipe.weights)) is not None:
+            return card.pretraining, card
     try:
         return (registry.get(recipe.backbone).pretraining if recipe.weights == "imagenet" else {}), None
     except CxrfeatError:  # embeddings of another tool

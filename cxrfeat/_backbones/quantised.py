@@ -29,6 +29,7 @@ from cxrfeat import _machine as machine
 from cxrfeat._backbones import kept, library, openvino_engine
 from cxrfeat._backbones.engine import Floats, Images, write_export
 from cxrfeat._backbones.library import Card
+from cxrfeat._backbones.pretraining import LIST
 from cxrfeat._backbones.registry import Backbone
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._recipe import Recipe
@@ -133,6 +134,8 @@ def make(recipe: Recipe, spec: Backbone, weights: Weights, images: Images, about
         contents = {ending: (reduced / ending).read_bytes() for ending in _FILES}
     digest = hashlib.sha256(contents["model.xml"] + contents["model.bin"]).hexdigest()
     base = weights.card or Card("", "", "")
+    if any(name.endswith(Path(LIST).suffix) for name in base.files):
+        contents[LIST] = library.file_of(base, LIST).read_bytes()
     card = Card(
         name=f"{recipe.backbone}-int8-{digest[:8]}", backbone=recipe.backbone, values_sha256=digest, kind=KIND,
         layer=recipe.layer, channels=base.channels, source=recipe.weights, source_sha256=recipe.weights_sha256,
