@@ -124,8 +124,9 @@ class Study:
     @property
     def y(self) -> npt.NDArray[np.float64]:
         """Labels, float64 (n, labels): 1 present, 0 absent, NaN unknown, as every probability between is."""
-        targets = self.targets
-        return np.where((targets == 0) | (targets == 1), targets, np.nan)
+        found = np.array(self.targets)
+        found[(found > 0) & (found < 1)] = np.nan
+        return found
 
     @property
     def targets(self) -> npt.NDArray[np.float64]:
