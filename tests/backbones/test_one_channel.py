@@ -50,7 +50,7 @@ def test_engines_take_fractions_of_grey_values_on_one_channel():
     pictures = np.random.default_rng(0).uniform(0, 255, (3, 40, 40)).astype(np.float32)
     bare = keras.Model(network.get_layer("normalise").output, network.outputs)
     expected = [np.asarray(v) for v in bare((2 * (pictures[..., None] / 255) - 1) * 1024)]
-    for name in ("openvino", "tensorflow"):
+    for name in ("openvino", "keras"):
         found = open_engine(recipe, RANDOM, name, ("embedding", "map")).run(pictures)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
