@@ -47,7 +47,9 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
 @click.option("-p", "--passes", type=click.IntRange(0, 1000), help="Augmented passes beside pass 0.  [default: 0]")
 @click.option("--size", type=click.IntRange(1), help="Side of the input, pixels.  [default: the backbone's own]")
 @click.option("--policy", type=POLICY, help=f"Augmentation; mild has no mirror.  [default: {DEFAULTS['policy']}]")
-@click.option("--seed", type=SEED, help="Seed of the augmentation draws.  [default: 0]")
+@click.option(
+    "--seed", type=SEED, help="Seed of the augmentation draws, and of the films that int8 is made with.  [default: 0]"
+)
 @click.option("--preprocessing", type=PREPROCESSING, help="Normalisation.  [default: the backbone's own]")
 @click.option("--geometry", type=GEOMETRY, help="How an oblong film becomes a square.  [default: the backbone's own]")
 @click.option(

@@ -21,16 +21,16 @@ from cxrfeat._heads import fit_head
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import CxrfeatError, EngineError, ImageError, RecipeError, StudyError, WeightsError
 
-pytest.importorskip("nncf")
 OPTIONS = {"backbone": "densenet121", "weights": "random:0", "size": 32}
 INT8 = {**OPTIONS, "precision": "int8"}
-vnni = pytest.mark.skipif(not openvino_engine._exact_int8(), reason="this processor has no VNNI")
-pytestmark = [pytest.mark.usefixtures("small_networks"), vnni]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, small_networks):
     """Where quantised networks of this module are kept; the first test makes one."""
+    pytest.importorskip("nncf")
+    if not openvino_engine._exact_int8():
+        pytest.skip("this processor has no VNNI")
     return tmp_path_factory.mktemp("home")
 
 
