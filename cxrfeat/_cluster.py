@@ -19,6 +19,8 @@ from cxrfeat.errors import ClusterError, CxrfeatError, MissingExtraError
 PATIENCE = 10.0
 """Seconds within which an address answers, or nothing is there."""
 
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of HTTP/2, and so of gRPC, begins: the preface, and settings that are empty."""
 NOISE = r"failed\. There are|worker died or was killed|has been marked dead|Raylet is terminated"
 
 P = ParamSpec("P")
@@ -90,14 +92,22 @@ def here() -> str:
 
 
 def _knock(address: str) -> None:
-    """Raise a ClusterError unless something listens at an address; Ray itself asks for a minute."""
+    """Raise a ClusterError unless a server of gRPC answers at an address; Ray itself asks for minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise ClusterError(f"{address!r} is no address of a Ray cluster: give HOST:PORT of its head, or `auto`.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE) as connection:
+            connection.sendall(HELLO)
+            answer = connection.makefile("rb").read(4)
     except (OSError, OverflowError, UnicodeError) as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}.") from error
+    if (
+        answer[3:] != b"\x04" and os.environ.get("RAY_USE_TLS") != "1"
+    ):  # a frame of settings, with which every server of HTTP/2 begins
+        raise ClusterError(
+            f"what answers at {address} is no Ray cluster: give HOST:PORT of its head, usually port 6379."
+        )
 
 
 def _check_versions(ray: Any) -> None:

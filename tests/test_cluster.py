@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from threading import Thread
 
 import pytest
 
@@ -28,6 +29,11 @@ def test_an_address_where_no_ray_is():
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"  # bound, and nothing listens
         with pytest.raises(ClusterError, match=f"no Ray cluster answers at {address}"), cluster.connected(address):
+            pass
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        Thread(target=lambda: other.accept()[0].sendall(b"220 mail\r\n"), daemon=True).start()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"what answers at {address} is no Ray"), cluster.connected(address):
             pass
     for wrong in ("ray://127.0.0.1:10001", "head", "head:x"):
         with pytest.raises(ClusterError, match="is no address"), cluster.connected(wrong):
