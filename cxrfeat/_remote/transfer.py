@@ -26,6 +26,8 @@ from cxrfeat.errors import CxrfeatError, MissingExtraError, NotFoundError, Stora
 IN_FLIGHT = 128
 """Requests that wait for an answer at a time."""
 ATTEMPTS = 6
+OWN_RETRIES = {"gcs": 2, "azure": 2}
+"""Attempts where a package tries again by itself, which cannot be switched off."""
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 """Seconds before the second attempt, doubled before each further one, less up to a half by chance; and the most."""
 SILENCE = 30.0
@@ -56,8 +58,8 @@ def ask(url: Url, limit: int | None = None) -> Future[bytes]:
         if url.is_web:
             return await _get(fs, path, limit)
         try:
-            return await fs._cat_file(path, start=0, end=limit or 1 << 62)
-        except OSError as error:
+            return await fs._cat_file(path, start=0, end=limit or 1 << 40)  # without it, s3fs asks first
+        except Exception as error:
             if _status(error) == 416:  # the range of an empty object
                 return b""
             raise
@@ -207,7 +209,7 @@ def _all(one: Callable[[Url], Awaitable[_T]], urls: Sequence[Url]) -> list[_T]:
 
 async def _tried(url: Url, job: Callable[[Any, str], Awaitable[_T]]) -> _T:
     """Do a job, again if it fails in passing; whatever else ends it is an error of ours."""
-    delay = FIRST_DELAY
+    delay, attempts = FIRST_DELAY, OWN_RETRIES.get(SCHEMES[url.scheme], ATTEMPTS)
     for attempt in itertools.count(1):
         try:
             fs = _filesystem(url.scheme, keys(url), url.host)
@@ -221,7 +223,7 @@ async def _tried(url: Url, job: Callable[[Any, str], Awaitable[_T]]) -> _T:
         else:
             _given_up[url.host] = 0
             return found
-        if attempt == ATTEMPTS:
+        if attempt == attempts:
             _given_up[url.host] += 1
             if _given_up[url.host] >= HOPELESS:
                 raise StorageError(f"{url.host} does not answer: {problem} Try again later.")
@@ -234,7 +236,9 @@ async def _tried(url: Url, job: Callable[[Any, str], Awaitable[_T]]) -> _T:
 def _problem(url: Url, error: Exception) -> Exception:
     """What to raise for what a package raised: of ours, without a word of its message."""
     status, codes = _status(error), {_code(one) for one in _chain(error)}
-    if isinstance(error, PermissionError) or status in (401, 403) or any("Credentials" in code for code in codes):
+    denied = isinstance(error, PermissionError) or status in (401, 403)
+    # gcsfs says of a status 403 no more than this.
+    if denied or str(error).startswith("Forbidden") or any("Credentials" in code for code in codes):
         return StorageError(
             f"access to {url} is denied{f' ({status})' if status else ''}: give credentials that may read it, in the "
             "environment or the store's own configuration, or check its rights."
@@ -245,7 +249,7 @@ def _problem(url: Url, error: Exception) -> Exception:
         return NotFoundError(f"there is no file {url}.")
     reason = f"status {status}" if status else type(next(_chain(error, last=True))).__name__
     if status in _PASSING or (status or 0) >= 500 or isinstance(error, TimeoutError) or (not status and _broken(error)):
-        return UnavailableError(f"{url}: {ATTEMPTS} attempts failed ({reason}).")
+        return UnavailableError(f"{url}: all attempts failed ({reason}).")
     if status or isinstance(error, ValueError | OSError):
         return StorageError(f"{url} cannot be used ({reason}): check the address, the region and the endpoint.")
     return error

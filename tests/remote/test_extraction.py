@@ -107,7 +107,7 @@ def test_a_film_that_cannot_be_read_now_is_tried_again_and_is_not_damaged(films,
     store.always["GET /films/x/i07.png"] = 503
     store.fs.pipe("films/x/i09.png", b"no picture")
     done = run(there)
-    assert done.failed["i07"] == "cannot be read now: s3://films/x/i07.png: 6 attempts failed (status 503)."
+    assert done.failed["i07"] == "cannot be read now: s3://films/x/i07.png: all attempts failed (status 503)."
     assert "cannot be decoded" in done.failed["i09"]
     assert "1 images could not be read now" in caplog.text
     with cxr.EmbeddingFile(done.path) as file:
@@ -153,7 +153,7 @@ def test_a_file_is_published_at_an_address_and_read_there(films, run, store, cap
     here, there = films
     url = "s3://films/out/a.h5"
     store.always["PUT /films/out/a.h5"] = 503
-    with pytest.raises(StorageError, match=r"s3://films/out/a.h5: 6 attempts failed"):
+    with pytest.raises(StorageError, match=r"s3://films/out/a.h5: all attempts failed"):
         run(there, out=url)
     store.calm()
     done = run(there, out=url)  # what was computed is here, and is only written

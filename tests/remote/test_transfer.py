@@ -41,7 +41,7 @@ def test_what_fails_in_passing_is_tried_again(urls, store, faults):
 def test_a_file_that_fails_every_time_is_unavailable(urls, store, fault):
     for url in urls:
         store.always["film.png"] = fault
-        with pytest.raises(UnavailableError, match=r"film.png: 6 attempts failed"):
+        with pytest.raises(UnavailableError, match=r"film.png: all attempts failed"):
             transfer.read(url)
     assert store.requests["GET", "/films/a/film.png"] == 2 * transfer.ATTEMPTS
 
@@ -177,3 +177,22 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(fsspec, "filesystem", missing)
     with pytest.raises(MissingExtraError, match=r"gs:// needs an optional package: pip install 'cxrfeat\[gcs\]'"):
         transfer.read(place("gs://films/a.png"))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError("Forbidden: https://storage.googleapis.com/b/o/film.png?token=s3cr3t"), StorageError),  # gcsfs
+        (FileNotFoundError("b/film.png"), NotFoundError),
+        (type("HttpError", (Exception,), {"code": 503, "__module__": "gcsfs.retry"})("s3cr3t"), UnavailableError),
+        (type("HttpResponseError", (Exception,), {"status_code": 403, "__module__": "azure.core"})(), StorageError),
+        (type("ServiceRequestError", (Exception,), {"__module__": "azure.core"})("s3cr3t"), UnavailableError),
+        (type("DefaultCredentialsError", (Exception,), {"__module__": "google.auth"})(), StorageError),
+        (ValueError("Bad Request: s3cr3t"), StorageError),
+        (TypeError("a bug"), TypeError),
+    ],
+)
+def test_what_the_errors_of_other_stores_mean(error, kind):
+    found = transfer._problem(place("gs://b/film.png"), error)
+    assert type(found) is kind
+    assert "s3cr3t" not in str(found)
