@@ -36,8 +36,8 @@ from cxrfeat.errors import CxrfeatError, RecipeError, StorageError, UnavailableE
 CHUNK = 2
 """Images in a worker's batch, where the engine's is not larger: few, so that none has the last ones alone."""
 
-FEW_CORES, MANY = 4, 500
-"""See `apart`."""
+MANY = 500
+"""Images from which on it is worth starting processes: see `apart`."""
 
 AHEAD = 128
 """Batches whose known embeddings are read together: a single row costs as much as the block it is in."""
@@ -177,10 +177,10 @@ def workers_for(engine: Engine) -> int:
 def apart(engine: Engine, images: int) -> bool:
     """Whether images are prepared in processes: threads would wait for the decoder, which keeps Python's lock.
 
-    They do on more than `FEW_CORES`, and wherever the network does not keep the cores busy. A process takes a third
-    of a second to start.
+    They do on more than `decode.FEW_CORES`, and wherever the network does not keep the cores busy. A process takes a
+    third of a second to start.
     """
-    return images >= MANY and (machine.cores() > FEW_CORES or engine.streams < machine.cores())
+    return images >= MANY and (machine.cores() > decode.FEW_CORES or engine.streams < machine.cores())
 
 
 def _result(future: Future[Block | None]) -> Block:

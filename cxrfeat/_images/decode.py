@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat import _machine as machine
 from cxrfeat._images.choices import PERCENTILES, VOIS
 from cxrfeat._remote import Place, Url, place
 from cxrfeat.errors import ImageError, MissingExtraError, NotFoundError, RecipeError
@@ -48,6 +49,12 @@ MAX_FILE_BYTES = 1 << 29
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "PPM", "GIF", "JPEG2000")
 """What is decoded besides DICOM, as Pillow calls it: Pillow reads the header, OpenCV the pixels."""
+
+FEW_CORES = 4
+"""On more of them, threads wait for a decoder that holds the interpreter's lock (benchmarks/decoders.py)."""
+
+ALONE = False
+"""Whether this process decodes one image at a time, so that nothing waits for the lock: `helper` sets it in its own."""
 
 HOT = 1e-4
 """Share of pixels that may be brighter than the bit depth that is assumed: defects and burnt-in marks are."""
@@ -224,11 +231,11 @@ def _decode(data: bytes, voi: str) -> Film:
 def _plain_png(data: bytes) -> Grey | None:
     """Decode the commonest file by the fastest decoder; None for whatever OpenCV is to decode, or to refuse.
 
-    Lossless, so the pixels are OpenCV's (a test compares them), in about half the time. kornia-rs holds the
-    interpreter's lock meanwhile, so where there are many cores OpenCV, which lets go of it, is taken.
+    Lossless, so the pixels are OpenCV's (a test compares them), in less than half the time. kornia-rs holds the
+    interpreter's lock meanwhile, so where the threads of many cores may wait for it OpenCV, which lets go, is taken.
     """
     header = data[:8] == _PNG and data[12:16] == b"IHDR" and data[24:29] == _GREY8_NOT_INTERLACED
-    if not header or b"tRNS" in data[:1024] or b"eXIf" in data:
+    if not header or b"tRNS" in data[:1024] or b"eXIf" in data or not (ALONE or machine.cores() <= FEW_CORES):
         return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     check_pixels(width, height)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
+from cxrfeat._images import decode
 from cxrfeat._images.decode import Grey
 from cxrfeat._images.prepare import Squares, squares
 from cxrfeat._recipe import Recipe
@@ -75,6 +76,7 @@ def serve() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    decode.ALONE = True
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints is no answer
     with suppress(EOFError, BrokenPipeError):

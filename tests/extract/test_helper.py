@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrfeat._extract import pipeline
-from cxrfeat._images import helper, prepare
+from cxrfeat._images import decode, helper, prepare
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import ImageError
@@ -19,7 +19,8 @@ RECIPE = Recipe("net", "random:0", "", "relu", "torch", 32, augmentation="mild",
 STARTS = """
 import sys
 from cxrfeat._extract import extract, pipeline
-pipeline.FEW_CORES = pipeline.MANY = 0
+from cxrfeat._images import decode
+decode.FEW_CORES = pipeline.MANY = 0
 extract(sys.argv[1], out=sys.argv[2], weights="random:0", size=32, passes=3)
 """
 
@@ -56,7 +57,7 @@ def test_prepared_in_processes_the_file_is_the_same(make_study, run, tmp_path, m
     study = make_study(12)
     study.paths()[3].write_bytes(b"no picture")
     threads = run(study, out=tmp_path / "threads.h5", passes=1)
-    monkeypatch.setattr(pipeline, "FEW_CORES", 0)
+    monkeypatch.setattr(decode, "FEW_CORES", 0)
     monkeypatch.setattr(pipeline, "MANY", 0)
     processes = run(study, out=tmp_path / "processes.h5", passes=1)
     assert processes.failed == threads.failed and len(threads.failed) == 1

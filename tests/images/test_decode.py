@@ -44,11 +44,16 @@ def png_of(filters, width=37, interlace=0):
 
 
 @pytest.mark.parametrize("filters", [[0] * 9, [1] * 9, [2] * 9, [3] * 9, [4] * 9, [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]])
-def test_every_png_filter_is_undone_as_opencv_does(filters):
+def test_every_png_filter_is_undone_as_opencv_does(filters, monkeypatch):
     # Another decoder than OpenCV's is taken: the pixels, and with them the embeddings, must not know.
     data = png_of(filters)
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(decode.decode_grey(data), expected)
+    assert decode._plain_png(data) is not None
+    # Where threads would wait for its lock, it is taken by processes alone.
+    monkeypatch.setattr(decode, "FEW_CORES", 0)
+    assert decode._plain_png(data) is None
+    monkeypatch.setattr(decode, "ALONE", True)
     assert decode._plain_png(data) is not None
 
 
