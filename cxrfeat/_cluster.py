@@ -102,9 +102,8 @@ def _knock(address: str) -> None:
             answer = connection.makefile("rb").read(4)
     except (OSError, OverflowError, UnicodeError) as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}.") from error
-    if (
-        answer[3:] != b"\x04" and os.environ.get("RAY_USE_TLS") != "1"
-    ):  # a frame of settings, with which every server of HTTP/2 begins
+    # A server of HTTP/2 begins with a frame of settings, which is number 4.
+    if answer[3:] != b"\x04" and os.environ.get("RAY_USE_TLS") != "1":
         raise ClusterError(
             f"what answers at {address} is no Ray cluster: give HOST:PORT of its head, usually port 6379."
         )
