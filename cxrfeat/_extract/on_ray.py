@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -127,8 +128,8 @@ def cluster(
             environment={name: os.environ[name] for name in INHERITED if name in os.environ},
         )
         about = {"ray": module.__version__, "nodes": len(nodes), "workers": count}
-        _log.info("%d workers of %d cores%s on a Ray cluster of %d nodes.", count, cores,
-                  f" and {gpus:g} GPUs" if gpus else "", len(nodes))  # fmt: skip
+        each = f"{cores} cores" + (f" and {gpus:g} GPUs" if gpus else "")
+        _log.info("Ray workers: %d, with %s each; nodes: %d.", count, each, len(nodes))
         with closing(_blocks(module, todo, job, count, about)) as blocks:
             yield Execution(blocks, count * (cores + 1), count * max(1, cores), about)
 
@@ -204,11 +205,13 @@ def _answers(ray: Any, work: Iterator[list[Item]], job: Job, workers: int) -> It
         if job.gpus:
             data = data.map(prepare, fn_args=[job], num_cpus=1)
         pool = ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2)
-        data = data.map(
-            Worker, fn_constructor_args=[job], compute=pool, num_cpus=job.cores, num_gpus=job.gpus or None,
-            # Ray Data would try for ever, on an image that ends the process too.
-            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": 1},
-        )  # fmt: skip
+        with warnings.catch_warnings():  # this argument has no successor yet
+            warnings.filterwarnings("ignore", message=".*ray_remote_args_fn", category=DeprecationWarning)
+            data = data.map(
+                Worker, fn_constructor_args=[job], compute=pool, num_cpus=job.cores, num_gpus=job.gpus or None,
+                # Ray Data would try for ever, on an image that ends the process too.
+                ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": 1},
+            )  # fmt: skip
         answers: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for table in answers:
             for number, answer in zip(table["number"].to_pylist(), table["answer"].to_pylist(), strict=True):

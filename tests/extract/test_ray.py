@@ -73,7 +73,7 @@ def test_the_file_of_a_single_machine_with_a_bad_image_and_gpus(make_study, run,
     assert content(done.path) == content(whole.path)
     assert done.failed == whole.failed and len(done.failed) == 1
     assert (done.extracted, done.images) == (23, 24)
-    assert "2 workers of 0 cores and 0.5 GPUs on a Ray cluster of 2 nodes." in caplog.messages
+    assert "Ray workers: 2, with 0 cores and 0.5 GPUs each; nodes: 2." in caplog.messages
     assert shown[0][:2] == (0, 24) and shown[-1][:2] == (24, 24) and "images/s" in shown[-1][2]
     assert done.engine.startswith("OpenVINO") and done.seconds.network > 0 and done.seconds.decode > 0
     with EmbeddingFile.open(done.path) as file:
