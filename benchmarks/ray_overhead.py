@@ -82,7 +82,7 @@ def extraction(study: Study, size: int, where: str, out: str) -> dict:
     times = []
     begun = time.perf_counter()
     done = cxr.extract(
-        study, out=out, backbone="densenet121", weights="random:0", size=size, ray=where == "ray" or None,
+        study, out=out, backbone="densenet121", weights="random:0", size=size, ray="local" if where == "ray" else None,
         progress=lambda count, total, note="": times.append((time.perf_counter(), count, *spent())),
     )  # fmt: skip
     seconds = time.perf_counter() - begun

@@ -156,10 +156,10 @@ def extract(
         `<cache>/<study>-<backbone>-<recipe>.shards`. An image's share depends on its id alone. `max_failures` is then
         that of the share; `cache.merge` joins the files.
     ray : str or bool, optional
-        Embed on a Ray cluster: `HOST:PORT` of its head; True is the one that is running, else one on this machine. All
-        nodes need the same disk for the images, `out` and the weights. `?gpus=0.5` or `?cpus=4` after the address is
-        what each worker takes; by default all cores, or a GPU each where there are any. `workers` is then how many
-        processes there may be.
+        Embed on a Ray cluster: `HOST:PORT` of its head; `local` starts one on this machine; True is the one that is
+        running, else `local`. All nodes need the same disk for the images, `out` and the weights. `?gpus=0.5` or
+        `?cpus=4` after the address is what each worker takes; by default all cores, or a GPU each where there are any.
+        `workers` is then how many processes there may be.
     progress : callable
         Called with the images done and their total.
     **options
