@@ -2,6 +2,8 @@
 
 Every contestant runs in a process of its own, warmed up on 32 images, on the same files, with the same weights for
 DenseNet121; they take turns. Keras compiles a batch that is not full anew, which takes seconds: that is not counted.
+Ours opens its engine within the time, and therefore gets every file three times, under other ids: in int8 opening would
+else be a tenth of it.
 The bound is 1 / (t_network + t_prepare / cores), both parts measured alone beside ours.
 """
 
@@ -17,6 +19,7 @@ import harness
 import numpy as np
 
 PEERS = harness.HERE / "peers"
+TIMES = 3
 CASES = [("densenet121", 224), ("densenet121", 400), ("resnet50", 224)]
 WEIGHTS = """
 import os, sys; os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -46,6 +49,8 @@ def one_case(
     """One row for each precision; all of them and the peers take turns."""
     listing = folder / "files.txt"
     listing.write_text("\n".join(map(str, files)))
+    often = folder / "often.txt"
+    often.write_text("\n".join(map(str, files * TIMES)))
     subprocess.run(
         [sys.executable, "-c", WEIGHTS, backbone, str(size), folder, listing], check=True, capture_output=True
     )
@@ -56,7 +61,7 @@ def one_case(
     for turn in range(repeats):
         for precision in precisions:
             out = folder / f"{precision}-{turn}.h5"
-            command = [sys.executable, PEERS / "ours.py", backbone, size, out, 0, listing, precision, "bound"]
+            command = [sys.executable, PEERS / "ours.py", backbone, size, out, 0, often, precision, "bound"]
             try:
                 ours = harness.run_json(command)
             except SystemExit as error:  # this processor or the gate says no
