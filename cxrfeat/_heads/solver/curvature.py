@@ -19,16 +19,16 @@ ROWS_PER_FEATURE = 4
 class Factors:
     """Cholesky factors of the labels' sampled Hessians, float32 (features + 1, features + 1) each."""
 
-    def __init__(self, intercept: bool) -> None:
-        self.intercept = intercept
+    def __init__(self, intercept: bool, rows_per_feature: int = ROWS_PER_FEATURE) -> None:
+        self.intercept, self.rows_per_feature = intercept, rows_per_feature
         self.factors: dict[int, npt.NDArray[np.float32]] = {}
         self.stretch: dict[int, float] = {}
 
-    def renew(self, sums: Sums, labels: list[int], columns: list[int], rows_per_feature: int) -> None:
+    def renew(self, sums: Sums, labels: list[int], columns: list[int]) -> None:
         """Make the factors of some labels anew where a search stands, in one sweep; they are `columns` of it."""
         for k in labels:  # the old factors make room for the new
             self.factors.pop(k, None)
-        rows = np.full(len(labels), float(rows_per_feature * sums.shape[1]))
+        rows = np.full(len(labels), float(self.rows_per_feature * sums.shape[1]))
         for k, gram in zip(labels, sums.grams(np.array(columns, dtype=np.int64), rows), strict=True):
             self.factors[k], self.stretch[k] = _cholesky(gram, self.intercept), 1.0
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.solver.curvature import ROWS_PER_FEATURE, Factors
+from cxrfeat._heads.solver.curvature import Factors
 from cxrfeat._heads.solver.objective import Objective, Point
 from cxrfeat._progress import Progress, silent
 
@@ -96,7 +96,7 @@ def minimise(
     active: npt.NDArray[Any] = np.arange(count)
     point = objective.begin(start)
     if new := [k for k in range(count) if k not in factors.factors]:
-        factors.renew(objective.sums, new, new, ROWS_PER_FEATURE)
+        factors.renew(objective.sums, new, new)
     w, value, gap = start.copy(), point.value.copy(), np.full(count, np.inf)
     for _ in range(steps + 1):
         step = _directions(objective, point, active, courses, factors, tol)
@@ -137,7 +137,7 @@ def _directions(
         if ratio > SLOW and gap * min(ratio, 1.0) ** WORTH > tol and courses[k].age >= PATIENCE:
             stale.append(i)
     if stale:
-        factors.renew(objective.sums, [int(active[i]) for i in stale], stale, ROWS_PER_FEATURE)
+        factors.renew(objective.sums, [int(active[i]) for i in stale], stale)
         for i in stale:
             course = courses[active[i]]
             course.pairs.clear()

@@ -55,10 +55,10 @@ class Solution:
 # Up to this many bytes of float64, and products for one Hessian, whole Hessians are cheaper than many sweeps.
 DENSE_BYTES, DENSE_PRODUCTS = 64 << 20, 200_000_000
 
-# With more than so many times as many rows as a sample has, the search begins at the sample's solution and with its
-# Hessians: a sample has so many rows a feature, and at most so many numbers.
+# With more than so many times as many rows as a sample has, the search begins at the sample's solution: a sample has so
+# many rows a feature, and at most so many numbers. Sweeps are dear then, and Hessians are made from so many rows.
 MANY, SAMPLE_ROWS, SAMPLE_NUMBERS = 8, 64, 64 << 20
-SAMPLE_TOL = 1e-4
+SAMPLE_TOL, HESSIAN_ROWS = 1e-4, 32
 
 
 def solve(sums: Sums, C: Floats, **options: Any) -> Solution:
@@ -169,14 +169,11 @@ class _Large:
         return minimise(self._objective(C), self.factors, self.courses, start, tol, steps, progress)
 
     def learn(self, x: npt.NDArray[Any], labels: Labels, C: Floats, start: Floats, steps: int) -> Floats:
-        """Where to begin, and with which Hessians: the solution of a sample, and those of all its rows there."""
+        """Where to begin: the solution of a sample."""
+        self.factors.rows_per_feature = HESSIAN_ROWS
         with closing(LocalSums(MatrixRows(x), labels)) as sample:
             inner = _Large(sample, self.mean, self.scale, self.intercept)
-            w, *_ = inner.run(C, start, SAMPLE_TOL, steps, silent)
-            inner._objective(C).begin(w)
-            self.factors, every = inner.factors, list(range(len(C)))
-            self.factors.renew(sample, every, every, SAMPLE_ROWS)
-        return w
+            return inner.run(C, start, SAMPLE_TOL, steps, silent)[0]
 
     def _objective(self, C: Floats) -> Objective:
         return Objective(self.sums, Frame(self.mean, self.scale, C), self.intercept)
