@@ -116,11 +116,19 @@ def test_many_requests_wait_at_a_time(store):
     assert store.most > 8
 
 
-def test_ctrl_c_does_not_wait_for_an_answer(urls, store):
+@pytest.fixture
+def python_takes_ctrl_c():
+    """Commands that earlier tests called in this process end it at Ctrl-C; and a background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_does_not_wait_for_an_answer(urls, store, python_takes_ctrl_c):
     store.delay = 1.0
     answer = transfer.ask(urls[0])
-    threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
         transfer._wait(answer)
     assert answer.cancelled()
     assert store.most == 1  # which still waits
