@@ -23,9 +23,10 @@ from cxrfeat._labels import NIH_LABELS
 from cxrfeat._recipe import Recipe
 from cxrfeat._study import Study
 
-LONGEST = ("docs/test_tutorial.py", "test_reproduce.py", "docs/test_public.py", "extract/test_ray.py", "test_demo.py",
-           "backbones/test_any_backbone.py", "backbones/test_engines.py", "docs/test_notebook.py", "test_plugin.py",
-           "extract/test_extraction.py", "docs/test_site.py")  # fmt: skip
+LONGEST = ("extract/test_ray.py", "docs/test_tutorial.py", "test_reproduce.py", "docs/test_public.py", "test_demo.py",
+           "backbones/test_any_backbone.py", "backbones/test_backends.py", "backbones/test_engines.py",
+           "docs/test_notebook.py", "test_plugin.py", "extract/test_extraction.py", "docs/test_site.py",
+           "backbones/test_graph.py", "heads/test_keras_training.py", "extract/test_killed.py")  # fmt: skip
 """Files that begin first: were one of them the last, a worker would wait for it with nothing to do."""
 
 
