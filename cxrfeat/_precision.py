@@ -16,7 +16,7 @@ class Precision:
     how far the embedding of the test image may be from the expected one, as a share of its largest value: engines agree
     within a part of it, a damaged network is off by far more. `probability` is how far two probabilities of the same
     image may be, computed on two processors. `calibrated`: the network is quantised on a study's images, and the hash
-    of what came out is in the recipe.
+    of the quantised network is in the recipe.
     """
 
     name: str

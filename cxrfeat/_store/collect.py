@@ -85,7 +85,7 @@ def collect(files: Sequence[str | Path], out: str | Path, *, progress: Progress 
         with Lock(out / names.COLLECTION) as lock, lock.writing():
             return _collect(sources, out, lock, progress)
     finally:
-        with suppress(OSError):  # a new folder, if nothing came of it
+        with suppress(OSError):  # a new folder, if nothing was collected
             out.rmdir()
 
 

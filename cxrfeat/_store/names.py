@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from pathlib import Path
 
@@ -32,8 +33,18 @@ def default(
 
 def embedding_files(folder: Path) -> list[Path]:
     """List the embedding files and the collections in a folder, by name."""
-    listed = STORES.keys() - _ONLY_NAMED
-    return sorted(p for p in folder.glob("[!.]*") if (p / COLLECTION).is_file() or (p.suffix in listed and p.is_file()))
+    listed = tuple(STORES.keys() - _ONLY_NAMED)
+    if not folder.is_dir():
+        return []
+    # What is no folder is told by its name: an embedding file may lie among 100,000 images.
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if entry.name[0] != "."]
+        found = [e for e in visible if (e.name.endswith(listed) and e.is_file()) or (e.is_dir() and _collects(e))]
+    return sorted(folder / entry.name for entry in found)
+
+
+def _collects(folder: os.DirEntry[str]) -> bool:
+    return Path(folder.path, COLLECTION).is_file()
 
 
 def size(path: Path) -> int:

@@ -182,7 +182,7 @@ def test_bad_input_is_said_in_a_sentence(study, make_study, tmp_path, monkeypatc
 
 
 def test_a_processor_whose_sums_of_products_overflow_is_refused():
-    """Without VNNI, pairs of products saturate at 16 bits: other values. oneDNN is told to forget that it has it."""
+    """Without VNNI, pairs of products saturate at 16 bits: other values. oneDNN is told not to use it."""
     code = (
         "from cxrfeat._backbones import openvino_engine as e\n"
         "try: e._check(e.package().Core(), 'int8')\n"
