@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cxrfeat import _machine as machine
 from cxrfeat._backbones import open_engine
 from cxrfeat._extract import extract, make_recipe, pipeline
 from cxrfeat._study import Study
@@ -25,7 +26,7 @@ begun = time.perf_counter()
 result = extract(study, recipe, out=out)
 answer = {"seconds": time.perf_counter() - begun, "images": len(files), "worker_seconds": vars(result.seconds)}
 answer["engine"] = result.engine
-if bound:  # the two parts alone, in the same process: the network with every stream busy, and preparation on one core
+if bound:  # the two parts alone, in the same process: the network on every core, and preparation on one core
     from concurrent.futures import ThreadPoolExecutor
 
     ready, recipe = open_engine(recipe.pass0), recipe.pass0
@@ -47,5 +48,5 @@ if bound:  # the two parts alone, in the same process: the network with every st
     for _ in pipeline.run(some, recipe, Nothing(), workers=1):
         continue
     answer["decode_seconds"] = (time.perf_counter() - begun) / len(some)
-    answer["cores"] = ready.streams
+    answer["cores"] = machine.cores()
 print(json.dumps(answer))

@@ -26,11 +26,13 @@ from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 MAX_STREAMS = 32
+WAITING = 2
+"""Calls beyond the streams: OpenVINO starts one that waits without asking for Python's lock, which a decoder keeps."""
 
 
 @dataclass
 class OpenVINOEngine:
-    """A compiled network and one inference request a stream; see `engine.Engine`.
+    """A compiled network and its inference requests, one a call; see `engine.Engine`.
 
     The network computes the outputs `computed`. Where that is the map alone, the embedding is the map's average.
     """
@@ -79,7 +81,7 @@ def open_engine(
 
 
 def compile_model(
-    folder: Path, streams: int, outputs: tuple[str, ...], precision: str = "float32", keep: bool = True
+    folder: Path, cores: int, outputs: tuple[str, ...], precision: str = "float32", keep: bool = True
 ) -> OpenVINOEngine:
     """Compile an export, or load what an earlier call compiled and kept in it.
 
@@ -95,9 +97,9 @@ def compile_model(
         "INFERENCE_PRECISION_HINT": PRECISIONS[
             precision
         ].hint,  # OpenVINO would take bfloat16 wherever a processor has it
-        "PERFORMANCE_HINT": "THROUGHPUT" if streams > 1 else "LATENCY",
-        "NUM_STREAMS": str(streams),
-        "INFERENCE_NUM_THREADS": streams,
+        "PERFORMANCE_HINT": "THROUGHPUT" if cores > 1 else "LATENCY",
+        "NUM_STREAMS": str(cores),
+        "INFERENCE_NUM_THREADS": cores,
         "ENABLE_CPU_PINNING": False,
     }
     try:
@@ -110,6 +112,7 @@ def compile_model(
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot compile {folder.name}: {str(error).strip().splitlines()[-1]}") from error
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    streams = cores + WAITING if cores > 1 else 1
     for _ in range(streams):
         requests.put(compiled.create_infer_request())
     version = str(ov.__version__).split("-")[0]

@@ -2,8 +2,8 @@
 
 There are no stages with queues between them. Each worker processes a few images from their files to their embeddings
 and only then takes the next ones, so every core is busy whatever the balance of decoding and network, memory is bounded
-by the number of workers, and nothing runs ahead. A worker waits while all streams of the engine are busy. There is one
-worker more than streams, since a decoder keeps Python's lock: while one worker waits for it, the spare one computes.
+by the number of workers, and nothing runs ahead. A worker waits while all streams of the engine are busy. There are
+more workers than cores, since a decoder keeps Python's lock: what waits inside the engine meanwhile needs none.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def run(
     """Embed images, in order, a block at a time; renderings that `earlier` has are taken from there.
 
     Closing the generator (as Ctrl-C does) stops the workers after the batches they are processing. The default of
-    `workers` is one more than the engine has streams, and enough to keep a GPU fed.
+    `workers` keeps the machine busy.
     """
     chunk = max(CHUNK, engine.batch)
     workers = workers or workers_for(engine)
@@ -170,8 +170,8 @@ def run(
 
 
 def workers_for(engine: Engine) -> int:
-    """How many workers keep this machine busy: one more than streams, or than cores where a GPU runs the network."""
-    return max(engine.streams, machine.cores()) + 1
+    """How many workers keep this machine busy: the engine's streams, and at least one more than cores."""
+    return max(engine.streams, machine.cores() + 1)
 
 
 def apart(engine: Engine, images: int) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from cxrfeat import _manifest as manifest
 from cxrfeat import _sample as sample
+from cxrfeat._backbones.openvino_engine import WAITING
 from cxrfeat._extract import embed, make_recipe, pipeline
 from cxrfeat._extract import extraction as module
 from cxrfeat._images import choices, decode, prepare
@@ -167,8 +168,8 @@ def test_threads_are_bounded_and_opencv_adds_none(make_study, run, monkeypatch):
     before = cv2.getNumThreads()
     monkeypatch.setattr(module.engines, "open_engine", watch)
     run(make_study(40))
-    assert max(most) <= pipeline.machine.cores()
-    assert max(workers) <= pipeline.machine.cores() + 1  # the spare one, for when a decoder keeps Python's lock
+    # Beyond the cores: what waits inside the engine, for when a decoder keeps Python's lock.
+    assert max(most) <= max(workers) <= pipeline.machine.cores() + WAITING
     assert opencv == {1}
     assert cv2.getNumThreads() == before
 
