@@ -26,7 +26,7 @@ from cxrfeat._recipe import Recipe
 from cxrfeat.errors import EngineError
 
 MAX_STREAMS = 32
-WAITING = 2
+WAITING = 4
 """Calls beyond the streams: OpenVINO starts one that waits without asking for Python's lock, which a decoder keeps."""
 
 

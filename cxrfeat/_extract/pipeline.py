@@ -33,7 +33,7 @@ from cxrfeat._recipe import Recipe
 from cxrfeat._remote import Place
 from cxrfeat.errors import CxrfeatError, RecipeError, StorageError, UnavailableError
 
-CHUNK = 2
+CHUNK = 3
 """Images in a worker's batch, where the engine's is not larger: few, so that none has the last ones alone."""
 
 MANY = 500
