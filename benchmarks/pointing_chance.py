@@ -14,7 +14,7 @@ import harness
 import numpy as np
 import pandas as pd
 
-from cxrfeat._datasets import read_boxes
+from cxrfeat._datasets.boxes import read_boxes
 from cxrfeat._datasets.nih import SIDE
 from cxrfeat._explain import scoring
 from cxrfeat._explain.detection import NAMES, score

@@ -13,7 +13,7 @@ import pandas as pd
 from cxrfeat import _parquet as parquet
 from cxrfeat import _project as project
 from cxrfeat import _remote as remote
-from cxrfeat._datasets import read_study
+from cxrfeat._datasets.reading import read_study
 from cxrfeat._explain.explainer import weights_of
 from cxrfeat._extract import extract
 from cxrfeat._extract.images import Image, as_items, embed_items

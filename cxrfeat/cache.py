@@ -174,7 +174,7 @@ def verify(
         with EmbeddingFile(path) as opened:
             paths = dict(checking.find_images(Path(images), opened.image_ids))
     elif study is not None or deep:
-        from cxrfeat._datasets import read_study
+        from cxrfeat._datasets.reading import read_study
 
         table = read_study(study if study is not None else "sample" if path.name.startswith("sample-") else None)
         paths = dict(zip(table.ids.tolist(), table.paths(), strict=True))
@@ -294,7 +294,7 @@ def compare(
     >>> found.images, 0 < found.distances.over_sd < 0.01
     (150, True)
     """
-    from cxrfeat._datasets import read_study
+    from cxrfeat._datasets.reading import read_study
     from cxrfeat._evaluate.agreement import agreement
 
     table = None if study is None else read_study(study)
@@ -512,7 +512,7 @@ def prune(
     >>> cxr.cache.prune().unneeded
     ()
     """
-    from cxrfeat._datasets import read_study
+    from cxrfeat._datasets.reading import read_study
     from cxrfeat._run import Run
 
     folder = Path(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from cxrfeat_cli.main import COMMANDS, cli
 
-from cxrfeat._datasets import DATASETS, Dataset
+from cxrfeat._datasets.dataset import DATASETS, Dataset
 from cxrfeat._labels import PARENTS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,7 @@ from cxrfeat import _machine as machine
 from cxrfeat import _project as project
 from cxrfeat._audit import neighbours, pixels
 from cxrfeat._audit.result import FEWEST, Leaks, Row
-from cxrfeat._datasets import read_study
+from cxrfeat._datasets.reading import read_study
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import embedding_path
 from cxrfeat._recipe import Recipe

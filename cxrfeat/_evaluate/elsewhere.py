@@ -6,7 +6,9 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from cxrfeat._datasets import DATASETS, map_study, read_study
+from cxrfeat._datasets.dataset import DATASETS
+from cxrfeat._datasets.derive import map_study
+from cxrfeat._datasets.reading import read_study
 from cxrfeat._evaluate.scored import Scored, of_run
 from cxrfeat._extract import extract
 from cxrfeat._heads.features import Features

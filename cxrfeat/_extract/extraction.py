@@ -24,7 +24,7 @@ from cxrfeat import _project as project
 from cxrfeat._backbones import engine as engines
 from cxrfeat._backbones import registry
 from cxrfeat._backbones.engine import Engine
-from cxrfeat._datasets import read_study
+from cxrfeat._datasets.reading import read_study
 from cxrfeat._extract import plan
 from cxrfeat._extract.execution import Execution, local
 from cxrfeat._extract.pipeline import Item, Seconds

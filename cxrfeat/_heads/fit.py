@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cxrfeat._cluster import connected
-from cxrfeat._datasets import read_study
+from cxrfeat._datasets.reading import read_study
 from cxrfeat._files import sha256, write_atomically
 from cxrfeat._heads.base import Fitted, Head, Task
 from cxrfeat._heads.decision import Rule, decide

@@ -88,7 +88,7 @@ def reproduce_paper(
     >>> done = cxr.reproduce_paper("sample", weights="random:0")  # doctest: +SKIP
     >>> done.to_frame()[["arm", "way", "accuracy", "paper"]]  # doctest: +SKIP
     """
-    from cxrfeat._datasets import read_study
+    from cxrfeat._datasets.reading import read_study
 
     chosen = read_study(study)
     if images is not None:

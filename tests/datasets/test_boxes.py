@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from cxrfeat import _sample as sample
-from cxrfeat._datasets import boxes_of, read_boxes
+from cxrfeat._datasets.boxes import boxes_of, read_boxes
 from cxrfeat._datasets.nih import BOXES, SIDE
 from cxrfeat._study import Study
 from cxrfeat.errors import NotFoundError, StudyError

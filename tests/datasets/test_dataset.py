@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import cxrfeat as cxr
-from cxrfeat._datasets import DATASETS
+from cxrfeat._datasets.dataset import DATASETS
 from cxrfeat.errors import OutputError, StudyError
 
 PLUGIN = """
@@ -35,7 +35,7 @@ TOY = Dataset(title="a toy folder", recognises=lambda s: (s / "toy.csv").is_file
 SCRIPT = """
 import json
 import cxrfeat as cxr
-from cxrfeat._datasets import boxes_of
+from cxrfeat._datasets.boxes import boxes_of
 study = cxr.read_study("toy")
 boxes = boxes_of(study)
 columns, owners, frames = list(study.table), boxes["patient_id"].tolist(), boxes["frame_height"].tolist()

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from cxrfeat import _sample as sample
-from cxrfeat._datasets import nih, read_study
+from cxrfeat._datasets import nih
+from cxrfeat._datasets.reading import read_study
 from cxrfeat._labels import NIH_LABELS
 from cxrfeat._split import VERSION
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from cxrfeat import read_study
-from cxrfeat._datasets import DATASETS, read_boxes
+from cxrfeat._datasets.boxes import read_boxes
+from cxrfeat._datasets.dataset import DATASETS
 from cxrfeat._datasets.padchest import terms_of
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxrfeat import _sample as sample
-from cxrfeat._datasets import read_study
+from cxrfeat._datasets.reading import read_study
 from cxrfeat.errors import LeakageError, NotFoundError, StudyError
 
 PLAIN = """file,mrn,Effusion,Infiltrate,sex,ward
