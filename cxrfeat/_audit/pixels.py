@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._images import decode
+from cxrfeat._images.decode import Grey
+from cxrfeat._images.resize import resized
 from cxrfeat._remote import Place
 from cxrfeat.errors import ImageError
 
-Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 SIDE, COARSE = 96, 32
@@ -46,7 +47,7 @@ def look(path: Place) -> Look | None:
     except ImageError:
         return None
     pixels = hashlib.sha256(repr(grey.shape).encode() + np.ascontiguousarray(grey).tobytes()).digest()
-    return Look(hashlib.sha256(data).digest(), pixels, _small(grey, SIDE))
+    return Look(hashlib.sha256(data).digest(), pixels, resized(grey, (SIDE, SIDE)))
 
 
 def picture(path: Place, side: int = 256) -> Grey:
@@ -56,13 +57,12 @@ def picture(path: Place, side: int = 256) -> Grey:
     except ImageError:
         return np.zeros((side, side), np.uint8)
     factor = side / max(grey.shape)
-    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return resized(grey, (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor))))
 
 
 def fingerprint(small: Grey) -> Floats:
     """What a picture, uint8 (SIDE, SIDE), is searched with, float32 (COARSE * COARSE,)."""
-    return local(_small(small, COARSE)).ravel()
+    return local(resized(small, (COARSE, COARSE))).ravel()
 
 
 def local(grey: Grey) -> Floats:
@@ -80,10 +80,3 @@ def similarity(one: Grey, other: Grey) -> float:
         return 0.0
     scaled = (cv2.resize(outer, (w, h), interpolation=cv2.INTER_LINEAR) for w in SCALES for h in SCALES)
     return max(float(cv2.matchTemplate(one, inner, cv2.TM_CCOEFF_NORMED).max()) for one in scaled)
-
-
-def _small(grey: Grey, side: int) -> Grey:
-    shrink = min(grey.shape) >= side
-    return np.asarray(
-        cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR), np.uint8
-    )

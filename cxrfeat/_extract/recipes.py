@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from cxrfeat import _sample as sample
@@ -129,7 +129,7 @@ def make_recipe(
     card = library.find(weights)
     if not 0 <= passes <= MAX_PASSES:
         raise RecipeError(f"`passes` must be from 0 to {MAX_PASSES}, not {passes}.")
-    augmentation = choices.policy_of(policy).to_dict() if passes else None
+    augmentation = asdict(choices.policy_of(policy)) if passes else None
     drawn: dict[str, Any] = {"augmentation": augmentation, "seed": seed, "passes": passes, "storage": storage}
     if card is not None and card.kind == quantised.KIND:
         asked: dict[str, Any] = {

@@ -6,7 +6,7 @@ No numpy is imported here, since help texts show the names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from cxrfeat._recipe import DEFAULTS
@@ -107,10 +107,6 @@ class Policy:
     zoom: float = 0.0
     flip: float = 0.0
     border: str = "constant"
-
-    def to_dict(self) -> dict[str, Any]:
-        """The policy as the recipe keeps it."""
-        return asdict(self)
 
 
 POLICIES: dict[str, Policy] = {

@@ -150,12 +150,6 @@ class View:
         return _cut(resized(pixels, (sw, sh), self.interpolation), left, top, size)
 
 
-def passes(view: View, matrices: list[Affine], policy: Policy | None) -> Pixels:
-    """Render pass 0 and one warped pass per matrix: (1 + len(matrices), size, size)."""
-    border = policy.border if policy else "constant"
-    return np.stack([view.render(), *(view.render(matrix, border) for matrix in matrices)])
-
-
 @dataclass(frozen=True)
 class Squares:
     """The renderings of one image, (n, size, size), and what it took: seconds to decode and to render.
@@ -181,12 +175,9 @@ def squares(source: bytes | Grey, recipe: Recipe, image_id: str, first: int = 0)
         film = decode.to_grey8(source, voi=recipe.voi)
     decoded = time.perf_counter()
     view = View.of(film.grey, recipe)
-    policy = policy_of(recipe.augmentation) if recipe.augmentation else None
-    border = policy.border if policy else "constant"
-    warps = [
-        matrix(policy, recipe.seed, image_id, k) if policy and k else None for k in range(first, recipe.passes + 1)
-    ]
-    pixels = np.stack([view.render(warp, border) for warp in warps]) if warps else np.zeros((0, 0, 0), np.uint8)
+    policy = policy_of(recipe.augmentation or {"name": "none"})
+    warps = [matrix(policy, recipe.seed, image_id, k) if k else None for k in range(first, recipe.passes + 1)]
+    pixels = np.stack([view.render(warp, policy.border) for warp in warps]) if warps else np.zeros((0, 0, 0), np.uint8)
     return Squares(pixels, film.voi, decoded - begun, time.perf_counter() - decoded)
 
 

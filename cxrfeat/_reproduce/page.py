@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat import _files as files
-from cxrfeat._images import choices, prepare
-from cxrfeat._images.decode import read_grey
-from cxrfeat._recipe import Recipe
-from cxrfeat._remote import Place
+from cxrfeat._images.decode import read_bytes
+from cxrfeat._images.prepare import squares
 from cxrfeat._report import bars, curves, html
 from cxrfeat._report.html import Table
 from cxrfeat._reproduce import paper
@@ -79,7 +75,7 @@ def _films(done: Reproduction) -> list[Figure]:
     """Figures 1 and 2: the first image, before and after augmentation, as the paper's way renders it."""
     recipe = done.of(paper.WAYS[0])[-1].run.recipes[0]
     image_id, path = str(done.study.ids[0]), done.study.paths()[0]
-    pictures = _renderings(recipe, image_id, path)
+    pictures = list(squares(read_bytes(path), recipe, image_id).pixels)
     names = ["before", *(f"pass {k}" for k in range(1, len(pictures)))]
     caption = f"Image {image_id} of study {done.study.name}, {recipe.size} px."
     what = f"{caption} Policy: {(recipe.augmentation or {}).get('name', 'none')}, seed {recipe.seed}."
@@ -91,13 +87,6 @@ def _films(done: Reproduction) -> list[Figure]:
             done, "figure-2", "Figure 2: with augmentation", f"The same film, and {len(names) - 1} augmented", second
         ),
     ]
-
-
-def _renderings(recipe: Recipe, image_id: str, path: str | Place) -> list[npt.NDArray[np.uint8]]:
-    """Pass 0 and every augmented pass of one image, uint8 (size, size) each, as extraction renders them."""
-    policy = choices.policy_of(recipe.augmentation) if recipe.augmentation else None
-    matrices = [prepare.matrix(policy, recipe.seed, image_id, k) for k in range(1, recipe.passes + 1)] if policy else []
-    return list(prepare.passes(prepare.View.of(read_grey(path, recipe.voi), recipe), matrices, policy))
 
 
 def _loss(done: Reproduction, result: Result) -> Figure:

@@ -54,7 +54,7 @@ def test_draws_keep_to_the_ranges_and_fill_them(name):
 
 def test_a_policy_survives_the_recipe():
     for policy in POLICIES.values():
-        assert policy_of(policy.to_dict()) == policy
+        assert policy_of(dataclasses.asdict(policy)) == policy
 
 
 def test_an_unknown_policy_is_named():

@@ -1,11 +1,13 @@
 """The one path to the network: right scale, right place, right orientation, no aliasing."""
 
+from dataclasses import asdict
+
 import cv2
 import numpy as np
 import pytest
 
 from cxrfeat._images.choices import FILTERS, GEOMETRIES, NORMALISATION, POLICIES, Policy
-from cxrfeat._images.prepare import View, content, matrix, passes
+from cxrfeat._images.prepare import View, content, matrix, squares
 from cxrfeat._images.resize import _averaged
 from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ImageError, RecipeError
@@ -199,14 +201,14 @@ def test_a_warped_pass_is_free_of_aliasing():
     assert turned[40:-40, 40:-40].std() < 3
 
 
-def test_passes_draws_pass_0_first_and_each_warp_alone():
+def test_squares_are_pass_0_first_and_each_warp_alone():
     grey = np.random.default_rng(0).integers(0, 256, (100, 100), dtype=np.uint8)
     policy = POLICIES["paper"]
-    warps = [matrix(policy, 0, "a", k) for k in (1, 2)]
-    view = View(grey, 64)
-    stack = passes(view, warps, policy)
+    recipe = Recipe("net", "random:0", "", "relu", "torch", 64, augmentation=asdict(policy), passes=2)
+    view, stack = View.of(grey, recipe), squares(grey, recipe, "a").pixels
     np.testing.assert_array_equal(stack[0], view.render())
-    np.testing.assert_array_equal(stack[2], view.render(warps[1], policy.border))
+    np.testing.assert_array_equal(stack[2], view.render(matrix(policy, 0, "a", 2), policy.border))
+    np.testing.assert_array_equal(squares(grey, recipe, "a", first=1).pixels, stack[1:])
 
 
 @pytest.mark.parametrize("mode", ["torch", "caffe", "tf"])
