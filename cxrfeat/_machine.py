@@ -99,10 +99,9 @@ def _own_cache_folder() -> Path:
 @lru_cache(maxsize=1)
 def processor() -> str:
     """The processor's name, for provenance."""
-    try:
+    lines: list[str] = []
+    with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
     found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(found, "") or platform.processor() or platform.machine()
 
@@ -113,8 +112,6 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
     found = {}
     for package in packages:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found

@@ -13,12 +13,14 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,15 +91,6 @@ class Study:
     def __post_init__(self) -> None:
         check(self.table, self.labels, self.name, self.provenance.get("soft", ()))
 
-    def _with_rows(self, table: pd.DataFrame) -> Study:
-        """A part of the rows, each once: of a study that was checked, it needs no other check."""
-        if not len(table):
-            raise StudyError(f"study {self.name!r} has no images.")
-        found = object.__new__(Study)
-        for name, value in {**vars(self), "table": table}.items():
-            object.__setattr__(found, name, value)
-        return found
-
     def __repr__(self) -> str:
         counts = self.table["split"].value_counts()
         patients = self.table["patient_id"].nunique()
@@ -142,10 +135,7 @@ class Study:
     @property
     def sha256(self) -> str:
         """Hash of the table's content: image ids, patients, labels, splits and metadata. Paths do not count."""
-        found = hashlib.sha256()
-        for part in _csv_parts(self.table, self.table["image_id"].array.argsort(), without="path"):
-            found.update(part)
-        return found.hexdigest()
+        return _digest(_csv_parts(self.table, self.table["image_id"].array.argsort(), without="path"))
 
     def paths(self) -> list[Place]:
         """Absolute path, or address, of every image, in row order."""
@@ -173,10 +163,12 @@ class Study:
             Which images.
         """
         rows = np.asarray(rows)
-        positions = rows.nonzero()[0] if rows.dtype == bool else rows
-        table = self.table.iloc[positions].reset_index(drop=True)
-        once = rows.dtype == bool or (len(rows) and np.bincount(rows % len(self)).max() == 1)
-        return self._with_rows(table) if once else replace(self, table=table)
+        table = self.table.iloc[rows].reset_index(drop=True)
+        if table.empty or (rows.dtype != bool and np.bincount(rows % len(self)).max() > 1):
+            return replace(self, table=table)
+        found = copy(self)  # without another check: these are rows that were checked, each once
+        object.__setattr__(found, "table", table)
+        return found
 
     def with_labels(self, wanted: Iterable[str]) -> Study:
         """Return the study with these labels only, in this order; the other label columns are dropped.
@@ -246,28 +238,22 @@ class Study:
         table = self.table.assign(path=_relocate(self.table["path"], self.root, path.parent.resolve()))
         is_parquet = path.suffix == parquet.ENDING
 
-        def write(out: IO[bytes] | None = None) -> str:
-            digest = hashlib.sha256()
-            for part in _csv_parts(table):
-                digest.update(part)
-                if out is not None:
-                    out.write(part)
-            return digest.hexdigest()
-
-        if path.exists() and (is_parquet or not path.is_file() or files.sha256(path) != write()):
+        if path.exists() and (is_parquet or not path.is_file() or files.sha256(path) != _digest(_csv_parts(table))):
             source = [] if _provenance(path) else [join(self.root, self.provenance.get("source", ""))]
             files.check_output(path, own=is_study_file(path), inputs=source, overwrite=None)
             if not overwrite and not (is_parquet and read_study_file(path).table.equals(table)):
                 raise StudyError(f"{path} holds another study; replace it with `overwrite=True`, or name another file.")
         if is_parquet:
-            sha256 = files.sha256(parquet.write(path, table, KIND, _types(table, self.labels)))
+            soft = self.provenance.get("soft", ())
+            types = {label: "float64" if label in soft else "int8" for label in self.labels}
+            types |= {column: "float64" for column in ("age", "follow_up") if column in table}
+            parquet.write(path, table, KIND, types)
         else:
             with files.atomic_path(path) as draft, draft.open("wb") as file:
-                sha256 = write(file)
-        kind = {"format": "cxrfeat-study", "format_version": 1}
-        about = {**kind, "sha256": sha256, **self.provenance}
-        whole = {**about, "own_sha256": files.own_hash(about, "own_sha256")}
-        files.write_atomically(beside(path), json.dumps(whole, indent=2) + "\n")
+                file.writelines(_csv_parts(table))
+        about = {"format": "cxrfeat-study", "format_version": 1, "sha256": files.sha256(path), **self.provenance}
+        about["own_sha256"] = files.own_hash(about, "own_sha256")
+        files.write_atomically(beside(path), json.dumps(about, indent=2) + "\n")
         return path
 
 
@@ -387,16 +373,13 @@ def check_leakage(table: pd.DataFrame, name: str = "") -> None:
     if shared.empty:
         return
     patients = tuple(sorted(set(shared)))
-    splits = seen[seen["patient_id"].isin(patients)].groupby("patient_id")["split"].agg(set)
-    pairs = [
-        f"{a} and {b}: {sum({a, b} <= s for s in splits)}"
-        for a, b in combinations(sorted(set(seen["split"])), 2)
-        if any({a, b} <= s for s in splits)
-    ]
+    splits = seen[seen["patient_id"].isin(patients)].groupby("patient_id")["split"].agg(sorted)
+    pairs = Counter(pair for found in splits for pair in combinations(found, 2))
+    where = "; ".join(f"{a} and {b}: {count}" for (a, b), count in sorted(pairs.items()))
     some = ", ".join(patients[:10]) + (f" and {len(patients) - 10} more" if len(patients) > 10 else "")
     raise LeakageError(
         f"leakage in study {name!r}: {len(patients)} patient{'s' * (len(patients) > 1)} in more than one split "
-        f"({'; '.join(pairs)}): {some}. Build the study again with `resplit=True`.",
+        f"({where}): {some}. Build the study again with `resplit=True`.",
         patients,
     )
 
@@ -485,11 +468,11 @@ def _relocate(paths: Iterable[str], root: Place, here: Path) -> list[str]:
     ]
 
 
-def _types(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, str]:
-    """How columns of numbers are written as Parquet: labels in a byte, unless there are probabilities among them."""
-    whole = {label: bool((table[label].isna() | (table[label] % 1 == 0)).all()) for label in labels}
-    other = {column: "float64" for column in ("age", "follow_up") if column in table}
-    return {label: "int8" if yes else "float64" for label, yes in whole.items()} | other
+def _digest(parts: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
 
 
 def _csv_parts(table: pd.DataFrame, order: npt.NDArray[np.int64] | None = None, without: str = "") -> Iterator[bytes]:

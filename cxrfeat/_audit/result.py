@@ -109,17 +109,9 @@ class Leaks(tables.Result):
 
     def to_dict(self) -> Row:
         """Everything, as JSON has it."""
-        return {
-            "format": "cxrfeat-leaks",
-            "studies": {study.name: len(study) for study in self.studies},
-            "threshold": self.threshold,
-            "expected_false": self.expected_false,
-            "compared": self.compared,
-            "same_patient": self.same_patient,
-            "unread": self.unread,
-            "recipe": self.recipe.describe() if self.recipe else None,
-            "pairs": self.pairs,
-        }
+        studies = {study.name: len(study) for study in self.studies}
+        recipe = self.recipe.describe() if self.recipe else None
+        return {"format": "cxrfeat-leaks", **vars(self), "studies": studies, "recipe": recipe}
 
     def drop(self, study: str | None = None) -> list[str]:
         """Ids to leave out of a study, by default the first, so that no pair is left.
