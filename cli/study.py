@@ -290,9 +290,7 @@ def _save(study, out: str | None, overwrite: bool, as_json: bool) -> None:
 def _print(summary, as_json: bool, **more: Any) -> None:
     if as_json:
         return print_json({**more, **summary.to_dict()})
-    print_table(summary.split_rows(), title=f"study {summary.name}")
-    if rows := summary.rows():
-        print_table(rows, title="images with each label")
-    print_table(summary.balance_rows(), title="splits compared")
+    for title, rows in summary.tables().items():
+        print_table(rows, title)
     for note in summary.notes():
         click.echo(note)

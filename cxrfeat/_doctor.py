@@ -6,7 +6,6 @@ import importlib
 import locale
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from cxrfeat import _html
 from cxrfeat import _machine as machine
@@ -23,7 +23,6 @@ from cxrfeat._backbones import backends, catalogue
 from cxrfeat._recipe import DEFAULTS
 from cxrfeat.errors import EngineError
 
-PYTHONS = ((3, 11), (3, 13))
 SHOWN = ("keras", "tensorflow", "openvino", "onnx", "numpy", "scikit-learn", "h5py", "opencv-python-headless")
 # What a distribution is imported as, where that is not its own name.
 MODULES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
@@ -98,10 +97,10 @@ def doctor(folder: str | Path = ".", *, deep: bool = False) -> Checks:
 def _python() -> Check:
     where = f"{platform.system()} {platform.machine()}"
     found = f"{platform.python_implementation()} {platform.python_version()} on {where}"
-    lowest, highest = (".".join(map(str, version)) for version in PYTHONS)
-    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+    wanted = metadata.metadata("cxrfeat")["Requires-Python"]
+    if SpecifierSet(wanted).contains(platform.python_version(), prereleases=True):
         return Check("python", "ok", found)
-    return Check("python", "fail", found, f"make an environment with CPython {lowest} to {highest}")
+    return Check("python", "fail", found, f"make an environment with CPython {wanted}")
 
 
 def requirements() -> Iterator[tuple[Requirement, str | None]]:
@@ -133,14 +132,11 @@ def _extras() -> Iterator[Check]:
     }
     for extra, (use, package, *others) in uses.items():
         found = machine.versions([package, *others])
-        missing = [other for other in others if other not in found]
-        fix = f"if wanted: pip install 'cxrfeat[{extra}]'"
-        if package not in found:
-            yield Check(f"extra {extra}", "ok", f"not installed; {use}", fix)
-        elif missing:
-            yield Check(f"extra {extra}", "ok", f"{package} {found[package]}, {use}; no {', '.join(missing)}", fix)
-        else:
-            yield Check(f"extra {extra}", "ok", f"{package} {found[package]}, {use}")
+        what = f"{package} {found[package]}, {use}" if package in found else f"not installed; {use}"
+        if package in found and (missing := [other for other in others if other not in found]):
+            what += f"; no {', '.join(missing)}"
+        whole = len(found) == len(others) + 1
+        yield Check(f"extra {extra}", "ok", what, "" if whole else f"if wanted: pip install 'cxrfeat[{extra}]'")
 
 
 def _imports() -> Iterator[Check]:
@@ -160,11 +156,11 @@ def _imports() -> Iterator[Check]:
 
 def _engine(deep: bool) -> Check:
     likely, default = machine.gpu_likely(), "the default is openvino"
-    if not deep:
-        if likely:
-            return Check("engine", "ok", "a GPU's driver is loaded; Keras is asked for it when work begins",
-                         "`cxrfeat doctor --deep` asks it now")  # fmt: skip
+    if not deep and not likely:
         return Check("engine", "ok", f"no GPU; {default}")
+    if not deep:
+        return Check("engine", "ok", "a GPU's driver is loaded; Keras is asked for it when work begins",
+                     "`cxrfeat doctor --deep` asks it now")  # fmt: skip
     from cxrfeat._backbones import keras_engine
 
     try:

@@ -46,17 +46,14 @@ class Summary:
 
     def __repr__(self) -> str:
         lines = [f"study {self.name}"]
-        for rows in filter(None, (self.split_rows(), self.rows(), self.balance_rows())):
+        for rows in self.tables().values():
             lines.append(" " * 24 + "".join(f"{name:>10}" for name in list(rows[0])[1:]))
             lines += [f"{next(iter(r.values())):24}" + "".join(f"{c:>10}" for c in [*r.values()][1:]) for r in rows]
         return "\n".join([*lines, *self.notes()])
 
     def _repr_html_(self) -> str:
-        tables = {f"Study {self.name}": self.split_rows(), "Images with each label": self.rows()}
-        tables["Splits compared"] = self.balance_rows()
-        return "\n".join(
-            [*(html.page(t, {}, rows) for t, rows in tables.items() if rows), *map(html.page, self.notes())]
-        )
+        tables = [html.page(title[0].upper() + title[1:], {}, rows) for title, rows in self.tables().items()]
+        return "\n".join([*tables, *map(html.page, self.notes())])
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -81,9 +78,12 @@ class Summary:
         origin = [f"splits: {self.origin}"] if self.origin else []
         return [*unknown, *filter(None, [self.decided, *origin, self.published]), *self.unlike, self.leakage()]
 
-    def split_rows(self) -> list[dict[str, Any]]:
-        """One row per split, and one for all: images and patients."""
-        return [{"split": s, "images": n, "patients": self.patients[s]} for s, n in self.images.items()]
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows by title: images and patients of each split, images with each label, and the splits compared."""
+        splits = [{"split": s, "images": n, "patients": self.patients[s]} for s, n in self.images.items()]
+        compared = [{"splits compared": what, **{s: _form(what, v[s]) for s in v}} for what, v in self.balance.items()]
+        found = {f"study {self.name}": splits, "images with each label": self.rows(), "splits compared": compared}
+        return {title: rows for title, rows in found.items() if rows}
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per label for a table: its name, positives in all, share of the images, positives per split."""
@@ -93,10 +93,6 @@ class Summary:
             {"label": label, "positive": n["all"], "share": f"{n['all'] / total:.1%}"} | {s: n[s] for s in self.splits}
             for label, n in counts.items()
         ]
-
-    def balance_rows(self) -> list[dict[str, Any]]:
-        """One row per thing in which splits should be alike, formatted."""
-        return [{"splits compared": what, **{s: _form(what, v[s]) for s in v}} for what, v in self.balance.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""

@@ -52,7 +52,7 @@ def test_splits_are_compared_in_what_they_should_be_alike_in(sample_study):
     assert summary.balance["view AP"]["all"] == (table["view"] == "AP").mean()
     assert summary.balance["sex F"]["test"] == (test["sex"] == "F").mean()
     np.testing.assert_allclose(summary.balance["age, mean"]["test"], test["age"].mean())
-    assert [row["all"] for row in summary.balance_rows()][:2] == ["1.10", "35.3%"]
+    assert [row["all"] for row in summary.tables()["splits compared"]][:2] == ["1.10", "35.3%"]
 
 
 def test_a_split_that_is_no_random_part_is_named(make_study):
