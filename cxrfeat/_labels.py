@@ -26,54 +26,39 @@ NIH_LABELS: tuple[str, ...] = (
 
 NO_FINDING = "No Finding"
 
-_SYNONYMS = {
+_STANDARD = (
+    *NIH_LABELS, NO_FINDING, "Bacterial Pneumonia", "Clavicle Fracture", "COVID-19", "Lung Lesion", "Lung Opacity",
+    "Rib Fracture", "Viral Pneumonia",
+)  # fmt: skip
+_BY_FOLDED = {name.lower().replace("_", " "): name for name in _STANDARD} | {
     "airspace opacity": "Lung Opacity",
-    "clavicle fracture": "Clavicle Fracture",
     "covid": "COVID-19",
     "covid 19": "COVID-19",
-    "covid-19": "COVID-19",
     "covid19": "COVID-19",
     "enlarged heart": "Cardiomegaly",
     "infiltrate": "Infiltration",
     "infiltrates": "Infiltration",
-    "lung lesion": "Lung Lesion",
-    "lung opacity": "Lung Opacity",
-    "no finding": NO_FINDING,
     "nodule or mass": "Nodule/Mass",
     "oedema": "Edema",
     "pleural effusion": "Effusion",
-    "pleural thickening": "Pleural_Thickening",
     "pulmonary edema": "Edema",
     "pulmonary fibrosis": "Fibrosis",
     "pulmonary oedema": "Edema",
-    "rib fracture": "Rib Fracture",
     "tb": "Tuberculosis",
-    "viral pneumonia": "Viral Pneumonia",
-    "bacterial pneumonia": "Bacterial Pneumonia",
 }
-_BY_FOLDED = {name.lower().replace("_", " "): name for name in NIH_LABELS}
+"""Standard names by what people write, in small letters."""
 
-PARENTS: dict[str, str] = {
-    "Atelectasis": "Lung Opacity",
-    "Consolidation": "Lung Opacity",
-    "Edema": "Lung Opacity",
-    "Infiltration": "Lung Opacity",
-    "Lung Lesion": "Lung Opacity",
-    "Pneumonia": "Lung Opacity",
-    "Nodule/Mass": "Lung Lesion",
-    "Lung tumor": "Lung Lesion",
-    "Mass": "Nodule/Mass",
-    "Nodule": "Nodule/Mass",
-    "Cardiomegaly": "Enlarged Cardiomediastinum",
-    "Pleural_Thickening": "Pleural Other",
-    "Clavicle Fracture": "Fracture",
-    "Rib Fracture": "Fracture",
-    "Viral Pneumonia": "Pneumonia",
-    "Bacterial Pneumonia": "Pneumonia",
-    "Fungal Pneumonia": "Pneumonia",
-    "COVID-19": "Viral Pneumonia",
-    "SARS": "Viral Pneumonia",
+_KINDS = {
+    "Lung Opacity": ("Atelectasis", "Consolidation", "Edema", "Infiltration", "Lung Lesion", "Pneumonia"),
+    "Lung Lesion": ("Nodule/Mass", "Lung tumor"),
+    "Nodule/Mass": ("Mass", "Nodule"),
+    "Enlarged Cardiomediastinum": ("Cardiomegaly",),
+    "Pleural Other": ("Pleural_Thickening",),
+    "Fracture": ("Clavicle Fracture", "Rib Fracture"),
+    "Pneumonia": ("Viral Pneumonia", "Bacterial Pneumonia", "Fungal Pneumonia"),
+    "Viral Pneumonia": ("COVID-19", "SARS"),
 }
+PARENTS = {kind: parent for parent, kinds in _KINDS.items() for kind in kinds}
 """What a finding is a kind of, as in Irvin et al., AAAI 2019, Figure 1, and in the collections of COVID-19."""
 
 
@@ -91,7 +76,7 @@ def _above(label: str) -> tuple[str, ...]:
 def canonical(name: str) -> str:
     """Return the standard spelling of a finding, as Infiltration of "infiltrate"; other names are only stripped."""
     folded = " ".join(name.lower().replace("_", " ").split())
-    return _BY_FOLDED.get(folded) or _SYNONYMS.get(folded) or name.strip()
+    return _BY_FOLDED.get(folded, name.strip())
 
 
 def nih_first(labels: Iterable[str]) -> tuple[str, ...]:

@@ -6,8 +6,6 @@ import filecmp
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
 from cxrfeat._files import atomic_path
 from cxrfeat._labels import NO_FINDING
 from cxrfeat._study import Study, read_study_file
@@ -84,16 +82,9 @@ def copy_sample(folder: str | Path) -> Path:
     for name in (BOXES, "README.md"):
         with atomic_path(to / name) as part:
             shutil.copyfile(own / name, part)
-    table = pd.DataFrame(
-        {
-            "file": [file.name for file in whole.paths()],
-            "patient": whole.table["patient_id"],
-            "sex": whole.table["sex"],
-            "age": whole.table["age"].astype(int),
-            "view": whole.table["view"],
-        }
-    )
+    table = whole.table[["patient_id", "sex", "age", "view"]].rename(columns={"patient_id": "patient"})
+    table.insert(0, "file", [file.name for file in whole.paths()])
     named = ["|".join(label for label, y in zip(whole.labels, row, strict=True) if y == 1) for row in whole.y]
     with atomic_path(to / TABLE) as part:
-        table.assign(findings=[text or NO_FINDING for text in named]).to_csv(part, index=False)
+        table.assign(findings=[text or NO_FINDING for text in named]).astype({"age": int}).to_csv(part, index=False)
     return to / TABLE
