@@ -10,7 +10,7 @@ the largest share gets them all: train had 4.5 images a patient on ChestX-ray14,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,22 +57,27 @@ def stratified(y: Floats, patients: npt.NDArray, shares: Mapping[str, float], se
 
 def assign(
     y: Floats, patients: Texts, listed: Texts | None = None, *, val: float = 0.1, test: float = 0.2, seed: int = 0
-) -> Texts:
+) -> tuple[Texts, dict[str, Any]]:
     """Give every image `train`, `val` or `test`, str (n,): as published in `listed` if that is given, else stratified.
 
     A list that names no validation image has some carved from its training patients; `val` and `test` are shares of
-    all images, and `test` counts only without a list. Raises a StudyError if the shares leave nothing to train on.
+    all images, and `test` counts only without a list. There is no split without labels, since there is nothing to learn
+    from. Returns also how it came about. Raises a StudyError if the shares leave nothing to train on.
     """
+    if listed is None and not y.shape[1]:
+        return np.full(len(y), "", dtype="U5"), {}
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise StudyError(f"validation and test shares of {val:g} and {test:g} leave no images to train on.")
+    how = {"version": VERSION, "val": val, "test": test, "seed": seed}
     if listed is None:
-        return stratified(y, patients, {"train": 1 - val - test, "val": val, "test": test}, seed)
-    split = listed.astype(object)
-    train = split == "train"
-    if val and train.any() and not (split == "val").any():
-        share = min(val * len(y) / train.sum(), 0.5)
-        split[train] = stratified(y[train], patients[train], {"train": 1 - share, "val": share}, seed)
-    return split.astype(str)
+        shares = {"train": 1 - val - test, "val": val, "test": test}
+        return stratified(y, patients, shares, seed), {"origin": "stratified by patient", **how}
+    train = listed == "train"
+    if not val or not train.any() or (listed == "val").any():
+        return listed, {"origin": "as published"}
+    split, share = listed.astype(object), min(val * len(y) / train.sum(), 0.5)
+    split[train] = stratified(y[train], patients[train], {"train": 1 - share, "val": share}, seed)
+    return split.astype(str), {"origin": "as published, val carved from train by patient", **how}
 
 
 def resolve_splits(study: Study, seed: int) -> tuple[Study, str]:

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from cxrfeat._datasets.cells import coded
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._datasets.release import cells_of, coded, coded_cells, image_folder, known_by, one_table, tables_of
+from cxrfeat._datasets.release import cells_of, image_folder, known_by, one_table, tables_of
 from cxrfeat._labels import canonical
 from cxrfeat._remote import Place
 from cxrfeat._study import numbers
@@ -36,7 +37,8 @@ PLUS_TABLES = ("df_chexpert_plus_*.csv",)
 CONTOURS = ("gt_annotations_test.json", "gt_annotations_val.json")
 
 _NEEDED = ("Path", "Enlarged Cardiomediastinum", "Pleural Effusion", "Support Devices")
-_MORE = ("Sex", "Age", "Frontal/Lateral", "AP/PA", "Airspace Opacity", *FINDINGS)
+_NAMES = {"Sex": "sex", "Age": "age", "Frontal/Lateral": "frontal_lateral", "AP/PA": "ap_pa"}  # as Plus has them
+_MORE = (*_NAMES, "Airspace Opacity", *FINDINGS)
 _PLUS = ("path_to_image", "deid_patient_id", "split")
 _SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 _SEXES = {"Female": "F", "Male": "M", "Unknown": ""}
@@ -56,17 +58,8 @@ def read(
         raw = cells_of(path, _NEEDED, _MORE)
         findings = [c for c in raw if c in FINDINGS or c == "Airspace Opacity"]
         part = _of_paths(raw["Path"], path, path.parent if images is None else images)
-        if "Frontal/Lateral" in raw:
-            part["view"] = raw["AP/PA"].where(raw["Frontal/Lateral"] == "Frontal", "L")
-        if "Sex" in raw:
-            part["sex"] = coded_cells(raw["Sex"], _SEXES)
-        if "Age" in raw:
-            part["age"] = numbers(raw["Age"]).replace(0, np.nan)
-        parts.append(pd.concat([part, coded(raw, findings, path)], axis=1))
-    table = pd.concat(parts, ignore_index=True)
-    for column in {"view", "sex"} & {*table}:
-        table[column] = table[column].fillna("")
-    return with_unmentioned(table, unmentioned)
+        parts.append(pd.concat([part, _facts(raw.rename(columns=_NAMES)), coded(raw, findings, path)], axis=1))
+    return with_unmentioned(pd.concat(parts, ignore_index=True), unmentioned)
 
 
 def read_plus(
@@ -78,14 +71,9 @@ def read_plus(
     table = _of_paths(raw["path_to_image"], path, image_folder(source, images, "PNG", "PNG/PNG", "DICOM", "images"))
     # Without an ending: the table says .jpg, and the images are PNG or DICOM files.
     table["path"] = table["path"].str.removesuffix(".jpg")
-    table["patient_id"], table["split"] = raw["deid_patient_id"], coded_cells(raw["split"], _SPLITS)
-    if "frontal_lateral" in raw and "ap_pa" in raw:
-        table["view"] = raw["ap_pa"].where(raw["frontal_lateral"] == "Frontal", "L")
-    if "sex" in raw:
-        table["sex"] = coded_cells(raw["sex"], _SEXES)
-    if "age" in raw:
-        table["age"] = numbers(raw["age"]).replace(0, np.nan)
+    table["patient_id"], table["split"] = raw["deid_patient_id"], raw["split"].replace(_SPLITS)
     table["race"] = raw.get("race", "")
+    table = pd.concat([table, _facts(raw)], axis=1)
     labels = path.parent / "chexbert_labels" / "report_fixed.json"
     if not labels.is_file():
         _log.warning("%s is not there: the study has no labels.", labels)
@@ -120,6 +108,18 @@ def with_unmentioned(table: pd.DataFrame, policy: Unmentioned) -> tuple[pd.DataF
     elif policy != "unknown":
         raise StudyError(f"`unmentioned` is unknown or negative, not {policy!r}.")
     return table, labels
+
+
+def _facts(raw: pd.DataFrame) -> pd.DataFrame:
+    """View, sex and age, as far as a table has them."""
+    facts = {}
+    if "frontal_lateral" in raw and "ap_pa" in raw:
+        facts["view"] = raw["ap_pa"].where(raw["frontal_lateral"] == "Frontal", "L")
+    if "sex" in raw:
+        facts["sex"] = raw["sex"].replace(_SEXES)
+    if "age" in raw:
+        facts["age"] = numbers(raw["age"]).replace(0, np.nan)
+    return pd.DataFrame(facts, index=raw.index)
 
 
 def _once(paths: list[Path]) -> list[Path]:

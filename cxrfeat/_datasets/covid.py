@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 TABLES = ("metadata.csv",)
 
 _NEEDED = ("finding", "view", "filename")
-_MORE = ("patientid", "Patientid", "sex", "age", "modality", "folder", "offset")
+_MORE = ("patientid", "Patientid", "sex", "age", "modality", "folder")
 _RAYS = ("PA", "AP", "AP Supine", "APS", "L", "AP semi erect", "AP erect")
 
 KINDS = {
@@ -55,12 +55,10 @@ def read(source: Path, images: Path | None = None) -> tuple[pd.DataFrame, tuple[
         raise StudyError(f"{path} has no X-rays.")
     folder = image_folder(source, images)
     below = raw["folder"] + "/" if "folder" in raw and images is None else "images/" if images is None else ""
-    table = pd.DataFrame({"image_id": raw["filename"], "path": f"{folder.absolute()}/" + below + raw["filename"]})
-    patient = raw["patientid"] if "patientid" in raw else pd.Series("", index=raw.index)
+    table = raw.rename(columns={"filename": "image_id"}).drop(columns="finding")
+    table["path"] = f"{folder.absolute()}/" + below + raw["filename"]
+    patient = raw.get("patientid", pd.Series("", index=raw.index))
     table["patient_id"] = patient.mask(patient == "", "image " + raw["filename"])
-    table["view"] = raw["view"]
-    for column in ("sex", "age"):
-        table[column] = raw.get(column, "")
     findings = _findings(raw["finding"])
     return pd.concat([table, findings], axis=1), tuple(findings.columns)
 
@@ -97,30 +95,23 @@ def _chain(finding: str) -> list[str]:
 def _findings(cells: pd.Series) -> pd.DataFrame:
     """One column per finding, under its name in the last part of its path: 1, 0, or NaN."""
     codes, texts = pd.factorize(cells)
-    named: list[set[str] | None] = []
-    for text in texts:
-        parts = [part.strip() for part in text.replace(",", "/").split("/") if part.strip()]
-        chains = {name for part in parts for name in _chain(part)}
-        named.append(None if text.lower() in _UNKNOWN else chains - {NO_FINDING})
-    parents = {child: {*_chain(child)[:-1]} for there in named if there for child in there}
+    silent = [text.lower() in _UNKNOWN for text in texts]
+    named: list[set[str]] = []
+    for text, nothing in zip(texts, silent, strict=True):
+        parts = [] if nothing else [part.strip() for part in text.replace(",", "/").split("/")]
+        named.append({name for part in filter(None, parts) for name in _chain(part)} - {NO_FINDING})
+    order = sorted(set().union(*named))
+    parents = {name: {*_chain(name)[:-1]} for name in order}
     for text in map(str, texts):  # and what the table itself puts above another
         parts = [part.strip() for part in text.split("/")]
         for k, part in enumerate(parts):
             parents.setdefault(part, set()).update(parts[:k])
-    order = sorted({name for there in named if there for name in there})
+    vague = [found.difference(*(parents[name] for name in found)) for found in named]  # not made more precise
     columns = {}
     for label in order:
-        values = []
-        for found in named:
-            if found is None:
-                values.append(np.nan)
-                continue
-            vague = any(
-                parent in found and not any(parent in parents.get(other, ()) for other in found)
-                for parent in parents.get(label, ())
-            )
-            values.append(np.nan if vague and label not in found else float(label in found))
-        columns[_TITLES.get(label) or canonical(label)] = np.array(values)[codes]
+        there = [label in found for found in named]
+        unknown = [nothing or bool(parents[label] & general) for nothing, general in zip(silent, vague, strict=True)]
+        columns[_TITLES.get(label) or canonical(label)] = np.select([there, unknown], [1.0, np.nan], 0.0)[codes]
     return pd.DataFrame(columns, index=cells.index)
 
 

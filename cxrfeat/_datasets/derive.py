@@ -72,7 +72,6 @@ def map_study(
     for label, new in names.items():
         if twin := next((other for other in names if other != label and names[other] == new), None):
             raise StudyError(f"study {study.name!r}: the labels {label!r} and {twin!r} are both {new!r}; `rename` one.")
-    soft = [names[label] for label in study.provenance.get("soft", ()) if label in names]
     table = study.table.rename(columns=names)
     own, wanted = list(names.values()), _wanted(to)
     for label in wanted:
@@ -85,9 +84,10 @@ def map_study(
             _log.info("%s: %s", label, f"derived from {of}" if of else "the study does not have it; unknown")
     labels = tuple(wanted or own)
     rest = [column for column in study.table if column not in study.labels]
-    about = _derived(study, "map", labels=list(labels), renamed={a: b for a, b in names.items() if a != b})
-    about["soft"] = [label for label in soft if label in labels]
-    return Study(table[[*rest, *labels]], labels, name or f"{study.name}-mapped", study.root, _plain(about))
+    soft = [names[label] for label in study.provenance.get("soft", ()) if names.get(label) in labels]
+    renamed = {a: b for a, b in names.items() if a != b}
+    about = _derived(study, "map", {"soft": soft}, labels=list(labels), renamed=renamed)
+    return Study(table[[*rest, *labels]], labels, name or f"{study.name}-mapped", study.root, about)
 
 
 def merge_studies(
@@ -158,18 +158,20 @@ def merge_studies(
     texts = [str(c) for c in merged if c not in labels and c not in ("age", "follow_up")]
     merged[texts] = merged[texts].astype(object).fillna("").astype(str)
     if same_patients and (twice := merged["image_id"].duplicated(keep=False)).any():
-        merged = _joined(merged, twice, labels)
+        merged = _joined(merged, twice)
     order = [c for c in RESERVED if c in merged] + [c for c in merged if c not in (*RESERVED, *labels)] + [*labels]
     merged = merged[order].reset_index(drop=True)
-    about: dict[str, Any] = {
+    how: dict[str, Any] = {"origin": "as in each study"}
+    if resplit:
+        merged["split"], how = split_of(merged, labels, None, val, test, seed)
+    about = {
         "dataset": "several studies",
         "derived": [{"how": "merge", "of": {s.name: s.sha256 for s in parts}, "same_patients": same_patients}],
         "soft": sorted({label for study in parts for label in study.provenance.get("soft", ())}),
-        "splits": {"origin": "as in each study"},
+        "splits": how,
     }
-    if resplit:
-        merged["split"], about["splits"] = split_of(merged, labels, None, val, test, seed)
-    return Study(merged, labels, name or "+".join(names), Path.cwd(), _plain(about))
+    about = {key: value for key, value in about.items() if value}
+    return Study(merged, labels, name or "+".join(names), Path.cwd(), about)
 
 
 def subset_study(
@@ -232,11 +234,9 @@ def subset_study(
         raise StudyError(f"nothing is left of study {study.name!r}.")
     if one_per:
         table = table[one_each(table, one_per, f"study {study.name!r}")]
-    how = {"where": dict(where) if isinstance(where, Mapping) else list(where), "split": split, "one_per": one_per}
-    about = _derived(study, "subset", **how, images=len(table))
-    found = replace(
-        part, table=table.reset_index(drop=True), name=name or f"{study.name}-subset", provenance=_plain(about)
-    )
+    where = dict(where) if isinstance(where, Mapping) else list(where)
+    about = _derived(study, "subset", where=where, split=split, one_per=one_per, images=len(table))
+    found = replace(part, table=table.reset_index(drop=True), name=name or f"{study.name}-subset", provenance=about)
     return found.with_labels(labels) if (labels := tuple(labels)) else found
 
 
@@ -274,21 +274,16 @@ def resplit_study(
     """
     study = read_study(study)
     splits, how = split_of(study.table, study.labels, None, val, test, seed)
-    about = _derived(study, "resplit") | {"splits": how}
-    return replace(
-        study, table=study.table.assign(split=splits), name=name or f"{study.name}-resplit", provenance=_plain(about)
-    )
+    about = _derived(study, "resplit", {"splits": how})
+    table = study.table.assign(split=splits)
+    return replace(study, table=table, name=name or f"{study.name}-resplit", provenance=about)
 
 
-def _derived(study: Study, how: str, **options: Any) -> dict[str, Any]:
+def _derived(study: Study, how: str, changed: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     """The provenance of a study made of another; published counts are not its any more."""
-    about = {key: value for key, value in study.provenance.items() if key != "published"}
     step = {"how": how, "of": {study.name: study.sha256}, **{key: value for key, value in options.items() if value}}
-    return about | {"derived": [*about.get("derived", ()), step]}
-
-
-def _plain(about: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in about.items() if value}
+    about = {**study.provenance, "derived": [*study.provenance.get("derived", ()), step], **(changed or {})}
+    return {key: value for key, value in about.items() if value and key != "published"}
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -310,7 +305,7 @@ def _wanted(to: str | Study | Iterable[str]) -> list[str]:
     return list(dict.fromkeys(map(canonical, to)))
 
 
-def _joined(merged: pd.DataFrame, twice: pd.Series, labels: tuple[str, ...]) -> pd.DataFrame:
+def _joined(merged: pd.DataFrame, twice: pd.Series) -> pd.DataFrame:
     """One row for an image of several studies; of each cell the first that is known counts."""
     same = merged[twice].groupby("image_id")["path"].agg(lambda paths: len({Path(p).resolve() for p in paths}))
     if (same > 1).any():

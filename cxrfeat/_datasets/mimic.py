@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrfeat._datasets.cells import coded
 from cxrfeat._datasets.chexpert import FINDINGS, Unmentioned, with_unmentioned
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._datasets.release import cells_of, coded, coded_cells, image_folder, tables_of
+from cxrfeat._datasets.release import cells_of, image_folder, tables_of
 from cxrfeat._files import csv_columns
 from cxrfeat._labels import canonical
 from cxrfeat.errors import NotFoundError, StudyError
@@ -37,7 +38,7 @@ def read(
         columns={"dicom_id": "image_id", "subject_id": "patient_id", "ViewPosition": "view"}
     )
     split = cells_of(_only(folder, SPLIT, ("dicom_id", "split")), ("dicom_id", "split")).set_index("dicom_id")["split"]
-    table["split"] = coded_cells(table["image_id"].map(split).fillna(""), {"validate": "val"})
+    table["split"] = table["image_id"].map(split).fillna("").replace("validate", "val")
     where = f"{image_folder(folder, images, 'files').absolute()}/p"
     patient, study = table["patient_id"], table["study_id"]
     table["path"] = where + patient.str[:2] + "/p" + patient + "/s" + study + "/" + table["image_id"] + ".jpg"

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrfeat._datasets import findings
+from cxrfeat._datasets.cells import coded, named
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._datasets.release import cells_of, coded, known_by, locate, one_table, tables_of
+from cxrfeat._datasets.release import cells_of, known_by, locate, one_table, tables_of
 from cxrfeat._files import read_csv
 from cxrfeat._labels import NIH_LABELS, canonical
 from cxrfeat._remote import Place
@@ -36,13 +36,10 @@ _COLUMNS = {
 }
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 _GOOGLE_TABLES = (
-    *(
-        f"{place}{part}_labels.csv"
-        for place in ("", "four_findings_expert_labels/")
-        for part in ("*test", "*validation")
-    ),
+    "*test_labels.csv", "*validation_labels.csv",
+    "four_findings_expert_labels/*test_labels.csv", "four_findings_expert_labels/*validation_labels.csv",
     "google2019_nih-chest-xray-labels.csv",  # both, as TorchXRayVision has them
-)
+)  # fmt: skip
 _GOOGLE_FINDINGS = ("Pneumothorax", "Nodule or mass", "Airspace opacity", "Fracture")
 _GOOGLE = ("Image Index", *_GOOGLE_FINDINGS, "Set Id")
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -57,9 +54,10 @@ def read(
     itself.
     """
     path = one_table(source, TABLES, _NEEDED)
-    folder = path.parent
-    table = _with_paths(_read_table(path), folder, images, missing)
-    if not resplit and (lists := _read_lists(folder, table["image_id"])) is not None:
+    raw = cells_of(path, _NEEDED, _COLUMNS)
+    labels = named(raw.pop("Finding Labels"), "|", NIH_LABELS, f"{path}, column 'Finding Labels'")
+    table = _films(raw.join(labels), path.parent, images, missing)
+    if not resplit and (lists := _read_lists(path.parent, table["image_id"])) is not None:
         table["split"] = lists
     return table, NIH_LABELS
 
@@ -89,11 +87,10 @@ def read_google(
     parts = []
     for path in tables_of(source, _GOOGLE_TABLES, _GOOGLE):
         raw = cells_of(path, (*_GOOGLE, *_COLUMNS))
-        parts.append(raw.rename(columns=_COLUMNS)[[*_COLUMNS.values(), "Set Id"]])
-        parts[-1] = parts[-1].join(coded(raw, _GOOGLE_FINDINGS, path, {"YES": 1.0, "NO": 0.0, "": np.nan}))
-    table = pd.concat(parts, ignore_index=True).rename(columns={"Set Id": "split"})
-    table["age"] = years(table["age"])
-    table = _with_paths(table, source if source.is_dir() else source.parent, images, missing)
+        labels = coded(raw, _GOOGLE_FINDINGS, path, {"YES": 1.0, "NO": 0.0, "": np.nan})
+        parts.append(raw.drop(columns=list(_GOOGLE_FINDINGS)).rename(columns={"Set Id": "split"}).join(labels))
+    folder = source if source.is_dir() else source.parent
+    table = _films(pd.concat(parts, ignore_index=True), folder, images, missing)
     return table, tuple(map(canonical, _GOOGLE_FINDINGS))
 
 
@@ -155,26 +152,16 @@ GOOGLE = Dataset(
 )  # fmt: skip
 
 
-def _with_paths(table: pd.DataFrame, folder: Path, images: Place | None, missing: str) -> pd.DataFrame:
-    """The table with the path of each image, empty where no folder has it, or under `images/` if it may be missing."""
-    folders = [images] if images is not None else _image_folders(folder)
-    if not folders[0].is_dir():
-        raise NotFoundError(f"there is no image folder {folders[0]}; name it with `images`.")
-    if images is not None:
-        folders += [part for part in _image_folders(images) if part != images]
-    table["path"] = locate(table["image_id"], folders)
+def _films(raw: pd.DataFrame, folder: Path, images: Place | None, missing: str) -> pd.DataFrame:
+    """The table with the usual columns; a path is empty where no folder has it, or `images/` if it may be missing."""
+    table = raw.rename(columns=_COLUMNS)
+    if "age" in table:
+        table["age"] = years(table["age"])
+    folders = [*([images] if images is not None else []), *_image_folders(images or folder)]
+    table["path"] = locate(table["image_id"], [*dict.fromkeys(folders)])
     if missing == "keep":
         table["path"] = table["path"].where(table["path"] != "", "images/" + table["image_id"])
     return table
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    raw = cells_of(path, _NEEDED, _COLUMNS)
-    table = raw.drop(columns="Finding Labels").rename(columns=_COLUMNS)
-    if "age" in table:
-        table["age"] = years(table["age"])
-    labels = findings.columns_of(raw["Finding Labels"], "|", NIH_LABELS, f"{path}, column 'Finding Labels'")
-    return pd.concat([table, labels], axis=1)
 
 
 def years(ages: pd.Series) -> pd.Series:
@@ -196,18 +183,19 @@ def _image_folders(folder: Place) -> list[Place]:
 
 def _read_lists(folder: Path, image_ids: pd.Series) -> np.ndarray | None:
     """The official split of each image, `train` or `test`, or None without lists."""
-    present = {split: folder / file for split, file in LISTS.items() if (folder / file).is_file()}
-    if not present:
+    absent = [file for file in LISTS.values() if not (folder / file).is_file()]
+    if len(absent) == len(LISTS):
         return None
-    if len(present) < len(LISTS):
-        absent = next(file for split, file in LISTS.items() if split not in present)
-        raise NotFoundError(f"{folder / absent} is missing, and the other list is not; add it, or use `resplit=True`.")
+    if absent:
+        raise NotFoundError(
+            f"{folder / absent[0]} is missing, and the other list is not; add it, or use `resplit=True`."
+        )
     split = np.full(len(image_ids), "", dtype="U5")
-    for name, file in present.items():
-        named = image_ids.isin(file.read_text(encoding="utf-8-sig").split()).to_numpy()
-        if (both := named & (split != "")).any():
+    for name, file in LISTS.items():
+        listed = image_ids.isin((folder / file).read_text(encoding="utf-8-sig").split()).to_numpy()
+        if (both := listed & (split != "")).any():
             raise StudyError(f"{image_ids[both].iloc[0]!r} is in both {' and '.join(LISTS.values())} of {folder}.")
-        split[named] = name
+        split[listed] = name
     if (nowhere := split == "").any():
         raise StudyError(
             f"{int(nowhere.sum())} of {len(split)} images are in neither {' nor '.join(LISTS.values())} of {folder}, "

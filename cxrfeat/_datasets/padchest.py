@@ -12,7 +12,7 @@ import pandas as pd
 
 from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.release import cells_of, image_folder, known_by, one_table
-from cxrfeat._labels import canonical
+from cxrfeat._labels import NIH_LABELS, canonical
 from cxrfeat._study import numbers
 from cxrfeat.errors import StudyError
 
@@ -21,35 +21,24 @@ _log = logging.getLogger(__name__)
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K*.csv",)
 
 _NEEDED = ("ImageID", "ImageDir", "PatientID", "Labels")
-_MORE = ("StudyID", "StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM", "Projection", "MethodLabel")
+_NAMES = {
+    "ImageID": "image_id", "PatientID": "patient_id", "StudyID": "study_id", "PatientSex_DICOM": "sex",
+    "Projection": "view",
+}  # fmt: skip
+_MORE = ("StudyDate_DICOM", "PatientBirth", "MethodLabel", *_NAMES)
 
-LABELS = {
-    "Atelectasis": "atelectasis",
-    "Cardiomegaly": "cardiomegaly",
+_NAMED = (
+    *NIH_LABELS, "Fracture", "Tuberculosis", "Granuloma", "Bronchiectasis", "Air Trapping", "Flattened Diaphragm",
+    "Hemidiaphragm Elevation", "Hilar Enlargement", "Costophrenic Angle Blunting", "Aortic Elongation",
+    "Aortic Atheromatosis", "Scoliosis",
+)  # fmt: skip
+LABELS = {name: name.lower() for name in _NAMED} | {
     "Effusion": "pleural effusion",
     "Infiltration": "infiltrates",
-    "Mass": "mass",
-    "Nodule": "nodule",
-    "Pneumonia": "pneumonia",
-    "Pneumothorax": "pneumothorax",
-    "Consolidation": "consolidation",
     "Edema": "pulmonary edema",
-    "Emphysema": "emphysema",
     "Fibrosis": "pulmonary fibrosis",
     "Pleural_Thickening": "pleural thickening",
     "Hernia": "hiatal hernia",
-    "Fracture": "fracture",
-    "Tuberculosis": "tuberculosis",
-    "Granuloma": "granuloma",
-    "Bronchiectasis": "bronchiectasis",
-    "Air Trapping": "air trapping",
-    "Flattened Diaphragm": "flattened diaphragm",
-    "Hemidiaphragm Elevation": "hemidiaphragm elevation",
-    "Hilar Enlargement": "hilar enlargement",
-    "Costophrenic Angle Blunting": "costophrenic angle blunting",
-    "Aortic Elongation": "aortic elongation",
-    "Aortic Atheromatosis": "aortic atheromatosis",
-    "Scoliosis": "scoliosis",
 }
 """The term of the tree that each label is; a label has the terms under its own too."""
 
@@ -128,15 +117,11 @@ def read(
     """
     path = one_table(source, TABLES, _NEEDED)
     raw = cells_of(path, _NEEDED, _MORE)
-    table = raw.rename(
-        columns={"ImageID": "image_id", "PatientID": "patient_id", "StudyID": "study_id", "Projection": "view"}
-    )
+    table = raw.rename(columns=_NAMES)
     folder = image_folder(source, images, "images")
     unpacked = {name for name in raw["ImageDir"].unique() if (folder / name).is_dir()}
     below = (raw["ImageDir"] + "/").where(raw["ImageDir"].isin(unpacked), "")
     table["path"] = f"{folder.absolute()}/" + below + raw["ImageID"]
-    if "PatientSex_DICOM" in raw:
-        table["sex"] = raw["PatientSex_DICOM"]
     if "StudyDate_DICOM" in raw and "PatientBirth" in raw:
         table["age"] = numbers(raw["StudyDate_DICOM"].str[:4]) - numbers(raw["PatientBirth"])
     table = pd.concat([table, _findings(raw["Labels"], labels, path)], axis=1)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +18,14 @@ from pandas.api.types import is_string_dtype
 from cxrfeat import _remote as remote
 from cxrfeat import _sample as sample
 from cxrfeat._datasets.anonymise import anonymised
+from cxrfeat._datasets.cells import Policy, decide
 from cxrfeat._datasets.dataset import DATASETS, Dataset
 from cxrfeat._datasets.spreadsheet import chosen, first
-from cxrfeat._datasets.uncertain import Policy, decide
 from cxrfeat._images import SUFFIXES
 from cxrfeat._labels import choose, nih_first
 from cxrfeat._project import study_path
 from cxrfeat._remote import Place, Url
-from cxrfeat._split import VERSION, assign
+from cxrfeat._split import assign
 from cxrfeat._study import (
     RESERVED,
     Study,
@@ -180,7 +181,7 @@ def read_study(
         key for key, usual in (read_study.__kwdefaults__ or {}).items() if asked[key] != usual and (asked[key] or usual)
     }
     plain = not changed - {"labels", "name", "build"}
-    folder = None if images is None else remote.place(images).expanduser()
+    folder = None if images is None else _folder_of(images)
     place, address = _place_of(source, build)
     if str(source) == sample.NAME and place == Path(sample.NAME):
         if plain:
@@ -217,6 +218,14 @@ def read_study(
     order = [c for c in RESERVED if c in table] + [c for c in table if c not in RESERVED]
     usual = place.stem if kind.generic and place.is_file() else root.name
     return Study(cleaned(table[order]), tuple(map(str, found)), name or usual, root, about)
+
+
+def _folder_of(images: str | Place) -> Place:
+    """The image folder that is named, which must be there; a web server does not say."""
+    folder = remote.place(images).expanduser()
+    if not folder.is_dir() and not (isinstance(folder, Url) and folder.is_web):
+        raise NotFoundError(f"there is no image folder {folder}.")
+    return folder
 
 
 def _place_of(source: str | Place | None, build: bool) -> tuple[Path, Url | None]:
@@ -264,18 +273,9 @@ def _recognise(source: Path, named: str | None, given: set[str], address: Url | 
 def split_of(
     table: pd.DataFrame, labels: Sequence[str], listed: npt.NDArray[np.str_] | None, val: float, test: float, seed: int
 ) -> tuple[npt.NDArray[np.str_], dict[str, Any]]:
-    """The split of each image, as listed or else stratified, and how it came about.
-
-    There is none without labels, since there is nothing to learn from.
-    """
-    if listed is None and not labels:
-        return np.full(len(table), "", dtype="U5"), {}
+    """The split of each image of a table, and how it came about; see `assign`."""
     y, patients = table[list(labels)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)
-    splits = assign(y, patients, listed, val=val, test=test, seed=seed)
-    if listed is not None and (splits == listed).all():
-        return splits, {"origin": "as published"}
-    origin = "stratified by patient" if listed is None else "as published, val carved from train by patient"
-    return splits, {"origin": origin, "version": VERSION, "val": val, "test": test, "seed": seed}
+    return assign(y, patients, listed, val=val, test=test, seed=seed)
 
 
 def _listed(table: pd.DataFrame, kind: Dataset) -> npt.NDArray[np.str_] | None:
@@ -349,24 +349,28 @@ def _located(root: Place, paths: pd.Series) -> tuple[list[str], npt.NDArray[np.b
 
     Each folder is listed once: asking for 112,120 files takes minutes.
     """
-    listed = _at_addresses(root, paths)
-    whole: dict[str, dict[str, str]] = {}
+    addresses = _at_addresses(root, paths)
+
+    @cache
+    def names(folder: str) -> set[str]:
+        if folder in addresses:
+            return addresses[folder]
+        try:
+            return set(os.listdir(os.path.join(str(root), folder)))  # noqa: PTH118, PTH208 - 187,641 times
+        except OSError:
+            return set()
+
+    @cache
+    def whole(folder: str) -> dict[str, str]:
+        return _by_stem(names(folder))
+
     found, absent = [], np.zeros(len(paths), dtype=bool)
     for i, path in enumerate(paths):
-        folder, _, name = path.rpartition("/")
-        if folder not in listed:
-            place = os.path.join(str(root), folder or ("/" if path.startswith("/") else ""))  # noqa: PTH118 - 187,641 times
-            try:
-                listed[folder] = set(os.listdir(place))  # noqa: PTH208
-            except OSError:
-                listed[folder] = set()
-        if name not in listed[folder] and name:
-            if folder not in whole:
-                whole[folder] = _by_stem(listed[folder])
-            absent[i] = name not in whole[folder]
-            path = path.removesuffix(name) + whole[folder].get(name, name)
-        absent[i] |= not name
-        found.append(path)
+        folder, slash, name = path.rpartition("/")
+        folder = folder or slash
+        there = name if name in names(folder) else whole(folder).get(name, "")
+        absent[i] = not (name and there)
+        found.append(path if absent[i] else path.removesuffix(name) + there)
     return found, absent
 
 

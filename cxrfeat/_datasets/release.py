@@ -1,4 +1,4 @@
-"""What published releases have in common: tables by name and header, codes for findings, folders of images."""
+"""What published releases have in common: tables by name and header, folders of images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cxrfeat._files import csv_columns, read_csv
-from cxrfeat._labels import canonical
 from cxrfeat._remote import Place, Url
 from cxrfeat.errors import NotFoundError, StudyError
-
-_CODES = {"": np.nan, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": -1.0, "-1.0": -1.0}
 
 
 def known_by(files: Sequence[str], columns: Collection[str], by_name: bool = False) -> Callable[[Path], bool]:
@@ -68,36 +64,8 @@ def cells_of(path: Path, needed: Iterable[str], more: Iterable[str] = ()) -> pd.
     return raw
 
 
-def coded(
-    raw: pd.DataFrame, findings: Iterable[str], path: Path, words: dict[str, float] | None = None
-) -> pd.DataFrame:
-    """Columns of codes as float64 labels under their usual names: 1, 0, -1 for uncertain, NaN for an empty cell.
-
-    `words` are other codes, such as YES and NO.
-    """
-    codes, columns = words or _CODES, {}
-    for name in findings:
-        where, texts = pd.factorize(raw[name].fillna(""))
-        values = [codes.get(str(text).strip()) for text in texts]
-        if None in values:
-            place = int((where == values.index(None)).argmax())
-            raise StudyError(
-                f"{path}, row {place + 2}, column {name!r}: {raw[name].iloc[place]!r} is not one of "
-                f"{', '.join(filter(None, codes))}."
-            )
-        columns[canonical(name)] = np.array(values, dtype=float)[where]
-    return pd.DataFrame(columns, index=raw.index)
-
-
-def coded_cells(cells: pd.Series, meaning: dict[str, str]) -> pd.Series:
-    """Other words for each cell, and the cell itself where there are none."""
-    return cells.map(meaning).fillna(cells)
-
-
 def image_folder(source: Path, images: Place | None, *names: str) -> Place:
     """The folder of a release's images: the first of these names in the folder given or its own, else that itself."""
-    if images is not None and not images.is_dir() and not (isinstance(images, Url) and images.is_web):
-        raise NotFoundError(f"there is no image folder {images}.")
     folder = images or (source if source.is_dir() else source.parent)
     return next((folder / name for name in names if (folder / name).is_dir()), folder)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrfeat._datasets.cells import coded
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._datasets.release import cells_of, coded, image_folder, known_by, one_table, tables_of
+from cxrfeat._datasets.release import cells_of, image_folder, known_by, one_table, tables_of
 from cxrfeat.errors import StudyError
 
 _log = logging.getLogger(__name__)

@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrfeat._datasets import findings as findings_cells
+from cxrfeat._datasets.cells import Policy, named
 from cxrfeat._datasets.dataset import Dataset
 from cxrfeat._datasets.spreadsheet import first, one, read_table
-from cxrfeat._datasets.uncertain import Policy
 from cxrfeat._labels import canonical
 from cxrfeat._remote import Place, Url, clean
 from cxrfeat._study import RESERVED, SPLITS, looks_like_labels
-from cxrfeat.errors import NotFoundError, StudyError
+from cxrfeat.errors import StudyError
 
 _log = logging.getLogger(__name__)
 
 _TRUTH = {"1": 1.0, "1.0": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "no": 0.0}
 _UNKNOWN = {"", "nan", "na", "n/a", "none", "null"}
 _UNCERTAIN = {"-1", "-1.0", "u", "uncertain"}
-_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+_SPLIT_NAMES = {name: name for name in SPLITS} | {
+    "training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test",
+}  # fmt: skip
 
 
 def read(
@@ -48,8 +49,7 @@ def read(
     split = split or ("split" if "split" in raw else None)
     keys = {c for c in (image_id, path, patient, split, findings) if c}
     if findings:
-        named = f"{source}, column {findings!r}"
-        truth = findings_cells.columns_of(one(raw, source, findings), separator, labels or None, named)
+        truth = named(one(raw, source, findings), separator, labels, f"{source}, column {findings!r}")
     else:
         truth = _label_columns(raw, source, list(labels), keys, uncertain is not None or soft)
     table = pd.DataFrame(
@@ -90,8 +90,6 @@ def _key_columns(
 def _paths(cells: pd.Series, source: Path, images: Place | None) -> pd.Series:
     """Paths with this system's separator, under the image folder if one is named."""
     cells = cells.map(clean)
-    if images is not None and not images.is_dir() and not (isinstance(images, Url) and images.is_web):
-        raise NotFoundError(f"there is no image folder {images}.")
     if os.sep == "/" and (windows := cells.str.contains("\\", regex=False)).any():
         cells = cells.mask(windows, cells.str.replace("\\", "/", regex=False))
         drive = cells.str.contains(r"^(?:[A-Za-z]:|//)", regex=True)
@@ -151,5 +149,4 @@ def _truth(column: pd.Series, source: Path, uncertain: bool) -> pd.Series:
 
 def split_name(text: str) -> str:
     """The split's usual name."""
-    folded = text.lower()
-    return folded if folded in SPLITS else _SPLIT_NAMES.get(folded, text)
+    return _SPLIT_NAMES.get(text.lower(), text)

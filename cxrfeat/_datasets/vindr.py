@@ -9,11 +9,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from cxrfeat._datasets.cells import coded
 from cxrfeat._datasets.dataset import Dataset
-from cxrfeat._datasets.release import cells_of, coded, image_folder, known_by, tables_of
+from cxrfeat._datasets.release import cells_of, image_folder, known_by, tables_of
+from cxrfeat._images import dicom
 from cxrfeat._labels import NO_FINDING, canonical
 from cxrfeat._study import numbers
-from cxrfeat.errors import MissingExtraError, StudyError
+from cxrfeat.errors import StudyError
 
 _log = logging.getLogger(__name__)
 
@@ -49,18 +51,16 @@ def read(
     `any`: one of them sees it; `majority`: more than half do; `mean`: the share that does, a probability. Images of
     the test set have one row, which five radiologists agreed on.
     """
-    tables = tables_of(source, LABEL_TABLES, _LABELS)
-    parts = [_read_labels(path) for path in tables]
-    if not tables:
-        path = tables_of(source, KAGGLE, _BOXES)[0]
-        tables, parts = [path], [_from_boxes(path)]
+    labelled = {path: _read_labels(path) for path in tables_of(source, LABEL_TABLES, _LABELS)} or {
+        path: _from_boxes(path) for path in tables_of(source, KAGGLE, _BOXES)[:1]
+    }
     combine = {"any": "max", "majority": "mean", "mean": "mean"}
     if readers not in combine:
         raise StudyError(f"`readers` is any, majority or mean, not {readers!r}.")
     base = source if source.is_dir() else source.parent
     folder = image_folder(base.parent if base.name == "annotations" else base, images)
     found = []
-    for path, part in zip(tables, parts, strict=True):
+    for path, part in labelled.items():
         split = "test" if "test" in path.stem else "train"
         y = part.groupby(level="image_id", sort=False).agg(combine[readers])
         y = (y > 0.5).astype(float) if readers == "majority" else y
@@ -68,8 +68,7 @@ def read(
         # Without an ending: the images are .dicom, and people convert them. No table names patients.
         about = {"image_id": y.index, "path": f"{where.absolute()}/" + y.index, "patient_id": y.index, "split": split}
         found.append(pd.concat([pd.DataFrame(about, index=y.index), y], axis=1))
-    table = pd.concat(found, ignore_index=True)
-    return table, tuple(parts[0].columns)
+    return pd.concat(found, ignore_index=True), tuple(next(iter(labelled.values())).columns)
 
 
 def boxes(source: Path) -> pd.DataFrame | None:
@@ -146,13 +145,10 @@ def _sizes(folder: Path, image_ids: np.ndarray) -> pd.DataFrame:
     for image_id in image_ids:
         names = (root / part / f"{image_id}{end}" for part in ("train", "test", ".") for end in (".dicom", ".dcm"))
         if (file := next((path for path in names if path.is_file()), None)) is not None:
+            reader = dicom.package()
             try:
-                import pydicom  # not above: it is an extra
-
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+                header = reader.dcmread(file, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
                 rows[image_id] = (float(header.Columns), float(header.Rows))
-            except ImportError as error:
-                raise MissingExtraError("the size of DICOM files", "dicom") from error
             except Exception as error:  # whatever a damaged header raises
                 _log.warning("%s: its size cannot be read: %s", file, error)
     if not rows:
