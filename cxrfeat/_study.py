@@ -384,24 +384,17 @@ def check_leakage(table: pd.DataFrame, name: str = "") -> None:
     )
 
 
-def one_each(table: pd.DataFrame, unit: str, source: object) -> npt.NDArray[np.bool_]:
-    """Choose one image of each patient or study, bool (n,): frontal, then the earliest follow-up, then the first id."""
+def one_each(table: pd.DataFrame, unit: str, source: object) -> pd.DataFrame:
+    """One row of each patient or study: of a frontal image, then the earliest follow-up, then the first id."""
     column = {"patient": "patient_id", "study": "study_id"}.get(unit)
     if column is None:
         raise StudyError(f"`one_per` is patient or study, not {unit!r}.")
     if column not in table:
         raise StudyError(f"{source} has no column {column!r}, which says what images belong together.")
-    view = table["view"] if "view" in table else pd.Series("", index=table.index)
-    order = pd.DataFrame(
-        {
-            "unit": table[column],
-            "side": ~view.str.upper().str.startswith(("PA", "AP")),
-            "follow_up": table.get("follow_up", 0),
-            "image_id": table["image_id"],
-        }
-    ).reset_index(drop=True)
-    first = order.sort_values(["side", "follow_up", "image_id"]).drop_duplicates("unit").index
-    return np.isin(np.arange(len(table)), first)
+    lateral = ~table.get("view", pd.Series("", table.index)).str.upper().str.startswith(("PA", "AP"))
+    order = table[[column, "image_id"]].assign(lateral=lateral, follow_up=table.get("follow_up", 0))
+    first = order.sort_values(["lateral", "follow_up", "image_id"]).drop_duplicates(column)
+    return table[table.index.isin(first.index)]
 
 
 def identical_images(study: Study, sha256: npt.NDArray[np.uint8]) -> list[tuple[str, str]]:

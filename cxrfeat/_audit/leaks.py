@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -94,8 +94,8 @@ def leaks(
     found = _search(_Images(studies), expected_false, seed, progress)
     for one in studies:
         mine = [row for row in found.pairs if row["study_a"] == row["study_b"] == one.name]
-        about: dict[str, Any] = {"with": [other.name for other in studies if other is not one]}
-        about["recipe_sha256"] = found.recipe.sha256 if found.recipe else None
+        recipe = found.recipe.sha256 if found.recipe else None
+        about = {"with": [other.name for other in studies if other is not one], "recipe_sha256": recipe}
         project.record_check(one, [(row["image_a"], row["image_b"]) for row in mine], about)
     return found
 
@@ -202,14 +202,12 @@ def _exact(images: _Images, hashes: dict[str, list[bytes]]) -> dict[Pair, str]:
     found: dict[Pair, str] = {}
     for what, contents in hashes.items():
         members: dict[bytes, list[int]] = {}
-        for row, content in enumerate(contents):
-            members.setdefault(content, []).append(row)
-        members.pop(b"", None)
-        for same in members.values():
-            for b in same[1:]:
-                a = next((a for a in same if a < b and images.groups[a] != images.groups[b]), None)
-                if a is not None:
-                    found.setdefault((a, b), what)
+        for b, content in enumerate(contents):
+            earlier = members.setdefault(content, [])
+            a = next((a for a in earlier if images.groups[a] != images.groups[b]), None)
+            if content and a is not None:
+                found.setdefault((a, b), what)
+            earlier.append(b)
     return found
 
 

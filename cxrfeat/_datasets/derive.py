@@ -233,7 +233,7 @@ def subset_study(
     if table.empty:
         raise StudyError(f"nothing is left of study {study.name!r}.")
     if one_per:
-        table = table[one_each(table, one_per, f"study {study.name!r}")]
+        table = one_each(table, one_per, f"study {study.name!r}")
     where = dict(where) if isinstance(where, Mapping) else list(where)
     about = _derived(study, "subset", where=where, split=split, one_per=one_per, images=len(table))
     found = replace(part, table=table.reset_index(drop=True), name=name or f"{study.name}-subset", provenance=about)

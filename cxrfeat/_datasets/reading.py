@@ -204,7 +204,7 @@ def read_study(
     )
     table = _present(table, folder or root, root, missing)
     if one_per:
-        table = table[one_each(table, one_per, place)].reset_index(drop=True)
+        table = one_each(table, one_per, place).reset_index(drop=True)
     table, decided = decide(table, found, uncertain, soft)
     listed = None if resplit else _listed(table, kind)
     table["split"], splits = split_of(table, found, listed, val, test, seed)
