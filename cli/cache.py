@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+import cxrfeat as cxr
 from cxrfeat._project import CACHE, RUNS, STUDIES
 
 from .base import Group
@@ -39,9 +40,7 @@ def ls(folder: str, as_json: bool) -> None:
     Example:
       cxrfeat cache ls
     """
-    from cxrfeat import cache
-
-    table = cache.ls(folder)
+    table = cxr.cache.ls(folder)
     rows = [{str(key): value for key, value in row.dropna().items()} for _, row in table.iterrows()]
     if as_json:
         print_json(rows)
@@ -64,9 +63,7 @@ def info(file: str | None, as_json: bool) -> None:
     Example:
       cxrfeat cache info cache/nih-densenet121-1a2b3c4d.h5
     """
-    from cxrfeat import cache
-
-    found = cache.info(file)
+    found = cxr.cache.info(file)
     if as_json:
         print_json(found)
         return
@@ -245,9 +242,7 @@ def prune(folder: str, as_json: bool, **options) -> None:
       cxrfeat cache prune --yes
       cxrfeat cache prune --delete
     """
-    from cxrfeat import cache
-
-    found = cache.prune(folder, **options)
+    found = cxr.cache.prune(folder, **options)
     if as_json:
         print_json(asdict(found))
         return
@@ -264,10 +259,8 @@ def prune(folder: str, as_json: bool, **options) -> None:
 
 def _call(name: str, *arguments, **options) -> Any:
     """Call a function of `cxrfeat.cache` with a progress bar."""
-    from cxrfeat import cache
-
     with progress_bar(name.rstrip("_"), "rows") as progress:
-        return getattr(cache, name)(*arguments, progress=progress, **options)
+        return getattr(cxr.cache, name)(*arguments, progress=progress, **options)
 
 
 def _show(found: Any, as_json: bool, **more) -> None:

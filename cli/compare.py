@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .options import RUN_NAME, contaminated_option, format_option, replicates_option, seed_option, split_option
 from .output import ended, json_option, print_result, progress_bar
@@ -36,8 +38,6 @@ def command(runs, kind, out, as_json, **options) -> None:
       cxrfeat compare runs/sample-logistic runs/sample-keras
       cxrfeat compare runs/sample-logistic runs/sample-keras --table --format latex > table.tex
     """
-    import cxrfeat as cxr
-
     with progress_bar("bootstrap", "replicates") as progress:
         found = cxr.compare(*runs, progress=progress, **options)
     written = found.save(out)

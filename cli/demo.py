@@ -6,6 +6,8 @@ import time
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .options import engine_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
@@ -27,11 +29,10 @@ def command(out: str, as_json: bool, **options) -> None:
       cxrfeat demo
       cd cxrfeat-demo && cxrfeat evaluate --by sex
     """
-    from cxrfeat import demo as run_demo
     from cxrfeat._report.tables import flat
 
     started = time.monotonic()
-    demo = run_demo(out, **options, progress=progress_bar)
+    demo = cxr.demo(out, **options, progress=progress_bar)
     if as_json:
         return print_json({**vars(demo), "seconds": round(time.monotonic() - started, 1)})
     warning = "RANDOM WEIGHTS: NOT A RESULT. " if demo.random else ""

@@ -7,6 +7,8 @@ from dataclasses import asdict
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .output import json_option, print_json, print_table
 
@@ -24,9 +26,7 @@ def command(deep: bool, as_json: bool) -> None:
       cxrfeat doctor
       cxrfeat doctor --deep --json
     """
-    from cxrfeat import doctor
-
-    checks = doctor(deep=deep)
+    checks = cxr.doctor(deep=deep)
     failed = [c for c in checks if c.state == "fail"]
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(c) for c in checks]})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .options import (
     RUN_NAME,
@@ -55,8 +57,6 @@ def command(kind, figures, runs, on, by, as_json, **options) -> None:
       cxrfeat evaluate --by view --by sex --by age --format latex > table.tex
       cxrfeat evaluate --run runs/nih-logistic --on chexpert --on ~/padchest
     """
-    import cxrfeat as cxr
-
     with progress_bar("bootstrap", "replicates") as progress:
         run = runs if len(runs) > 1 else next(iter(runs), None)
         found = cxr.evaluate(run, on=on or None, by=by or None, progress=progress, **options)

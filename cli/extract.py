@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+import cxrfeat as cxr
 from cxrfeat._recipe import DEFAULTS
 
 from .base import Command, UserError
@@ -90,10 +91,8 @@ def command(study: str | None, ray: str | None, as_json: bool, **options) -> Non
       cxrfeat extract studies/nih.csv --backbone resnet50 --size 400
       cxrfeat extract nih --shard 3/8
     """
-    from cxrfeat import extract
-
     with progress_bar("extract") as progress:
-        result = extract(study, ray=ray or ray is not None, progress=progress, **given(options))
+        result = cxr.extract(study, ray=ray or ray is not None, progress=progress, **given(options))
     _report(result)
     if as_json:
         facts = {name: value for name, value in vars(result).items() if name not in ("recipe", "wall", "seconds")}

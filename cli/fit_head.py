@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
 from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRESETS, WEIGHTINGS
 
 from .base import Command
@@ -63,7 +64,6 @@ def command(study, settings, weighted, grid, labels, memory, ray, as_json, **opt
       cxrfeat fit-head sample --weighted
       cxrfeat fit-head --head keras --weighted --set epochs=40 --set hidden=256
     """
-    from cxrfeat._heads.fit import fit_head
     from cxrfeat._heads.settings import parse, parse_grid, parse_size
 
     if weighted and options["weighting"] not in (None, "paper"):
@@ -73,7 +73,7 @@ def command(study, settings, weighted, grid, labels, memory, ray, as_json, **opt
     options["weighting"] = "paper" if weighted else options["weighting"]
     chosen = [name.strip() for name in labels.split(",")] if labels else []
     with progress_bar("fit head", "steps") as progress:
-        run = fit_head(
+        run = cxr.fit_head(
             study, labels=chosen, settings=parse(settings), grid=parse_grid(grid), memory=parse_size(memory),
             ray=ray or ray is not None, progress=progress, **options,
         )  # fmt: skip

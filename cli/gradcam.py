@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
@@ -55,8 +57,6 @@ def command(images, run, labels, sanity, out, as_json, **options) -> None:
     names = [name.strip() for name in (labels or "").split(",") if name.strip()]
     if sanity:
         return _sanity(run, images, names, out, as_json, options)
-    import cxrfeat as cxr
-
     with progress_bar("explaining") as progress:
         done = cxr.explain(run, images, names, out=out or True, progress=progress, **options)
     if as_json:
@@ -94,8 +94,6 @@ def _print(done) -> None:
 
 
 def _sanity(run, images, labels, out, as_json: bool, options) -> None:
-    import cxrfeat as cxr
-
     taken = {key: options[key] for key in ("show", "whole", "split", "limit", "method", "weights")}
     with progress_bar("randomising", unit="steps") as progress:
         found = cxr.sanity_check(run, images, labels, progress=progress, **taken)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .options import engine_option, method_option, run_option, smooth_option, weights_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
@@ -41,8 +43,6 @@ def command(run, boxes, out, as_json, **options) -> None:
       cxrfeat localize --run runs/sample --boxes BBox_List_2017.csv
       cxrfeat localize --tune-on val --json
     """
-    import cxrfeat as cxr
-
     with progress_bar("scoring") as progress:
         found = cxr.localize(run, boxes, progress=progress, **options)
     written = found.save(out)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command, UserError
 from .options import STUDY, STUDY_NAME, PathOrAddress, engine_option, given, run_option, weights_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
@@ -38,14 +40,13 @@ def command(images, study, run, embeddings, out, as_json, **options) -> None:
 
     Not a medical device.
     """
-    from cxrfeat import predict
     from cxrfeat._project import run_path, study_path
 
     if images and study:
         raise click.UsageError("give images or --study, not both.")
     run = run_path(run)
     with progress_bar("predict") as progress:
-        table = predict(
+        table = cxr.predict(
             run, list(images) or (study and study_path(study)), embeddings=embeddings, out=out, save=True,
             long=bool(images), progress=progress, **given(options),
         )  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .options import contaminated_option, engine_option, replicates_option, seed_option, split_option, weights_option
 from .output import ended, json_option, print_json, progress_bar, say
@@ -40,8 +42,6 @@ def command(runs, out, by, as_json, **options) -> None:
       cxrfeat report
       cxrfeat report runs/sample-densenet121-logistic runs/sample-densenet121-keras -o report.html --images 30
     """
-    import cxrfeat as cxr
-
     with progress_bar("report", "steps") as progress:
         report = cxr.report(runs, out, by=by or None, progress=progress, **options)
     for warning in report.warnings:

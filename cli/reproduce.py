@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Group
 from .options import SEED, engine_option, study_argument
 from .output import ended, json_option, print_json, print_table, progress_bar, say
@@ -49,8 +51,6 @@ def paper(study, as_json, **options) -> None:
       cxrfeat reproduce paper sample
       cxrfeat reproduce paper studies/nih.csv --list subset.txt -o paper-subset
     """
-    import cxrfeat as cxr
-
     done = cxr.reproduce_paper(study, progress=progress_bar, **options)
     if as_json:
         found = {"page": done.page, "random": done.random, "embedded": done.embedded, "fitted": done.fitted}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .options import LABEL_NAME, contaminated_option, replicates_option, run_option, seed_option, split_option
 from .output import ended, json_option, print_result, progress_bar
@@ -42,8 +44,6 @@ def command(out, layout, width, as_json, **options) -> None:
       cxrfeat roc --run runs/sample-logistic
       cxrfeat roc --label Effusion --label Edema --out effusion.pdf
     """
-    import cxrfeat as cxr
-
     with progress_bar("bootstrap", "replicates") as progress:
         found = cxr.roc(progress=progress, **options)
     written = found.save(out, layout=layout, width=width)

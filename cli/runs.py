@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Group, UserError
 from .options import RUN_NAME
 from .output import json_option, print_json, print_table
@@ -30,9 +32,7 @@ def ls(folder: str, as_json: bool) -> None:
     Example:
       cxrfeat runs ls
     """
-    from cxrfeat import runs
-
-    rows: list = runs.ls(folder).to_dict("records")
+    rows: list = cxr.runs.ls(folder).to_dict("records")
     if as_json:
         print_json(rows)
         return
@@ -52,9 +52,7 @@ def verify(run: str | None, as_json: bool) -> None:
     Example:
       cxrfeat runs verify sample-densenet121-logistic
     """
-    from cxrfeat import runs
-
-    rows: list = runs.verify(run).to_dict("records")
+    rows: list = cxr.runs.verify(run).to_dict("records")
     print_json(rows) if as_json else print_table(rows)
     bad = [row["file"] for row in rows if row["state"] not in ("ok", "no hash")]
     if bad:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Command
 from .output import ended, json_option, print_json
 
@@ -22,9 +24,7 @@ def command(folder: str, as_json: bool) -> None:
       cxrfeat sample xrays
       cxrfeat study build xrays/xrays.csv --images xrays/images --path file --patient patient --findings findings
     """
-    from cxrfeat import copy_sample
-
-    table = copy_sample(folder)
+    table = cxr.copy_sample(folder)
     if as_json:
         print_json({"table": str(table), "images": 150})
     else:

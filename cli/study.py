@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Group
 from .options import DATASET, SEED, STUDY_NAME, PathOrAddress, format_option, given, study_argument
 from .output import ended, json_option, print_json, print_result, print_table, progress_bar, say
@@ -120,9 +122,7 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
       cxrfeat study build ward.csv --path file --patient mrn --label Effusion --label Edema
       cxrfeat study build ward.csv --path file --patient mrn --findings "Finding Labels" --separator ";"
     """
-    from cxrfeat import read_study
-
-    _save(read_study(source, build=True, **_given(options)), out, overwrite, as_json)
+    _save(cxr.read_study(source, build=True, **_given(options)), out, overwrite, as_json)
 
 
 @command.command()
@@ -143,8 +143,6 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
       cxrfeat study describe sample --figure frequencies.png
       cxrfeat study describe studies/nih.csv --no-shortcuts
     """
-    import cxrfeat as cxr
-
     found, more = cxr.read_study(study), {}
     if shortcuts:
         with progress_bar("looking at files") as progress:
@@ -185,8 +183,6 @@ def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, *
       cxrfeat study leaks nih rsna
       cxrfeat study subset rsna --drop studies/nih.leaks/drop-rsna.txt --name rsna-clean
     """
-    import cxrfeat as cxr
-
     with progress_bar("reading images") as progress:
         found = cxr.leaks(*studies, progress=progress, **given(options))
     written = found.save(out)
@@ -211,9 +207,7 @@ def map_labels(study: str | None, out: str | None, overwrite: bool, as_json: boo
       cxrfeat study map chexpert --to nih
       cxrfeat study map ward --rename "wet lung=Edema"
     """
-    from cxrfeat import map_study
-
-    _save(map_study(study, **_given(options)), out, overwrite, as_json)
+    _save(cxr.map_study(study, **_given(options)), out, overwrite, as_json)
 
 
 @command.command()
@@ -232,9 +226,7 @@ def merge(studies: tuple[str, ...], out: str | None, overwrite: bool, as_json: b
       cxrfeat study merge nih chexpert --name both
       cxrfeat study merge nih-google nih --same-patients --resplit
     """
-    from cxrfeat import merge_studies
-
-    _save(merge_studies(*studies, **_given(options)), out, overwrite, as_json)
+    _save(cxr.merge_studies(*studies, **_given(options)), out, overwrite, as_json)
 
 
 @command.command()
@@ -254,9 +246,7 @@ def subset(study: str | None, out: str | None, overwrite: bool, as_json: bool, *
       cxrfeat study subset chexpert --where view=PA --one-per patient
       cxrfeat study subset nih --drop duplicates.txt --name nih-clean
     """
-    from cxrfeat import subset_study
-
-    _save(subset_study(study, **_given(options)), out, overwrite, as_json)
+    _save(cxr.subset_study(study, **_given(options)), out, overwrite, as_json)
 
 
 @command.command()
@@ -270,9 +260,7 @@ def resplit(study: str | None, out: str | None, overwrite: bool, as_json: bool, 
     Example:
       cxrfeat study resplit chexpert --test 0.1 --seed 1
     """
-    from cxrfeat import resplit_study
-
-    _save(resplit_study(study, **_given(options)), out, overwrite, as_json)
+    _save(cxr.resplit_study(study, **_given(options)), out, overwrite, as_json)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

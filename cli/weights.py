@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 import click
 
+import cxrfeat as cxr
+
 from .base import Group
 from .options import GEOMETRY, INTERPOLATION, PREPROCESSING, WEIGHTS_NAME, OneOf, given
 from .output import ended, json_option, print_json, print_table, progress_bar, say
@@ -36,9 +38,7 @@ def ls(here: bool, as_json: bool) -> None:
     Example:
       cxrfeat weights ls --here
     """
-    from cxrfeat import weights
-
-    _rows((weights.verify() if here else weights.ls()).to_dict("records"), as_json)
+    _rows((cxr.weights.verify() if here else cxr.weights.ls()).to_dict("records"), as_json)
 
 
 @command.command("fetch")
@@ -53,10 +53,8 @@ def fetch(name: str) -> None:
       cxrfeat weights fetch resnet50
       cxrfeat weights fetch xrv-nih
     """
-    from cxrfeat import weights
-
     with progress_bar("fetch", "bytes") as progress:
-        path = weights.fetch(name, progress=progress)
+        path = cxr.weights.fetch(name, progress=progress)
     click.echo(path)
 
 
@@ -71,9 +69,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
       cxrfeat weights verify
       cxrfeat weights verify densenet121
     """
-    from cxrfeat import weights
-
-    rows: list = weights.verify(names).to_dict("records")
+    rows: list = cxr.weights.verify(names).to_dict("records")
     _rows(rows, as_json)
     if any(not row["usable"] for row in rows):
         raise SystemExit(1)
@@ -88,9 +84,7 @@ def where(name: str) -> None:
     Example:
       cxrfeat weights where densenet121
     """
-    from cxrfeat import weights
-
-    click.echo(weights.where(name))
+    click.echo(cxr.weights.where(name))
 
 
 @command.command("remove")
@@ -103,13 +97,11 @@ def remove(name: str, dry_run: bool) -> None:
     Example:
       cxrfeat weights remove chexnet --yes
     """
-    from cxrfeat import weights
-
     if dry_run:
-        click.echo(weights.where(name))
+        click.echo(cxr.weights.where(name))
         say("nothing was removed; --yes removes it.")
         return
-    for path in weights.remove(name):
+    for path in cxr.weights.remove(name):
         click.echo(path)
 
 
@@ -127,10 +119,8 @@ def pack(names: tuple[str, ...], out: str, overwrite: bool) -> None:
       cxrfeat weights pack -o weights.zip
       cxrfeat weights pack densenet121 chexnet -o weights.zip
     """
-    from cxrfeat import weights
-
     with progress_bar("pack", "bytes") as progress:
-        found = weights.pack(out, names, overwrite=overwrite, progress=progress)
+        found = cxr.weights.pack(out, names, overwrite=overwrite, progress=progress)
     ended(out, f"{len(found)} files.", f"cxrfeat weights unpack {out}")
 
 
@@ -144,10 +134,8 @@ def unpack(file: str, overwrite: bool) -> None:
     Example:
       cxrfeat weights unpack weights.zip
     """
-    from cxrfeat import weights
-
     with progress_bar("unpack", "bytes") as progress:
-        found = weights.unpack(file, overwrite=overwrite, progress=progress)
+        found = cxr.weights.unpack(file, overwrite=overwrite, progress=progress)
     say(f"{len(found)} files are in their places.")
 
 
@@ -186,8 +174,6 @@ def import_(labels: tuple[str, ...], as_json: bool, **options) -> None:
       cxrfeat weights import model.pth.tar --as chexnet --layout chexnet-weng
       cxrfeat weights import rad-dino.onnx --as rad-dino --tokens mean --size 518 --preprocessing rad-dino
     """
-    import cxrfeat as cxr
-
     found = cxr.import_weights(labels=labels or None, **given(options))
     if as_json:
         print_json({**asdict(found.card), "run": found.run and str(found.run.path)})
@@ -205,9 +191,7 @@ def networks(as_json: bool) -> None:
     Example:
       cxrfeat weights networks
     """
-    from cxrfeat import weights
-
-    _show(weights.networks(), as_json, "kept")
+    _show(cxr.weights.networks(), as_json, "kept")
 
 
 @command.command("prune")
@@ -221,9 +205,7 @@ def prune(backbone: str | None, as_json: bool) -> None:
       cxrfeat weights prune
       cxrfeat weights prune resnet50
     """
-    from cxrfeat import weights
-
-    _show(weights.prune(backbone), as_json, "removed")
+    _show(cxr.weights.prune(backbone), as_json, "removed")
 
 
 def _rows(rows: list, as_json: bool) -> None:
