@@ -80,8 +80,8 @@ def info(file: str | None, as_json: bool) -> None:
 @click.option("--images", type=click.Path(file_okay=False), help="Also look for image files under DIR that changed.")
 @click.option("--study", metavar="STUDY", help=f"{STUDY}, to take the paths of the images from.")
 @click.option("--deep", is_flag=True, help="Also recompute a random sample of embeddings; needs the images.")
-@click.option("--sample", type=click.IntRange(1), default=32, show_default=True, help="How many to recompute.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of that sample.")
+@click.option("--sample", type=click.IntRange(1), default=32, help="How many to recompute.")
+@click.option("--seed", type=SEED, default=0, help="Seed of that sample.")
 @click.option("--weights", help="Backbone weights for --deep, where the recipe's name is not enough.")
 @json_option
 def verify(file: str | None, as_json: bool, **options) -> None:
@@ -156,7 +156,7 @@ def collect(files: tuple[str, ...], out: str, as_json: bool) -> None:
 @click.argument("b", type=FILE_OR_FOLDER)
 @click.option("--study", type=STUDY_NAME, metavar="STUDY", help=f"{STUDY}: fit and compare heads on both files too.")
 @replicates_option
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of images, folds and bootstrap.")
+@click.option("--seed", type=SEED, default=0, help="Of images, folds and bootstrap.")
 @format_option
 @json_option
 def compare(a: str, b: str, kind: str, as_json: bool, **options) -> None:
@@ -200,11 +200,11 @@ def export(as_json: bool, **options) -> None:
 @click.option("--array", help="Name of the embeddings in SOURCE.  [default: embeddings or embedding, or the only ones]")
 @click.option("--images", type=click.Path(file_okay=False), help="Hash the images under DIR, so that they are known.")
 @click.option("--backbone", help="What made them, for instance densenet121.")
-@click.option("--weights", default="unknown", show_default=True, help="The weights' name.")
-@click.option("--weights-sha256", default="", help="The weights' SHA-256, where it is known.")
-@click.option("--layer", default="unknown", show_default=True, help="The layer whose average they are.")
-@click.option("--preprocessing", type=click.Choice(["torch", "caffe", "unit"]), default="torch", show_default=True)
-@click.option("--size", type=click.IntRange(1), default=224, show_default=True, help="Side of the network's input.")
+@click.option("--weights", default="unknown", help="The weights' name.")
+@click.option("--weights-sha256", default="", show_default=False, help="The weights' SHA-256, where it is known.")
+@click.option("--layer", default="unknown", help="The layer whose average they are.")
+@click.option("--preprocessing", type=click.Choice(["torch", "caffe", "unit"]), default="torch")
+@click.option("--size", type=click.IntRange(1), default=224, help="Side of the network's input.")
 @json_option
 def import_(source: str, out: str, as_json: bool, **options) -> None:
     """Make an embedding file of another tool's file SOURCE (.npz, .npy, .parquet) and a list of ids.
@@ -223,11 +223,9 @@ def import_(source: str, out: str, as_json: bool, **options) -> None:
 
 @command.command()
 @click.argument("folder", type=click.Path(file_okay=False), default=str(CACHE))
-@click.option("--studies", type=click.Path(file_okay=False), default=str(STUDIES), show_default=True)
-@click.option("--runs", type=click.Path(file_okay=False), default=str(RUNS), show_default=True)
-@click.option(
-    "--dry-run/--yes", default=True, show_default=True, help="Only list them, or move them to FOLDER/.pruned."
-)
+@click.option("--studies", type=click.Path(file_okay=False), default=str(STUDIES))
+@click.option("--runs", type=click.Path(file_okay=False), default=str(RUNS))
+@click.option("--dry-run/--yes", default=True, help="Only list them, or move them to FOLDER/.pruned.")
 @click.option("--delete", is_flag=True, help="Delete what earlier calls moved to FOLDER/.pruned.")
 @json_option
 def prune(folder: str, as_json: bool, **options) -> None:

@@ -16,7 +16,7 @@ from .output import ended, json_option, print_result, progress_bar
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, type=RUN_NAME, metavar="RUN_A RUN_B [RUN_C]...")
 @split_option
-@click.option("--metric", default="auroc", show_default=True, metavar="NAME", help="What is compared.")
+@click.option("--metric", default="auroc", metavar="NAME", help="What is compared.")
 @click.option(
     "--table", is_flag=True, help="For a paper: a row for each label, a column for each run, the best in bold."
 )

@@ -14,9 +14,9 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 
 
 @click.command(cls=Command, interrupted="The same command resumes.")
-@click.option("-o", "--out", type=click.Path(file_okay=False), default="cxrfeat-demo", show_default=True)
-@click.option("-w", "--weights", default="auto", show_default=True, help="imagenet, random:SEED, a .h5 file, or auto.")
-@click.option("-p", "--passes", default=2, show_default=True, type=click.IntRange(0), help="Augmented passes.")
+@click.option("-o", "--out", type=click.Path(file_okay=False), default="cxrfeat-demo")
+@click.option("-w", "--weights", default="auto", help="imagenet, random:SEED, a .h5 file, or auto.")
+@click.option("-p", "--passes", default=2, type=click.IntRange(0), help="Augmented passes.")
 @engine_option
 @json_option
 def command(out: str, as_json: bool, **options) -> None:

@@ -38,12 +38,11 @@ from .output import ended, json_option, print_result, progress_bar
 @replicates_option
 @seed_option
 @format_option
-@click.option("--figures/--no-figures", default=True, show_default=True, help="Draw into RUN/figures.")
+@click.option("--figures/--no-figures", default=True, help="Draw into RUN/figures.")
 @contaminated_option
 @click.option(
-    "--shortcuts/--no-shortcuts", default=True, show_default=True,
-    help="Show what size, format, brightness and view alone score.",
-)  # fmt: skip
+    "--shortcuts/--no-shortcuts", default=True, help="Show what size, format, brightness and view alone score."
+)
 @json_option
 def command(kind, figures, runs, on, by, as_json, **options) -> None:
     """Evaluate a run: AUROC, average precision, thresholded metrics and calibration, with 95 % intervals.

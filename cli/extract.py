@@ -41,7 +41,7 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
     f"{DEFAULTS['backbone']}]",
 )  # fmt: skip
 @click.option(
-    "-w", "--weights", default=DEFAULTS["weights"], show_default=True,
+    "-w", "--weights", default=DEFAULTS["weights"],
     help="imagenet, random:SEED, the name of imported weights, a .h5 file, or auto: imagenet, else (on the sample "
     "alone) random:0.",
 )  # fmt: skip

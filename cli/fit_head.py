@@ -30,18 +30,18 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the head, such as C=0.1.")
 @click.option("--weighted", is_flag=True, help="Class weights of the reference paper: --weighting paper.")
 @click.option("--weighting", type=click.Choice(WEIGHTINGS), help="Scheme of class weights. Default: none.")
-@click.option("--passes", type=click.Choice(PASSES), default="all", show_default=True, help="Passes to train on.")
+@click.option("--passes", type=click.Choice(PASSES), default="all", help="Passes to train on.")
 @click.option("--tta", is_flag=True, help="Predict by the mean over passes instead of pass 0.")
 @click.option("--calibration", type=click.Choice(CALIBRATIONS), help="Default: platt.")
 @click.option(
-    "--threshold", default="youden", show_default=True, metavar="RULE",
+    "--threshold", default="youden", metavar="RULE",
     help="youden, f1, sensitivity=0.9, precision=0.5, or a probability.",
 )  # fmt: skip
 @click.option("--ensemble", type=click.Choice(ENSEMBLES), help="One head per file and kind, joined.")
 @click.option("--search", is_flag=True, help="Choose settings by patient-wise cross-validation on train.")
 @click.option("--grid", multiple=True, metavar="KEY=V1,V2", help="Values to search. Implies --search.")
 @click.option("--labels", metavar="A,B,…", help="Fit these labels only.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0)
 @click.option(
     "--memory", metavar="SIZE",
     help="Read embeddings from the file in every pass when they exceed this, e.g. 2GB. Default: half of what is free.",

@@ -15,20 +15,20 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 @click.argument("images", nargs=-1)
 @run_option
 @click.option("--labels", help="Findings to draw, comma-separated; by default the most probable of each image.")
-@click.option("--top", default=4, show_default=True, type=click.IntRange(1), help="How many of the most probable.")
+@click.option("--top", default=4, type=click.IntRange(1), help="How many of the most probable.")
 @click.option(
     "--show", type=click.Choice(["tp", "fp", "fn"]),
     help="True positives, false positives or false negatives of --labels (or of all), the clearest first.",
 )  # fmt: skip
-@click.option("--split", default="test", show_default=True, help="Split that --show, and --all, choose from.")
+@click.option("--split", default="test", help="Split that --show, and --all, choose from.")
 @click.option(
-    "--limit", default=4, show_default=True, type=click.IntRange(1),
+    "--limit", default=4, type=click.IntRange(1),
     help="Images per label named with --show; without labels, images in all.",
 )  # fmt: skip
 @click.option("--all", "whole", is_flag=True, help="Every image of --split.")
 @method_option
 @click.option(
-    "--scale", default="image", show_default=True, type=click.Choice(["image", "label"]),
+    "--scale", default="image", type=click.Choice(["image", "label"]),
     help="One colour scale for all maps of an image, or one for each map.",
 )  # fmt: skip
 @smooth_option

@@ -14,16 +14,15 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 @click.command("localize", cls=Command, short_help="Score maps against the radiologists' boxes.")
 @run_option
 @click.option("--boxes", metavar="CSV", help="Box list; by default that of the study's dataset.")
-@click.option("--split", default="test", show_default=True, help="Split whose boxed images are scored.")
+@click.option("--split", default="test", help="Split whose boxed images are scored.")
 @method_option
 @smooth_option
 @click.option(
-    "--cut", default=0.5, show_default=True, type=float,
-    help="Fraction of a map's maximum above which a pixel belongs to a found box.",
-)  # fmt: skip
+    "--cut", default=0.5, type=float, help="Fraction of a map's maximum above which a pixel belongs to a found box."
+)
 @click.option("--tune-on", metavar="SPLIT", help="Choose the cut on the boxes of this other split instead.")
 @click.option(
-    "--tolerance", default=0.0, show_default=True, type=click.FloatRange(0), metavar="PIXELS",
+    "--tolerance", default=0.0, type=click.FloatRange(0), metavar="PIXELS",
     help="Pixels of the original by which a map's maximum may miss a box.",
 )  # fmt: skip
 @weights_option

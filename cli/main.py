@@ -47,7 +47,10 @@ class LazyGroup(Program):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True},
+)
 @click.version_option(package_name="cxrfeat")
 def cli() -> None:
     """From a folder of chest X-rays to a multi-label classifier that can be trusted.

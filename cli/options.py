@@ -113,30 +113,28 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 run_option = click.option(
     "--run", "run", metavar="RUN", type=RUN_NAME, help="Run folder. Default: the newest under runs/."
 )
-split_option = click.option("--split", default="test", show_default=True, help="Which images.")
+split_option = click.option("--split", default="test", help="Which images.")
 contaminated_option = click.option(
     "--allow-contaminated", is_flag=True, help="Evaluate a split that was used in fitting; every output says so."
 )
 replicates_option = click.option(
-    "--bootstrap", "replicates", default=2000, show_default=True, type=click.IntRange(0, 1_000_000),
+    "--bootstrap", "replicates", default=2000, type=click.IntRange(0, 1_000_000),
     help="Replicates of the bootstrap over patients; 0 leaves it out.",
 )  # fmt: skip
-seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
+seed_option = click.option("--seed", type=SEED, default=0, help="Of the bootstrap.")
 FORMATS = click.Choice(["table", "csv", "json", "latex", "markdown"])
-format_option = click.option(
-    "--format", "kind", type=FORMATS, default="table", show_default=True, help="Of the output."
-)
+format_option = click.option("--format", "kind", type=FORMATS, default="table", help="Of the output.")
 METHODS = click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"])
 method_option = click.option(
-    "--method", default="auto", show_default=True, type=METHODS,
+    "--method", default="auto", type=METHODS,
     help="How maps are computed; auto: the closed form for linear heads, Grad-CAM for others.",
 )  # fmt: skip
 smooth_option = click.option(
-    "--smooth", default=0, show_default=True, metavar="K", type=click.IntRange(0, 1000),
+    "--smooth", default=0, metavar="K", type=click.IntRange(0, 1000),
     help="Average the maps over K augmented renderings, warped back.",
 )  # fmt: skip
 weights_option = click.option(
     "--weights", multiple=True, metavar="PATH",
     help="Where the backbone's weights file is now; one per backbone, in order.",
 )  # fmt: skip
-engine_option = click.option("--engine", type=ENGINE, default="auto", show_default=True, help="What runs the network.")
+engine_option = click.option("--engine", type=ENGINE, default="auto", help="What runs the network.")

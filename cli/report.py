@@ -13,18 +13,15 @@ from .output import ended, json_option, print_json, progress_bar, say
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option(
-    "-o", "--out", type=click.Path(dir_okay=False), default="report.html", show_default=True, help="The page."
-)
+@click.option("-o", "--out", type=click.Path(dir_okay=False), default="report.html", help="The page.")
 @split_option
 @click.option("--by", multiple=True, metavar="COLUMN", help="Group by this column; may be repeated. Default: view.")
 @replicates_option
 @seed_option
 @click.option(
-    "--images", default=12, show_default=True, type=click.IntRange(0),
-    help="Pictures with maps, for each run; 0 opens no network.",
-)  # fmt: skip
-@click.option("--card/--no-card", "cards", default=True, show_default=True, help="Model card as README.md in each run.")
+    "--images", default=12, type=click.IntRange(0), help="Pictures with maps, for each run; 0 opens no network."
+)
+@click.option("--card/--no-card", "cards", default=True, help="Model card as README.md in each run.")
 @click.option("--intersection", is_flag=True, help="Compare on the images and labels that all runs share.")
 @contaminated_option
 @weights_option

@@ -28,12 +28,12 @@ def command() -> None:
     "--list", "images", type=click.Path(exists=True, dir_okay=False),
     help="Only the images named in this file, one id a line.",
 )  # fmt: skip
-@click.option("-w", "--weights", default="auto", show_default=True, help="imagenet, random:SEED, or auto.")
-@click.option("--size", default=400, show_default=True, type=click.IntRange(32), help="Pixels; the paper's is 400.")
-@click.option("-p", "--passes", default=2, show_default=True, type=click.IntRange(1), help="Augmented passes.")
-@click.option("--epochs", default=80, show_default=True, type=click.IntRange(1), help="At most.")
-@click.option("--bootstrap", "replicates", default=1000, show_default=True, type=click.IntRange(1), help="Replicates.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of augmentation, heads and bootstrap.")
+@click.option("-w", "--weights", default="auto", help="imagenet, random:SEED, or auto.")
+@click.option("--size", default=400, type=click.IntRange(32), help="Pixels; the paper's is 400.")
+@click.option("-p", "--passes", default=2, type=click.IntRange(1), help="Augmented passes.")
+@click.option("--epochs", default=80, type=click.IntRange(1), help="At most.")
+@click.option("--bootstrap", "replicates", default=1000, type=click.IntRange(1), help="Replicates.")
+@click.option("--seed", type=SEED, default=0, help="Of augmentation, heads and bootstrap.")
 @engine_option
 @json_option
 def paper(study, as_json, **options) -> None:

@@ -23,7 +23,6 @@ from .output import ended, json_option, print_result, progress_bar
 @click.option(
     "--layout",
     default="auto",
-    show_default=True,
     type=click.Choice(["auto", "panels", "one"]),
     help="A small panel for each label, or all in one; auto: panels for more than six labels.",
 )

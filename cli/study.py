@@ -129,9 +129,8 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
 @study_argument
 @click.option("--figure", type=click.Path(dir_okay=False), help="Draw the class frequencies into this file.")
 @click.option(
-    "--shortcuts/--no-shortcuts", default=True, show_default=True,
-    help="Show what size, format, brightness and view alone score.",
-)  # fmt: skip
+    "--shortcuts/--no-shortcuts", default=True, help="Show what size, format, brightness and view alone score."
+)
 @json_option
 def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bool) -> None:
     """Count images, patients and positives per label and split, and check that no patient is in two splits.

@@ -89,7 +89,7 @@ def where(name: str) -> None:
 
 @command.command("remove")
 @click.argument("name", type=WEIGHTS_NAME)
-@click.option("--dry-run/--yes", default=True, show_default=True, help="Only say what it is, or remove it.")
+@click.option("--dry-run/--yes", default=True, help="Only say what it is, or remove it.")
 def remove(name: str, dry_run: bool) -> None:
     """Remove the weights NAME from this machine, with the networks that are kept of them.
 

@@ -170,7 +170,7 @@ SHOWN = ("unmentioned", "readers")
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Every command and subcommand, with its full name."""
-    top = click.Context(cli, info_name="cxrfeat", terminal_width=WIDTH, max_content_width=WIDTH)
+    top = click.Context(cli, info_name="cxrfeat", terminal_width=WIDTH, max_content_width=WIDTH, show_default=True)
     for name in COMMANDS:
         command = cli.get_command(top, name)
         if command is None:
