@@ -158,8 +158,7 @@ def collect(files: tuple[str, ...], out: str, as_json: bool) -> None:
 @replicates_option
 @click.option("--seed", type=SEED, default=0, help="Of images, folds and bootstrap.")
 @format_option
-@json_option
-def compare(a: str, b: str, kind: str, as_json: bool, **options) -> None:
+def compare(a: str, b: str, kind: str, **options) -> None:
     """Compare pass 0 of embedding files A and B, of the same images: what another precision or storage costs.
 
     Prints the difference over the standard deviation, cosines, and the overlap of the ten nearest neighbours. With a
@@ -169,7 +168,7 @@ def compare(a: str, b: str, kind: str, as_json: bool, **options) -> None:
     Example:
       cxrfeat cache compare cache/nih-densenet121-1a2b3c4d.h5 cache/nih-densenet121-5e6f7a8b.h5 --study nih
     """
-    print_result(_call("compare", a, b, **options), "json" if as_json else kind)
+    print_result(_call("compare", a, b, **options), kind)
 
 
 @command.command()

@@ -10,18 +10,7 @@ import cxrfeat as cxr
 from cxrfeat._recipe import DEFAULTS
 
 from .base import Command, UserError
-from .options import (
-    BACKBONE,
-    GEOMETRY,
-    INTERPOLATION,
-    PREPROCESSING,
-    SEED,
-    OneOf,
-    PathOrAddress,
-    engine_option,
-    given,
-    study_argument,
-)
+from .options import BACKBONE, SEED, OneOf, PathOrAddress, engine_option, given, input_options, study_argument
 from .output import ended, json_option, print_json, progress_bar, say
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
@@ -46,18 +35,11 @@ VOI = OneOf("cxrfeat._images.choices:VOIS")
     "alone) random:0.",
 )  # fmt: skip
 @click.option("-p", "--passes", type=click.IntRange(0, 1000), help="Augmented passes beside pass 0.  [default: 0]")
-@click.option("--size", type=click.IntRange(1), help="Side of the input, pixels.  [default: the backbone's own]")
 @click.option("--policy", type=POLICY, help=f"Augmentation; mild has no mirror.  [default: {DEFAULTS['policy']}]")
 @click.option(
     "--seed", type=SEED, help="Seed of the augmentation draws, and of the films that int8 is made with.  [default: 0]"
 )
-@click.option("--preprocessing", type=PREPROCESSING, help="Normalisation.  [default: the backbone's own]")
-@click.option("--geometry", type=GEOMETRY, help="How an oblong film becomes a square.  [default: the backbone's own]")
-@click.option(
-    "--resize", type=click.IntRange(0),
-    help="Resize the shorter side (crop) or the longer (pad) to this, then cut or pad.  [default: the backbone's own]",
-)  # fmt: skip
-@click.option("--interpolation", type=INTERPOLATION, help="Filter of resizing.  [default: the backbone's own]")
+@input_options("the backbone's own")
 @click.option("--crop-borders", is_flag=True, help="Cut black and white borders off first.")
 @click.option("--voi", type=VOI, help=f"What becomes black and white.  [default: {DEFAULTS['voi']}]")
 @click.option("--precision", type=PRECISION, help=f"What the network computes in.  [default: {DEFAULTS['precision']}]")

@@ -7,7 +7,7 @@ import click
 import cxrfeat as cxr
 
 from .base import Command
-from .options import engine_option, method_option, run_option, smooth_option, weights_option
+from .options import maps_options, run_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
@@ -26,19 +26,16 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
     help="Images per label named with --show; without labels, images in all.",
 )  # fmt: skip
 @click.option("--all", "whole", is_flag=True, help="Every image of --split.")
-@method_option
 @click.option(
     "--scale", default="image", type=click.Choice(["image", "label"]),
     help="One colour scale for all maps of an image, or one for each map.",
 )  # fmt: skip
-@smooth_option
 @click.option("--boxes", metavar="CSV", help="Box list to draw; by default that of the study's dataset.")
 @click.option("--grid", is_flag=True, help="Also draw all images together, six to a page.")
 @click.option(
     "--sanity", is_flag=True, help="Instead: randomise head and backbone step by step, and measure how maps change."
 )
-@weights_option
-@engine_option
+@maps_options
 @click.option("--out", metavar="FOLDER", help="Where to; by default figures/gradcam in the run.")
 @json_option
 def command(images, run, labels, sanity, out, as_json, **options) -> None:

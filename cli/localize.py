@@ -7,7 +7,7 @@ import click
 import cxrfeat as cxr
 
 from .base import Command
-from .options import engine_option, method_option, run_option, smooth_option, weights_option
+from .options import maps_options, run_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 
@@ -15,8 +15,6 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
 @run_option
 @click.option("--boxes", metavar="CSV", help="Box list; by default that of the study's dataset.")
 @click.option("--split", default="test", help="Split whose boxed images are scored.")
-@method_option
-@smooth_option
 @click.option(
     "--cut", default=0.5, type=float, help="Fraction of a map's maximum above which a pixel belongs to a found box."
 )
@@ -25,8 +23,7 @@ from .output import ended, json_option, print_json, print_table, progress_bar, s
     "--tolerance", default=0.0, type=click.FloatRange(0), metavar="PIXELS",
     help="Pixels of the original by which a map's maximum may miss a box.",
 )  # fmt: skip
-@weights_option
-@engine_option
+@maps_options
 @click.option("--out", metavar="FOLDER", help="Where to; by default the run's own folder.")
 @json_option
 def command(run, boxes, out, as_json, **options) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import wraps
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
+from .output import json_option
 
 SHOWN = 12
 """Choices that a help text has room for."""
@@ -89,6 +91,11 @@ INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
 ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")
 
 
+def all_of(*options: Callable) -> Callable:
+    """One decorator for several options, in their order."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
 def study_argument(command: Callable) -> Callable:
     """The study, as STUDY or as `--study STUDY`, so that what is right for one command is right for all."""
 
@@ -106,35 +113,78 @@ def study_argument(command: Callable) -> Callable:
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that the user gave; the library has the defaults."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Options that the user gave; the library has the defaults, for lists too."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
-run_option = click.option(
-    "--run", "run", metavar="RUN", type=RUN_NAME, help="Run folder. Default: the newest under runs/."
-)
-split_option = click.option("--split", default="test", help="Which images.")
-contaminated_option = click.option(
-    "--allow-contaminated", is_flag=True, help="Evaluate a split that was used in fitting; every output says so."
-)
+run_option = click.option("--run", metavar="RUN", type=RUN_NAME, help="Run folder. Default: the newest under runs/.")
 replicates_option = click.option(
     "--bootstrap", "replicates", default=2000, type=click.IntRange(0, 1_000_000),
     help="Replicates of the bootstrap over patients; 0 leaves it out.",
 )  # fmt: skip
-seed_option = click.option("--seed", type=SEED, default=0, help="Of the bootstrap.")
-FORMATS = click.Choice(["table", "csv", "json", "latex", "markdown"])
-format_option = click.option("--format", "kind", type=FORMATS, default="table", help="Of the output.")
-METHODS = click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"])
-method_option = click.option(
-    "--method", default="auto", type=METHODS,
-    help="How maps are computed; auto: the closed form for linear heads, Grad-CAM for others.",
+scoring_options = all_of(
+    click.option("--split", default="test", help="Which images."),
+    replicates_option,
+    click.option("--seed", type=SEED, default=0, help="Of the bootstrap."),
+    click.option(
+        "--allow-contaminated", is_flag=True, help="Evaluate a split that was used in fitting; every output says so."
+    ),
+)
+by_option = click.option(
+    "--by", multiple=True, metavar="COLUMN",
+    help="Group by view, sex, age, images_per_patient or any column of the study; may be repeated. Default: view.",
 )  # fmt: skip
-smooth_option = click.option(
-    "--smooth", default=0, metavar="K", type=click.IntRange(0, 1000),
-    help="Average the maps over K augmented renderings, warped back.",
-)  # fmt: skip
-weights_option = click.option(
-    "--weights", multiple=True, metavar="PATH",
-    help="Where the backbone's weights file is now; one per backbone, in order.",
-)  # fmt: skip
+shortcuts_option = click.option(
+    "--shortcuts/--no-shortcuts", default=True, help="Show what size, format, brightness and view alone score."
+)
 engine_option = click.option("--engine", type=ENGINE, default="auto", help="What runs the network.")
+network_options = all_of(
+    click.option(
+        "--weights", multiple=True, metavar="PATH",
+        help="Where the backbone's weights file is now; one per backbone, in order.",
+    ),
+    engine_option,
+)  # fmt: skip
+maps_options = all_of(
+    click.option(
+        "--method", default="auto",
+        type=click.Choice(["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]),
+        help="How maps are computed; auto: the closed form for linear heads, Grad-CAM for others.",
+    ),
+    click.option(
+        "--smooth", default=0, metavar="K", type=click.IntRange(0, 1000),
+        help="Average the maps over K augmented renderings, warped back.",
+    ),
+    network_options,
+)  # fmt: skip
+
+
+def format_option(command: Callable) -> Callable:
+    """`--format`, and `--json` for `--format json`."""
+
+    @click.option(
+        "--format", "kind", type=click.Choice(["table", "csv", "json", "latex", "markdown"]), default="table",
+        help="Of the output.",
+    )  # fmt: skip
+    @json_option
+    @wraps(command)
+    def taking(kind: str, as_json: bool, **options: object) -> object:
+        return command(kind="json" if as_json else kind, **options)
+
+    return taking
+
+
+def input_options(default: str) -> Callable:
+    """How an image becomes the network's input."""
+    return all_of(
+        click.option("--size", type=click.IntRange(1), help=f"Side of the input, pixels.  [default: {default}]"),
+        click.option("--preprocessing", type=PREPROCESSING, help=f"Normalisation.  [default: {default}]"),
+        click.option(
+            "--geometry", type=GEOMETRY, help=f"How an oblong film becomes a square.  [default: {default}]"
+        ),
+        click.option(
+            "--resize", type=click.IntRange(0),
+            help=f"Resize the shorter side (crop) or the longer (pad) to this, then cut or pad.  [default: {default}]",
+        ),
+        click.option("--interpolation", type=INTERPOLATION, help=f"Filter of resizing.  [default: {default}]"),
+    )  # fmt: skip

@@ -7,7 +7,7 @@ import click
 import cxrfeat as cxr
 
 from .base import Command, UserError
-from .options import STUDY, STUDY_NAME, PathOrAddress, engine_option, given, run_option, weights_option
+from .options import STUDY, STUDY_NAME, PathOrAddress, given, network_options, run_option
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 FEW = 3
@@ -23,8 +23,7 @@ FEW = 3
     help="Embedding file or collection, one for each that the head has. Default: the study's newest under cache/.",
 )  # fmt: skip
 @click.option("--tta/--no-tta", default=None, help="Mean over passes. Default: as the run did it.")
-@weights_option
-@engine_option
+@network_options
 @click.option("-o", "--out", metavar="FILE", help="CSV or .parquet. Default for a study: predictions.csv in the run.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT even if it holds no earlier predictions.")
 @json_option

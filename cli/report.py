@@ -7,28 +7,24 @@ import click
 import cxrfeat as cxr
 
 from .base import Command
-from .options import contaminated_option, engine_option, replicates_option, seed_option, split_option, weights_option
+from .options import by_option, given, network_options, scoring_options
 from .output import ended, json_option, print_json, progress_bar, say
 
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), default="report.html", help="The page.")
-@split_option
-@click.option("--by", multiple=True, metavar="COLUMN", help="Group by this column; may be repeated. Default: view.")
-@replicates_option
-@seed_option
+@by_option
+@scoring_options
 @click.option(
     "--images", default=12, type=click.IntRange(0), help="Pictures with maps, for each run; 0 opens no network."
 )
 @click.option("--card/--no-card", "cards", default=True, help="Model card as README.md in each run.")
 @click.option("--intersection", is_flag=True, help="Compare on the images and labels that all runs share.")
-@contaminated_option
-@weights_option
-@engine_option
+@network_options
 @click.option("--overwrite", is_flag=True, help="Replace OUT even if it is no earlier page.")
 @json_option
-def command(runs, out, by, as_json, **options) -> None:
+def command(runs, out, as_json, **options) -> None:
     """Write one self-contained HTML report on runs: warnings, what was done, metrics, curves, groups, maps.
 
     The page opens from disk and loads nothing from the network. RUN is a run folder or a name under runs/; by default
@@ -40,7 +36,7 @@ def command(runs, out, by, as_json, **options) -> None:
       cxrfeat report runs/sample-densenet121-logistic runs/sample-densenet121-keras -o report.html --images 30
     """
     with progress_bar("report", "steps") as progress:
-        report = cxr.report(runs, out, by=by or None, progress=progress, **options)
+        report = cxr.report(runs, out, progress=progress, **given(options))
     for warning in report.warnings:
         say(f"warning: {warning}")
     if report.random:

@@ -9,13 +9,13 @@ import click
 import cxrfeat as cxr
 
 from .base import Command
-from .options import LABEL_NAME, contaminated_option, replicates_option, run_option, seed_option, split_option
+from .options import LABEL_NAME, run_option, scoring_options
 from .output import ended, json_option, print_result, progress_bar
 
 
 @click.command(cls=Command)
 @run_option
-@split_option
+@scoring_options
 @click.option(
     "--label", "labels", multiple=True, metavar="LABEL", type=LABEL_NAME, help="Only this label; may be repeated."
 )
@@ -29,9 +29,6 @@ from .output import ended, json_option, print_result, progress_bar
 @click.option(
     "--width", type=click.FloatRange(3, 12), help="Inches; 3.5 is a paper's column. Default: 7 for panels, else 5.2."
 )
-@replicates_option
-@seed_option
-@contaminated_option
 @json_option
 def command(out, layout, width, as_json, **options) -> None:
     """Draw the ROC curves of a run, with AUROC and 95 % DeLong interval of each label.

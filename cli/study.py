@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,7 +9,17 @@ import click
 import cxrfeat as cxr
 
 from .base import Group
-from .options import DATASET, SEED, STUDY_NAME, PathOrAddress, format_option, given, study_argument
+from .options import (
+    DATASET,
+    SEED,
+    STUDY_NAME,
+    PathOrAddress,
+    all_of,
+    format_option,
+    given,
+    shortcuts_option,
+    study_argument,
+)
 from .output import ended, json_option, print_json, print_result, print_table, progress_bar, say
 
 SHARE = click.FloatRange(0, 1, max_open=True)
@@ -20,27 +29,20 @@ ONE_PER = click.option(
 )
 
 
-def _shares(command: Callable) -> Callable:
-    """How a split is made."""
-    for option in (
-        click.option("--seed", type=SEED, help="Seed of the split. [default: 0]"),
-        click.option("--test", type=SHARE, help="Share for test, if there is no official list. [default: 0.2]"),
-        click.option("--val", type=SHARE, help="Share of the images for validation. [default: 0.1]"),
-    ):
-        command = option(command)
-    return command
-
-
-def _written(command: Callable) -> Callable:
-    """Where a study goes that is made of others."""
-    for option in (
-        json_option,
-        click.option("--overwrite", is_flag=True, help="Replace another study of that name."),
-        click.option("--name", help="The new study's name."),
-        click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file. [default: studies/NAME.csv]"),
-    ):
-        command = option(command)
-    return command
+# How a split is made.
+SHARES = all_of(
+    click.option("--val", type=SHARE, help="Share of the images for validation. [default: 0.1]"),
+    click.option("--test", type=SHARE, help="Share for test, if there is no official list. [default: 0.2]"),
+    click.option("--seed", type=SEED, help="Seed of the split. [default: 0]"),
+)
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace another study of that name.")
+# Where a study goes that is made of others.
+WRITTEN = all_of(
+    click.option("-o", "--out", type=click.Path(dir_okay=False), help="The file. [default: studies/NAME.csv]"),
+    click.option("--name", help="The new study's name."),
+    OVERWRITE,
+    json_option,
+)
 
 
 @click.group(cls=Group)
@@ -95,14 +97,14 @@ def command() -> None:
 @click.option("--keep", metavar="COLUMN", multiple=True, help="One more column to keep; repeat it for more.")
 @ONE_PER
 @click.option("--resplit", is_flag=True, help="Split again, even if there are official lists or a split column.")
-@_shares
+@SHARES
 @click.option(
     "--missing",
     type=click.Choice(["error", "skip", "keep"]),
     help="Rows whose image is not on disk: refuse, leave them out, or keep them. [default: error]",
 )
 @click.option("--anonymise", metavar="SALT", help="Hash the ids of patients and studies, the same way for one SALT.")
-@click.option("--overwrite", is_flag=True, help="Replace another study of that name.")
+@OVERWRITE
 @json_option
 def build(source: str, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
     """Make a study of SOURCE: a dataset's folder, a table, a folder per class, or a folder of DICOM files.
@@ -122,15 +124,13 @@ def build(source: str, out: str | None, overwrite: bool, as_json: bool, **option
       cxrfeat study build ward.csv --path file --patient mrn --label Effusion --label Edema
       cxrfeat study build ward.csv --path file --patient mrn --findings "Finding Labels" --separator ";"
     """
-    _save(cxr.read_study(source, build=True, **_given(options)), out, overwrite, as_json)
+    _save(cxr.read_study(source, build=True, **given(options)), out, overwrite, as_json)
 
 
 @command.command()
 @study_argument
 @click.option("--figure", type=click.Path(dir_okay=False), help="Draw the class frequencies into this file.")
-@click.option(
-    "--shortcuts/--no-shortcuts", default=True, help="Show what size, format, brightness and view alone score."
-)
+@shortcuts_option
 @json_option
 def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bool) -> None:
     """Count images, patients and positives per label and split, and check that no patient is in two splits.
@@ -169,8 +169,7 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
 )  # fmt: skip
 @click.option("--seed", type=SEED, help="Which images the threshold is read from. [default: 0]")
 @format_option
-@json_option
-def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, **options) -> None:
+def leaks(studies: tuple[str, ...], out: str | None, kind: str, **options) -> None:
     """Find images that are in STUDY under two patients, or in STUDY and OTHER.
 
     Copies may be re-encoded, resized, cut by 2 %, changed in brightness, contrast or gamma, or equalised. Writes the
@@ -185,7 +184,6 @@ def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, *
     with progress_bar("reading images") as progress:
         found = cxr.leaks(*studies, progress=progress, **given(options))
     written = found.save(out)
-    kind = "json" if as_json else kind
     print_result(found, kind)
     ended(written, f"pairs: {len(found.pairs):,}; images to drop: {len(found.drop()):,}.", kind=kind)
 
@@ -194,7 +192,7 @@ def leaks(studies: tuple[str, ...], out: str | None, kind: str, as_json: bool, *
 @study_argument
 @click.option("--to", metavar="NAME", help="Have the labels of this dataset, as nih, or of this study.")
 @click.option("--rename", metavar="OLD=NEW", multiple=True, help="A name for a label; repeat it for more.")
-@_written
+@WRITTEN
 def map_labels(study: str | None, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
     """Give labels their usual names, or a study the labels of another.
 
@@ -206,15 +204,15 @@ def map_labels(study: str | None, out: str | None, overwrite: bool, as_json: boo
       cxrfeat study map chexpert --to nih
       cxrfeat study map ward --rename "wet lung=Edema"
     """
-    _save(cxr.map_study(study, **_given(options)), out, overwrite, as_json)
+    _save(cxr.map_study(study, **given(options)), out, overwrite, as_json)
 
 
 @command.command()
 @click.argument("studies", nargs=-1, required=True, type=STUDY_NAME)
 @click.option("--same-patients", is_flag=True, help="A patient id is the same patient in all, a file the same image.")
 @click.option("--resplit", is_flag=True, help="Split again by patient; otherwise images keep their split.")
-@_shares
-@_written
+@SHARES
+@WRITTEN
 def merge(studies: tuple[str, ...], out: str | None, overwrite: bool, as_json: bool, **options) -> None:
     """Put STUDIES together: all images, and all labels under their usual names.
 
@@ -225,7 +223,7 @@ def merge(studies: tuple[str, ...], out: str | None, overwrite: bool, as_json: b
       cxrfeat study merge nih chexpert --name both
       cxrfeat study merge nih-google nih --same-patients --resplit
     """
-    _save(cxr.merge_studies(*studies, **_given(options)), out, overwrite, as_json)
+    _save(cxr.merge_studies(*studies, **given(options)), out, overwrite, as_json)
 
 
 @command.command()
@@ -236,7 +234,7 @@ def merge(studies: tuple[str, ...], out: str | None, overwrite: bool, as_json: b
 @ONE_PER
 @click.option("--only", type=click.Path(), help="A text file with the ids of the images to use, one in a line.")
 @click.option("--drop", type=click.Path(), help="A text file with the ids of images to leave out.")
-@_written
+@WRITTEN
 def subset(study: str | None, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
     """Take a part of a study: some rows, some labels. Images keep their split.
 
@@ -245,13 +243,13 @@ def subset(study: str | None, out: str | None, overwrite: bool, as_json: bool, *
       cxrfeat study subset chexpert --where view=PA --one-per patient
       cxrfeat study subset nih --drop duplicates.txt --name nih-clean
     """
-    _save(cxr.subset_study(study, **_given(options)), out, overwrite, as_json)
+    _save(cxr.subset_study(study, **given(options)), out, overwrite, as_json)
 
 
 @command.command()
 @study_argument
-@_shares
-@_written
+@SHARES
+@WRITTEN
 def resplit(study: str | None, out: str | None, overwrite: bool, as_json: bool, **options) -> None:
     """Split a study again, by patient and with every label in proportion.
 
@@ -259,12 +257,7 @@ def resplit(study: str | None, out: str | None, overwrite: bool, as_json: bool, 
     Example:
       cxrfeat study resplit chexpert --test 0.1 --seed 1
     """
-    _save(cxr.resplit_study(study, **_given(options)), out, overwrite, as_json)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that were given; the library has the defaults, for lists too."""
-    return {name: value for name, value in given(options).items() if value != ()}
+    _save(cxr.resplit_study(study, **given(options)), out, overwrite, as_json)
 
 
 def _save(study, out: str | None, overwrite: bool, as_json: bool) -> None:

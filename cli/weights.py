@@ -9,7 +9,7 @@ import click
 import cxrfeat as cxr
 
 from .base import Group
-from .options import GEOMETRY, INTERPOLATION, PREPROCESSING, WEIGHTS_NAME, OneOf, given
+from .options import WEIGHTS_NAME, OneOf, given, input_options
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 LAYOUT = OneOf("cxrfeat._backbones.checkpoints.layouts:LAYOUTS")
@@ -148,11 +148,7 @@ def unpack(file: str, overwrite: bool) -> None:
 @click.option("--run", metavar="RUN", help="Folder of that run.  [default: runs/NAME]")
 @click.option("--layer", metavar="NAME", help="Of an ONNX network or Keras model: the tensor or layer to embed.")
 @click.option("--tokens", type=click.Choice(["class", "mean"]), help="Of a layer of tokens: which of them to embed.")
-@click.option("--size", type=click.IntRange(1), help="Side of the input, pixels.")
-@click.option("--preprocessing", type=PREPROCESSING, help="Normalisation.")
-@click.option("--geometry", type=GEOMETRY, help="How an oblong image becomes a square.")
-@click.option("--resize", type=click.IntRange(0), help="Pixels to which a side is resized before it is cut or padded.")
-@click.option("--interpolation", type=INTERPOLATION, help="Of resizing.")
+@input_options("the layout's")
 @click.option(
     "--seen", multiple=True, metavar="WHAT",
     help="Images seen in training: DATASET, DATASET=train, test or all, or a file of image ids or hashes.",
@@ -161,7 +157,7 @@ def unpack(file: str, overwrite: bool) -> None:
 @click.option("--licence", metavar="TEXT", help="Licence of the weights.")
 @click.option("--overwrite", is_flag=True, help="Replace other weights, or a run, of the same name.")
 @json_option
-def import_(labels: tuple[str, ...], as_json: bool, **options) -> None:
+def import_(as_json: bool, **options) -> None:
     """Import the weights of a PyTorch, safetensors or Keras FILE, so that --weights NAME names them.
 
     Nothing in FILE is run. Its layout says how images were prepared and what its outputs mean; it is recognised where
@@ -174,7 +170,7 @@ def import_(labels: tuple[str, ...], as_json: bool, **options) -> None:
       cxrfeat weights import model.pth.tar --as chexnet --layout chexnet-weng
       cxrfeat weights import rad-dino.onnx --as rad-dino --tokens mean --size 518 --preprocessing rad-dino
     """
-    found = cxr.import_weights(labels=labels or None, **given(options))
+    found = cxr.import_weights(**given(options))
     if as_json:
         print_json({**asdict(found.card), "run": found.run and str(found.run.path)})
         return
