@@ -49,11 +49,6 @@ def class_maps(features: Floats, coef: Floats, intercept: Floats) -> npt.NDArray
 
     Of activations (n, gh, gw, dim) and a linear head on the raw embedding, (labels, dim) and (labels,).
     """
-    if features.ndim != 4 or coef.ndim != 2 or features.shape[3] != coef.shape[1]:
-        raise ExplainError(
-            f"features {features.shape} and head weights {coef.shape} do not belong together: "
-            "(n, gh, gw, dim) and (labels, dim) are needed."
-        )
     n, gh, gw, dim = features.shape
     flat = features.reshape(n, gh * gw, dim).astype(np.float64, copy=False)
     maps = np.asarray(coef, dtype=np.float64) @ flat.transpose(0, 2, 1)

@@ -71,11 +71,10 @@ class Gradients:
         self, name: str, graphs: Sequence[Any], join: Callable[[Any], Any], score: Callable[[Any], Any] = lambda z: z
     ) -> None:
         keras = backends.keras()
-        if name not in FORMULAS:
-            raise ExplainError(f"unknown gradient method {name!r}; choose {', '.join(FORMULAS)}.")
         self.name, self.score = name, score
-        if len(graphs) > 1:
-            _rename(graphs)
+        for number, graph in enumerate(graphs if len(graphs) > 1 else ()):
+            for layer in graph.layers:  # one functional model cannot hold two layers called `embedding`
+                layer.name = f"{graph.name}_{number}_{layer.name}"
         inputs = [graph.inputs[0] for graph in graphs]
         embeddings, features = zip(*(graph.outputs for graph in graphs), strict=True)
         embedding = keras.layers.Concatenate(name="embeddings")(list(embeddings)) if len(graphs) > 1 else embeddings[0]
@@ -155,13 +154,6 @@ def flat(model: Any) -> Callable[[Any], Any]:
         raise ExplainError("the Keras head has no layer `logits` to differentiate.")
 
     return join
-
-
-def _rename(graphs: Sequence[Any]) -> None:
-    """Give every layer a name of its own: one functional model cannot hold two layers called `embedding`."""
-    for number, graph in enumerate(graphs):
-        for layer in graph.layers:
-            layer.name = f"{graph.name}_{number}_{layer.name}"
 
 
 def cascade(method: Gradients, seed: int = 0) -> Iterator[str]:

@@ -5,7 +5,6 @@ import pytest
 
 from cxrfeat._explain.cam import class_maps
 from cxrfeat._explain.gradcam import FORMULAS, Gradients, dense, flat, score_of
-from cxrfeat.errors import ExplainError
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +140,3 @@ def test_two_backbones_of_one_kind_stand_side_by_side(small, keras):
     for k, features in enumerate(maps):
         expected = class_maps(features, coef[:, 3 * k : 3 * k + 3], np.zeros(2)) / 9
         np.testing.assert_allclose(found.parts[k], expected, atol=1e-6)
-
-
-def test_an_unknown_method_is_told(small):
-    with pytest.raises(ExplainError, match="gradcam"):
-        Gradients("scorecam", [small[0]], flat(small[1]))
