@@ -32,6 +32,9 @@ FORMAT, FORMAT_VERSION = "cxrfeat-maps", 2
 SHOWN = 4
 """Images in the HTML of a notebook."""
 LOGIT, CENTRED, PROBABILITY = "logit", "logit less the mean over labels", "probability"
+_ABOUT = (
+    "image_id", "method", "of", "about", "random", "smoothed", "note", "focus", "boxes", "panel_sha256", "film",
+)  # fmt: skip
 # What reading a damaged archive raises, on the way from its directory to its arrays and its JSON.
 _DAMAGED = (
     AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError, RuntimeError,
@@ -117,14 +120,13 @@ class Explanation:
         return self.on_copy(self.maps[self.index(label)], shape or self.image_shape)
 
     def on_copy(
-        self, cells: npt.NDArray[np.float64], shape: tuple[int, int], to_image: Affine | None = None
+        self, cells: npt.NDArray[np.float64], shape: tuple[int, int], grid: Grid | None = None
     ) -> npt.NDArray[np.float64]:
         """Cells (..., gh, gw) of a grid, by default that of `maps`, on a copy of the image of `shape` (h, w), float64.
 
         What the network of the grid did not see is 0: it is no evidence.
         """
-        grid = next((g for g in self.grids if g.to_image is to_image), self.grids[0])
-        affine = grid.to_image if to_image is None else to_image
+        affine = (grid or self.grids[0]).to_image
         found = on_pixels(cells, compose(resized(self.image_shape, shape), affine), shape)
         found[..., self.unseen(shape, grid)] = 0.0
         return found
@@ -174,19 +176,9 @@ class Explanation:
         about = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "image_id": self.image_id,
-            "method": self.method,
-            "of": self.of,
-            "about": self.about,
-            "random": self.random,
-            "smoothed": self.smoothed,
-            "note": self.note,
-            "focus": self.focus,
-            "boxes": self.boxes,
             "backbones": [grid.backbone for grid in self.grids],
-            "panel_sha256": self.panel_sha256,
-            "film": self.film,
             "seen": [grid.seen for grid in self.grids],
+            **{name: getattr(self, name) for name in _ABOUT},
         }
         arrays: dict[str, Any] = {
             "about": np.array(json.dumps(about, sort_keys=True)),

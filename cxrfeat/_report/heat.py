@@ -17,7 +17,7 @@ import numpy.typing as npt
 from cxrfeat.errors import ExplainError
 
 if TYPE_CHECKING:
-    from cxrfeat._explain.explanation import Explanation
+    from cxrfeat._explain.explanation import Explanation, Grid
 
 Per = Literal["image", "label"]
 
@@ -69,13 +69,13 @@ def heat(
     explanation: Explanation,
     scaled_map: npt.NDArray[np.float64],
     shape: tuple[int, int],
-    to_image: npt.NDArray[np.float64] | None = None,
+    grid: Grid | None = None,
 ) -> npt.NDArray[np.float32]:
     """One map, scaled to [0, 1] on its grid, as colours on a copy of the image, with opacity, float32 (h, w, 4).
 
-    The grid is that of the explanation's `maps`, unless `to_image` is another.
+    The grid is that of the explanation's `maps`, unless another is given.
     """
-    on_copy = explanation.on_copy(scaled_map, shape, to_image)
+    on_copy = explanation.on_copy(scaled_map, shape, grid)
     rgba = _colours()[np.uint8(on_copy * 255 + 0.5)]
     rgba[..., 3] = on_copy
     return rgba

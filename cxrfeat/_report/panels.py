@@ -24,7 +24,7 @@ from cxrfeat.errors import ExplainError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cxrfeat._explain.explanation import Explanation
+    from cxrfeat._explain.explanation import Explanation, Grid
 
 SIDE = 512
 """Longer side of an X-ray in the HTML report, pixels; more does not show."""
@@ -39,11 +39,11 @@ BOX_COLOUR, QUIET = "#35e0ff", "#444444"
 
 @dataclass(frozen=True)
 class Layer:
-    """Maps to draw in one row: of one backbone, or the mean over all (`name` is empty)."""
+    """Maps to draw in one row, and their grid: of one backbone, or the mean over all (`name` is empty)."""
 
     name: str
     scaled: Scaled
-    to_image: npt.NDArray[np.float64]
+    grid: Grid
 
 
 def figure(explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, per: Per = "image") -> Figure:
@@ -88,10 +88,10 @@ def layers_of(explanation: Explanation, labels: Sequence[str], per: Per) -> list
     """The rows of one image: the maps of the head, and below them each backbone's own where it has several."""
     at = [explanation.index(label) for label in labels]
     several = explanation.grids if len(explanation.grids) > 1 else ()
-    rows = [("", explanation.maps[at], explanation.to_image)]
-    rows += [(grid.backbone, grid.maps[at].astype(np.float64), grid.to_image) for grid in several]
+    rows = [("", explanation.maps[at], explanation.grids[0])]
+    rows += [(grid.backbone, grid.maps[at].astype(np.float64), grid) for grid in several]
     hottest = max(float(np.nan_to_num(maps, nan=0.0).max()) for _, maps, _ in rows)
-    return [Layer(name, scale(maps, per, hottest), to_image) for name, maps, to_image in rows]
+    return [Layer(name, scale(maps, per, hottest), grid) for name, maps, grid in rows]
 
 
 def _height(explanation: Explanation) -> float:
@@ -115,7 +115,7 @@ def _image(
         for k, label in enumerate(labels):
             left = x + (k + 1) * (WIDTH + GAP)
             _name(canvas, left, top, *heading(explanation, label, layer, k))
-            rgba = heat(explanation, layer.scaled.maps[k], (grey.shape[0], grey.shape[1]), layer.to_image)
+            rgba = heat(explanation, layer.scaled.maps[k], (grey.shape[0], grey.shape[1]), layer.grid)
             lit = overlaid(grey, rgba)
             _picture(canvas, left, top, lit, explanation, [label], named=False)
             _colour_bar(canvas, left, top + HEAD + grey.shape[0] / DPI + 0.06, layer.scaled, k, _unit(explanation))
