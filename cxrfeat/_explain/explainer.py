@@ -71,30 +71,28 @@ class Explainer:
         """Explain images in order; one that cannot be explained is returned as a Failure."""
         with ThreadPoolExecutor(2) as readers:
             waiting = iter(targets)
-            ahead = [(t, readers.submit(films_of, t.path, self.run)) for t in islice(waiting, self.batch)]
+            ahead = [readers.submit(self._decoded, target) for target in islice(waiting, self.batch)]
             while ahead:
                 # The next batch is decoded while this one is in the network.
                 following = islice(waiting, self.batch)
-                now, ahead = ahead, [(t, readers.submit(films_of, t.path, self.run)) for t in following]
-                good: list[tuple[Target, Films]] = []
-                made: dict[int, Explanation | Failure] = {}
-                for place, (target, future) in enumerate(now):
-                    try:
-                        films = future.result()
-                        check_shape(films[0].grey.shape)
-                        good.append((target, films))
-                    except CxrfeatError as error:
-                        made[place] = Failure(target, error)
-                results = iter(self.explain_films([t for t, _ in good], [films for _, films in good]))
-                for place in range(len(now)):
-                    yield made[place] if place in made else next(results)
+                now, ahead = ahead, [readers.submit(self._decoded, target) for target in following]
+                decoded = [future.result() for future in now]
+                good = [one for one in decoded if not isinstance(one, Failure)]
+                made = iter(self._explained(good) if good else ())
+                yield from (one if isinstance(one, Failure) else next(made) for one in decoded)
 
-    def explain_films(self, targets: Sequence[Target], films: Sequence[Films]) -> list[Explanation | Failure]:
-        """Explain decoded images, each as every backbone's recipe decodes it."""
-        if not targets:
-            return []
-        recipes = self.run.recipes
-        views = [[View.of(f.grey, r) for f, r in zip(one, recipes, strict=True)] for one in films]
+    def _decoded(self, target: Target) -> tuple[Target, Films] | Failure:
+        """An image as every backbone's recipe decodes it."""
+        try:
+            films = films_of(target.path, self.run)
+            check_shape(films[0].grey.shape)
+            return target, films
+        except CxrfeatError as error:
+            return Failure(target, error)
+
+    def _explained(self, decoded: Sequence[tuple[Target, Films]]) -> list[Explanation | Failure]:
+        recipes, targets = self.run.recipes, [target for target, _ in decoded]
+        views = [[View.of(f.grey, r) for f, r in zip(films, recipes, strict=True)] for _, films in decoded]
         clean, *others = (self._evidence(targets, views, number) for number in range(self.smooth + 1))
         parts = [clean.parts, *(evidence.parts for evidence in others)]
         logits = self._known(clean)
@@ -103,7 +101,7 @@ class Explainer:
             for part in one:
                 part[np.isnan(logits)] = np.nan
         results: list[Explanation | Failure] = []
-        for row, (target, (film, *_)) in enumerate(zip(targets, films, strict=True)):
+        for row, (target, (film, *_)) in enumerate(decoded):
             grey = film.grey
             try:
                 self._check(target, probabilities[row])
