@@ -104,7 +104,7 @@ class Localization:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per label and kind of map, each measure with its interval's ends in columns `low` and `high`."""
-        return pd.DataFrame([_flat(row) for row in self.rows])
+        return pd.json_normalize(self.rows, sep=" ").rename(columns=lambda name: name.removesuffix(" value"))
 
     def plot(self) -> Figure:
         """The pointing game per label, beside the baselines, as a matplotlib figure."""
@@ -288,13 +288,6 @@ def interval(values: Floats, patients: npt.NDArray[Any]) -> tuple[float, float, 
 
 def _span(measure: dict[str, float]) -> str:
     return "-" if math.isnan(measure["low"]) else f"{measure['low']:.2f}-{measure['high']:.2f}"
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    flat = {key: value for key, value in row.items() if key not in NAMES}
-    for name in NAMES:
-        flat |= {name: row[name]["value"], f"{name} low": row[name]["low"], f"{name} high": row[name]["high"]}
-    return flat
 
 
 def _nothing(found: Found, where: str) -> str:
