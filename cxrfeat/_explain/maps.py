@@ -268,24 +268,17 @@ def _explained(
     found = [_found(stem, target) if stem else None for stem, target in zip(stems, targets, strict=True)]
     missing = [target for target, earlier in zip(targets, found, strict=True) if earlier is None]
     made = iter(explainer().explain(missing)) if missing else iter(())
-    waiting: deque[tuple[Target, Path | None, Explanation | Failure, bool, Future[None] | None]] = deque()
+    paintings: deque[Future[None]] = deque()
     with ThreadPoolExecutor(2) as painters:
         for target, stem, earlier in zip(targets, stems, found, strict=True):
-            one = next(made) if earlier is None else earlier
-            paint = stem is not None and earlier is None and isinstance(one, Explanation)
-            painting = painters.submit(_paint, one, stem, maps) if paint else None  # type: ignore[arg-type]
-            waiting.append((target, stem, one, earlier is not None, painting))
-            while len(waiting) > AHEAD or (len(waiting) and (waiting[0][4] is None or waiting[0][4].done())):
-                yield _finished(waiting.popleft())
-        while waiting:
-            yield _finished(waiting.popleft())
-
-
-def _finished(waited: Any) -> tuple[Target, Path | None, Explanation | Failure, bool]:
-    *result, painting = waited
-    if painting is not None:
-        painting.result()
-    return tuple(result)
+            result = next(made) if earlier is None else earlier
+            if stem and earlier is None and isinstance(result, Explanation):
+                paintings.append(painters.submit(_paint, result, stem, maps))
+            if len(paintings) > AHEAD:
+                paintings.popleft().result()
+            yield target, stem, result, earlier is not None
+        for painting in paintings:
+            painting.result()
 
 
 def _paint(result: Explanation, stem: Path, maps: Maps) -> None:
