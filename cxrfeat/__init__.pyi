@@ -28,7 +28,7 @@ from ._heads.solver.estimator import MultiLabelLogistic as MultiLabelLogistic
 from ._pages import report as report
 from ._predict import predict as predict
 from ._recipe import Recipe as Recipe
-from ._reproduce import reproduce_paper as reproduce_paper
+from ._reproduce.experiment import reproduce_paper as reproduce_paper
 from ._run import Run as Run
 from ._run import load_run as load_run
 from ._sample import copy_sample as copy_sample

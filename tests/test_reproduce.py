@@ -15,8 +15,8 @@ from cxrfeat_cli.main import cli
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from cxrfeat._reproduce import reproduce_paper
 from cxrfeat._reproduce.account import hanley_mcneil
+from cxrfeat._reproduce.experiment import reproduce_paper
 from cxrfeat._run import Run
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._summary import summarise

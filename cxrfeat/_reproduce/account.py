@@ -10,6 +10,7 @@ import numpy as np
 from cxrfeat._evaluate import Evaluation
 from cxrfeat._evaluate.bootstrap import bootstrap, percentiles
 from cxrfeat._report import tables
+from cxrfeat._reproduce.experiment import Reproduction, Result
 from cxrfeat._reproduce.paper import (
     ABOVE_HALF,
     ARMS,
@@ -21,7 +22,6 @@ from cxrfeat._reproduce.paper import (
     VALIDATION_IMAGES,
     WAYS,
 )
-from cxrfeat._reproduce.reproduction import Reproduction, Result
 
 Row = dict[str, Any]
 ACCURACY = "accuracy_at_half"

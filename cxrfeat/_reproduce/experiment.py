@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from cxrfeat._evaluate import compare, evaluate
+from cxrfeat import _html as html
+from cxrfeat._datasets.reading import read_study
+from cxrfeat._evaluate import Comparison, Evaluation, compare, evaluate
+from cxrfeat._explain.maps import explain
+from cxrfeat._extract import extract, make_recipe
+from cxrfeat._heads import fit_head, resumable
 from cxrfeat._progress import Progress, silent
 from cxrfeat._reproduce.paper import ARMS, BATCH, EPOCHS, PATIENCE, SIZE, WAYS, Arm, Way
-from cxrfeat._reproduce.reproduction import REPLICATES, Reproduction, Result
 from cxrfeat._run import Run
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError, NotFoundError, WeightsError
@@ -22,7 +28,85 @@ _log = logging.getLogger(__name__)
 
 Steps = Callable[[str], AbstractContextManager[Progress]]
 
-PASSES, PANELS = 2, 2
+PASSES, PANELS, REPLICATES = 2, 2, 1000
+
+
+@dataclass
+class Result:
+    """One arm in one way, evaluated on the training images, as the paper's table 1 is, and on the test images."""
+
+    arm: Arm
+    way: Way
+    run: Run
+    training: Evaluation
+    test: Evaluation
+
+    @property
+    def key(self) -> str:
+        """Its name in file names."""
+        return f"{self.way.key}-{self.arm.key}"
+
+
+@dataclass
+class Reproduction:
+    """The paper's experiment on a study: three arms in each way, and their comparisons.
+
+    `between_arms` has the other arms against DenseNet121 without augmentation, by way; `between_ways` the other ways
+    against the paper's text, by arm. `embedded` and `fitted` count what was done now, and not before.
+    """
+
+    folder: Path
+    page: Path
+    study: Study
+    size: int
+    passes: int
+    epochs: int = EPOCHS
+    replicates: int = REPLICATES
+    seed: int = 0
+    results: list[Result] = field(default_factory=list)
+    between_arms: dict[str, Comparison] = field(default_factory=dict)
+    between_ways: dict[str, Comparison] = field(default_factory=dict)
+    embedded: int = 0
+    fitted: int = 0
+
+    def __repr__(self) -> str:
+        stamp = "RANDOM weights, not a result; " if self.random else ""
+        return f"<Reproduction of the paper on study {self.study.name}: {stamp}{len(self.results)} heads; {self.page}>"
+
+    def _repr_html_(self) -> str:
+        rows = self.to_frame().to_dict("records")
+        return html.page("The reference paper", {"study": self.study.name, "random weights": self.random}, rows)
+
+    @property
+    def random(self) -> bool:
+        """Whether a backbone had random weights, so that no number says anything about the paper."""
+        return any(result.run.random for result in self.results)
+
+    @property
+    def tables(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Rows of every table, by name: accuracies beside the paper's, AUROCs of the labels it names, deviations."""
+        from cxrfeat._reproduce import account
+
+        return account.tables_of(self)
+
+    @property
+    def account(self) -> list[str]:
+        """Sentences on where and why the numbers differ from the paper's."""
+        from cxrfeat._reproduce import account
+
+        return account.sentences(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Test accuracy of each arm in each way, beside the paper's."""
+        return pd.DataFrame(self.tables["accuracy-test"])
+
+    def of(self, way: Way) -> list[Result]:
+        """The three arms in one way."""
+        return [result for result in self.results if result.way == way]
+
+    def maps_folder(self, result: Result) -> Path:
+        """Where the panels of figures 7 and 8 are."""
+        return self.folder / "figures" / f"maps-{result.key}"
 
 
 def reproduce_paper(
@@ -88,8 +172,6 @@ def reproduce_paper(
     >>> done = cxr.reproduce_paper("sample", weights="random:0")  # doctest: +SKIP
     >>> done.to_frame()[["arm", "way", "accuracy", "paper"]]  # doctest: +SKIP
     """
-    from cxrfeat._datasets.reading import read_study
-
     chosen = read_study(study)
     if images is not None:
         chosen = chosen.join(list(dict.fromkeys(_listed(images))))
@@ -102,7 +184,7 @@ def reproduce_paper(
         for arm in ARMS:
             _log.info("head: %s, %s", way.title, arm.title)
             run = _head(done, arm, way, embeddings[arm.backbone, repr(way.recipe)], progress)
-            done.results.append(_evaluated(arm, way, run, replicates, seed))
+            done.results.append(_evaluated(done, arm, way, run))
     _log.info("tests between the arms and between the ways")
     _compare(done)
     for result in done.results:
@@ -137,8 +219,6 @@ def _refuse_impossible(study: Study, weights: str, passes: int) -> None:
 
 def _embeddings(done: Reproduction, weights: str, engine: str, progress: Steps) -> dict[tuple[str, str], Path]:
     """One file for each backbone and recipe; arms and ways that differ in the head alone share theirs."""
-    from cxrfeat._extract import extract, make_recipe
-
     found: dict[tuple[str, str], Path] = {}
     backbones = list(dict.fromkeys(arm.backbone for arm in ARMS))
     if weights == "auto":
@@ -162,8 +242,6 @@ def _embeddings(done: Reproduction, weights: str, engine: str, progress: Steps) 
 
 def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: Steps) -> Run:
     """The head of one arm in one way: one that is there, a resumed one, or a new one."""
-    from cxrfeat._heads import fit_head, resumable
-
     out = done.folder / "runs" / f"{way.key}-{arm.key}"
     settings = {**way.head["settings"], "epochs": done.epochs, "batch": BATCH, "patience": PATIENCE}
     passes = "all" if arm.augmented else "0"
@@ -178,10 +256,11 @@ def _head(done: Reproduction, arm: Arm, way: Way, embeddings: Path, progress: St
         return fit_head(done.study, embeddings, "keras", out=out, overwrite=True, progress=bar, **options)
 
 
-def _evaluated(arm: Arm, way: Way, run: Run, replicates: int, seed: int) -> Result:
+def _evaluated(done: Reproduction, arm: Arm, way: Way, run: Run) -> Result:
+    options: dict[str, Any] = {"replicates": done.replicates, "seed": done.seed, "shortcuts": False}
     # Table 1 of the paper is of images that were trained on, so that this has to be asked for.
-    training = evaluate(run, "train", by=(), replicates=replicates, seed=seed, allow_contaminated=True, shortcuts=False)
-    test = evaluate(run, "test", replicates=replicates, seed=seed, shortcuts=False)
+    training = evaluate(run, "train", by=(), allow_contaminated=True, **options)
+    test = evaluate(run, "test", **options)
     test.save(figures=False)
     return Result(arm, way, run, training, test)
 
@@ -197,8 +276,6 @@ def _compare(done: Reproduction) -> None:
 
 def _maps(done: Reproduction, result: Result, engine: str, progress: Steps) -> None:
     """Panels of test images at random, as the paper's figures 7 and 8; the same images in every way."""
-    from cxrfeat._explain.maps import explain
-
     ids = done.study.split("test").ids
     chosen = np.random.default_rng(done.seed).choice(ids, min(PANELS, len(ids)), replace=False)
     with progress(f"explain {result.key}") as bar:

@@ -15,7 +15,7 @@ from cxrfeat._images.prepare import squares
 from cxrfeat._report import bars, curves, html
 from cxrfeat._report.html import Table
 from cxrfeat._reproduce import paper
-from cxrfeat._reproduce.reproduction import Reproduction, Result
+from cxrfeat._reproduce.experiment import Reproduction, Result
 from cxrfeat._summary import summarise
 
 Row = dict[str, Any]

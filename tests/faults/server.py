@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 MODULES = ("cli.main", "_demo", "_pages", "_predict", "_explain", "_extract.extraction", "_heads.fit", "cache", "runs",
-           "_evaluate.evaluation", "_datasets.reading", "_reproduce", "_report.panels")  # fmt: skip
+           "_evaluate.evaluation", "_datasets.reading", "_reproduce.experiment", "_report.panels")  # fmt: skip
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 DEADLINE = 120
