@@ -1,14 +1,26 @@
-"""`cxrfeat evaluate`: metrics of a run, with intervals, by group."""
+"""`cxrfeat evaluate`, `roc` and `compare`: how good runs are."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 import cxrfeat as cxr
 
 from .base import Command
-from .options import RUN_NAME, STUDY_NAME, by_option, format_option, given, scoring_options, shortcuts_option
-from .output import ended, print_result, progress_bar
+from .options import (
+    LABEL_NAME,
+    RUN_NAME,
+    STUDY_NAME,
+    by_option,
+    format_option,
+    given,
+    run_option,
+    scoring_options,
+    shortcuts_option,
+)  # fmt: skip
+from .output import ended, json_option, print_result, progress_bar
 
 
 @click.command(cls=Command)
@@ -25,7 +37,7 @@ from .output import ended, print_result, progress_bar
 @format_option
 @click.option("--figures/--no-figures", default=True, help="Draw into RUN/figures.")
 @shortcuts_option
-def command(kind, figures, runs, **options) -> None:
+def evaluate(kind, figures, runs, **options) -> None:
     """Evaluate a run: AUROC, average precision, thresholded metrics and calibration, with 95 % intervals.
 
     Intervals are over patients. Writes RUN/metrics.json and figures with their data. With --on: external validation,
@@ -43,3 +55,66 @@ def command(kind, figures, runs, **options) -> None:
     written = found.save(figures=figures)
     print_result(found, kind)
     ended(written, found.headline() + ".", "cxrfeat roc", kind)
+
+
+@click.command(cls=Command)
+@run_option
+@scoring_options
+@click.option(
+    "--label", "labels", multiple=True, metavar="LABEL", type=LABEL_NAME, help="Only this label; may be repeated."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Picture to write. Default: RUN/figures/roc.png.")
+@click.option(
+    "--layout",
+    default="auto",
+    type=click.Choice(["auto", "panels", "one"]),
+    help="A small panel for each label, or all in one; auto: panels for more than six labels.",
+)
+@click.option(
+    "--width", type=click.FloatRange(3, 12), help="Inches; 3.5 is a paper's column. Default: 7 for panels, else 5.2."
+)
+@json_option
+def roc(out, layout, width, as_json, **options) -> None:
+    """Draw the ROC curves of a run, with AUROC and 95 % DeLong interval of each label.
+
+    Writes PNG and SVG and, beside them, the points as CSV; prints the AUROCs.
+
+    \b
+    Example:
+      cxrfeat roc --run runs/sample-logistic
+      cxrfeat roc --label Effusion --label Edema --out effusion.pdf
+    """
+    with progress_bar("bootstrap", "replicates") as progress:
+        found = cxr.roc(progress=progress, **options)
+    written = found.save(out, layout=layout, width=width)
+    kind = "json" if as_json else "table"
+    print_result(found, kind, files=written)
+    ended(written, f"{found.summary}." if found.summary else "", "cxrfeat gradcam", kind)
+
+
+@click.command(cls=Command)
+@click.argument("runs", nargs=-1, required=True, type=RUN_NAME, metavar="RUN_A RUN_B [RUN_C]...")
+@click.option("--metric", default="auroc", metavar="NAME", help="What is compared.")
+@click.option(
+    "--table", is_flag=True, help="For a paper: a row for each label, a column for each run, the best in bold."
+)
+@click.option("--intersection", is_flag=True, help="Take the images and labels that all runs share, where they differ.")
+@scoring_options
+@format_option
+@click.option("--out", type=click.Path(path_type=Path), help="Forest plot to write. Default: compare-A-B.png by RUN_A.")
+def compare(runs, kind, out, **options) -> None:
+    """Compare runs with the first of them on the same images: is the difference more than noise?
+
+    For each label: paired DeLong test, the same with patients as clusters, Holm's correction over all of them, and a
+    paired bootstrap over patients. Draws a forest plot and ends in one sentence for each run.
+
+    \b
+    Example:
+      cxrfeat compare runs/sample-logistic runs/sample-keras
+      cxrfeat compare runs/sample-logistic runs/sample-keras --table --format latex > table.tex
+    """
+    with progress_bar("bootstrap", "replicates") as progress:
+        found = cxr.compare(*runs, progress=progress, **options)
+    written = found.save(out)
+    print_result(found, kind)
+    ended(written, then="cxrfeat report", kind=kind)

@@ -8,19 +8,20 @@ import click
 
 from .base import Program, prepare_process
 
-# Command, module, first line of its help. The line is here so that `cxrfeat --help` imports none of the modules.
+# Command, module and function (`command` if none is named), first line of its help. The line is here so that
+# `cxrfeat --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("demo", "Run the whole job on the embedded sample."),
-    "sample": ("sample", "Copy the embedded X-rays into a folder, to try things on."),
+    "demo": ("demo:demo", "Run the whole job on the embedded sample."),
+    "sample": ("demo:sample", "Copy the embedded X-rays into a folder, to try things on."),
     "study": ("study", "Build and describe the table of images."),
     "extract": ("extract", "Run a frozen backbone over a study and cache its embeddings."),
     "fit-head": ("fit_head", "Train a multi-label head on cached embeddings."),
     "predict": ("predict", "Predict findings for a study or for single images."),
-    "evaluate": ("evaluate", "Metrics of a run, with intervals, by group."),
-    "roc": ("roc", "Draw ROC curves."),
-    "compare": ("compare", "Compare runs on the same images, with tests."),
-    "gradcam": ("gradcam", "Draw where in the image the evidence for a finding is."),
-    "localize": ("localize", "Score maps against the radiologists' boxes."),
+    "evaluate": ("evaluate:evaluate", "Metrics of a run, with intervals, by group."),
+    "roc": ("evaluate:roc", "Draw ROC curves."),
+    "compare": ("evaluate:compare", "Compare runs on the same images, with tests."),
+    "gradcam": ("gradcam:gradcam", "Draw where in the image the evidence for a finding is."),
+    "localize": ("gradcam:localize", "Score maps against the radiologists' boxes."),
     "report": ("report", "Write one self-contained HTML report."),
     "reproduce": ("reproduce", "Reproduce the reference paper."),
     "runs": ("runs", "List runs and check their files."),
@@ -39,8 +40,8 @@ class LazyGroup(Program):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
-        return module.command
+        module, _, function = COMMANDS[name][0].partition(":")
+        return getattr(importlib.import_module(f".{module}", __package__), function or "command")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
