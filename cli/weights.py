@@ -13,6 +13,8 @@ from .options import WEIGHTS_NAME, OneOf, given, input_options
 from .output import ended, json_option, print_json, print_table, progress_bar, say
 
 LAYOUT = OneOf("cxrfeat._backbones.checkpoints.layouts:LAYOUTS")
+WEIGHTS = ("weights", "backbone", "state", "trained_on", "licence", "MB")
+NETWORKS = ("backbone", "weights", "size", "MB", "state", "network")
 
 
 @click.group("weights", cls=Group)
@@ -204,20 +206,16 @@ def prune(backbone: str | None, as_json: bool) -> None:
     _show(cxr.weights.prune(backbone), as_json, "removed")
 
 
-def _rows(rows: list, as_json: bool) -> None:
+def _rows(rows: list, as_json: bool, columns: tuple[str, ...] = WEIGHTS) -> None:
     if as_json:
-        print_json(rows)
-        return
+        return print_json(rows)
     shown = [{**row, "MB": row["bytes"] / 1e6 if row["bytes"] else None} for row in rows]
-    print_table(shown, columns=["weights", "backbone", "state", "trained_on", "licence", "MB"], digits=1)
+    print_table(shown, columns=columns, digits=1)
 
 
 def _show(table, as_json: bool, what: str) -> None:
     rows = table.to_dict("records")
-    if as_json:
-        print_json(rows)
-        return
-    if rows:
-        shown = [{**row, "MB": row["bytes"] / 1e6} for row in rows]
-        print_table(shown, columns=["backbone", "weights", "size", "MB", "state", "network"], digits=1)
-    say(f"{len(rows)} networks {what}, {sum(row['bytes'] for row in rows) / 1e6:,.1f} MB.")
+    if rows or as_json:
+        _rows(rows, as_json, NETWORKS)
+    if not as_json:
+        say(f"{len(rows)} networks {what}, {sum(row['bytes'] for row in rows) / 1e6:,.1f} MB.")

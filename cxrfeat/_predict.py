@@ -22,6 +22,7 @@ from cxrfeat._heads.prediction import load_head
 from cxrfeat._heads.prediction import predict as predict_embeddings
 from cxrfeat._images import SUFFIXES
 from cxrfeat._progress import Progress, silent
+from cxrfeat._remote import Place
 from cxrfeat._run import PREDICTIONS, Run, adopt, load_run, record, write_predictions
 from cxrfeat._study import Study, is_study_file
 from cxrfeat.errors import ImageError, NotFoundError
@@ -30,8 +31,6 @@ BEGINS = (b"image_id,split,", b"image,")
 """How a CSV of predictions begins."""
 
 _log = logging.getLogger(__name__)
-
-MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 
 
 def predict(
@@ -109,17 +108,16 @@ def predict(
     """
     run = load_run(run)
     study = _as_study(run, what)
+    paths = [embeddings] if isinstance(embeddings, str | Path) else list(embeddings or ())
     if out:
-        named = [] if embeddings is None else [embeddings] if isinstance(embeddings, str | Path) else embeddings
-        given = [what] if isinstance(what, str | Path) else what if isinstance(what, list | tuple) else []
-        inputs = [*named, *(one for one in given if isinstance(one, str | Path))]
+        given = what if isinstance(what, list | tuple) else [what]
+        inputs = [*paths, *(one for one in given if isinstance(one, str | Path))]
         # A study may begin with the same columns.
         own = False if is_study_file(out) else parquet.holds(Path(out), PREDICTIONS) or None
         check_output(out, begins=BEGINS, own=own, inputs=inputs, overwrite=overwrite)
     if study is None:
         table = _images(run, what, weights, engine, progress)  # type: ignore[arg-type]
     else:
-        paths = [embeddings] if isinstance(embeddings, str | Path) else list(embeddings or ())
         paths = paths or _embedded(run, study, engine, progress)
         table = predict_embeddings(run, paths, study, tta=tta, progress=progress)
         table.attrs["failed"] = {}
@@ -170,7 +168,7 @@ def _images(
     run: Run, what: Image | Sequence[Image], weights: str | Sequence[str] | None, engine: str, progress: Progress
 ) -> pd.DataFrame:
     head, recipes = load_head(run), run.recipes
-    items = as_items(_files(what))
+    items = as_items(what if isinstance(what, np.ndarray) else _files(what))
     count = len(items)
     x: list[np.ndarray] = []
     failed: dict[str, str] = {}
@@ -190,13 +188,10 @@ def _images(
     return table
 
 
-def _files(what: Image | Sequence[Image]) -> list[Image]:
+def _files(what: str | Place | Sequence[Image]) -> list[Image]:
     """The images named, those in folders included, each once."""
-    given = [what] if isinstance(what, str | Path | remote.Url) else what
-    if isinstance(given, np.ndarray):
-        return [given] if given.ndim == 2 else list(given)
     found: list[Image] = []
-    for one in given:
+    for one in [what] if isinstance(what, str | Path | remote.Url) else what:
         path = remote.place(one) if isinstance(one, str | Path | remote.Url) else None
         inside: list[Image] | None = None
         if isinstance(path, Path) and path.is_dir():
@@ -206,8 +201,7 @@ def _files(what: Image | Sequence[Image]) -> list[Image]:
         if inside == []:
             raise NotFoundError(f"no image files in {path}.")
         found += inside or [one if path is None else path]
-    seen: set[Image] = set()
-    return [one for one in found if isinstance(one, np.ndarray) or not (one in seen or seen.add(one))]  # type: ignore[func-returns-value]
+    return list({number if isinstance(one, np.ndarray) else one: one for number, one in enumerate(found)}.values())
 
 
 def _is_image(path: Path) -> bool:

@@ -87,8 +87,6 @@ class ClosedForm:
 def forward(engine: Any, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], ...]:
     """The engine's outputs for all images, with as many threads as it has streams."""
     pieces = max(1, min(engine.streams, -(-len(images) // engine.batch)))
-    if pieces == 1:
-        return tuple(engine.run(images))
     with ThreadPoolExecutor(pieces) as pool:
         done = list(pool.map(engine.run, np.array_split(images, pieces)))
     return tuple(np.concatenate(part) for part in zip(*done, strict=True))
