@@ -84,24 +84,22 @@ def study_file(name: str) -> Path | None:
 
 def embedding_path(
     given: str | Place | None = None,
-    study: Study | str | None = None,
+    study: Study | None = None,
     recipe: Recipe | None = None,
     backbone: str | None = None,
 ) -> Path:
-    """Return the embedding file named, else the newest under `cache/` that fits.
+    """Return the embedding file named, else the newest under `cache/`; of a study, the newest that fits.
 
-    A study's are those with all of its images, its own default files first; a recipe's have the same
-    pass 0.
+    A study's are those with all of its images, its own default files first; a recipe's have the same pass 0.
     """
     if given:
         return local(given)
-    name = getattr(study, "name", study)
     best: dict[int, list[Path]] = {}
     for path in _newest_first(names.embedding_files(CACHE)):
-        rank = _rank(path, study, recipe, backbone)
+        rank = _rank(path, study, recipe, backbone) if study is not None else 0
         if rank is not None:
             best.setdefault(rank, []).append(path)
-    pattern = f"{name}-{recipe.backbone if recipe else backbone or '*'}-*" if name else "*"
+    pattern = f"{study.name}-{recipe.backbone if recipe else backbone or '*'}-*" if study is not None else "*"
     where = CACHE / (pattern + names.SUFFIX)
     return _first(best[min(best)] if best else [], "embedding file", where, "cxrfeat extract")
 
@@ -120,21 +118,17 @@ def embedding_paths(embeddings: Any, study: Study, backbones: str | Sequence[str
     return [local(getattr(one, "path", one)) for one in given]
 
 
-def _rank(path: Path, study: Study | str | None, recipe: Recipe | None, backbone: str | None) -> int | None:
+def _rank(path: Path, study: Study, recipe: Recipe | None, backbone: str | None) -> int | None:
     """How well an embedding file fits, 0 best; None if it does not."""
     from cxrfeat._store import EmbeddingFile  # not above: it brings h5py
 
-    if study is None and recipe is None and backbone is None:
-        return 0
     try:
         with EmbeddingFile.open(path) as file:
             if recipe is not None and file.recipe.pass0 != recipe.pass0:
                 return None
             if backbone not in (None, file.recipe.backbone):
                 return None
-            own = _study_name(path, file.recipe) == getattr(study, "name", study)
-            if study is None or isinstance(study, str):
-                return 0 if study is None or own else None
+            own = _study_name(path, file.recipe) == study.name
             lacking = {*study.ids[~file.has(study.ids)].tolist()}
             whole = lacking <= {image_id for image_id, _, _ in file.failed}
     except CxrfeatError:

@@ -40,7 +40,6 @@ def test_a_study_whose_name_begins_alike_is_another_study(make_study):
     whole = embed(default("nih"), study.ids, age=100)
     embed(default("nih-frontal"), study.ids[:3], age=1)
     assert project.embedding_path(None, study) == whole
-    assert project.embedding_path(None, "nih") == whole
 
 
 def test_embeddings_of_a_larger_study_serve_where_there_are_none_of_its_own(make_study):
