@@ -64,7 +64,7 @@ class Command(click.Command):
         except CxrfeatError as error:
             raise UserError(as_flags(str(error))) from error
         except KeyboardInterrupt as stop:
-            raise Interrupted(str(stop) or self.interrupted) from None
+            raise KeyboardInterrupt(str(stop) or self.interrupted) from None
 
 
 def _clean(value: Any) -> Any:
@@ -90,10 +90,6 @@ class Group(click.Group):
     command_class = Command
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a command, with what it leaves."""
-
-
 class Program(Group):
     """The whole program: every way it can end is here."""
 
@@ -114,7 +110,7 @@ def _ended_by(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     if isinstance(cause, KeyboardInterrupt) or _stop_asked:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left is to end; a second one would be a traceback
-        _say(f"stopped. {cause}" if isinstance(cause, Interrupted) and str(cause) else "stopped.")
+        _say(f"stopped. {cause}" if isinstance(cause, KeyboardInterrupt) and str(cause) else "stopped.")
         return 130
     if isinstance(error, click.ClickException):
         error.show()

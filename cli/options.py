@@ -23,22 +23,38 @@ class PathOrAddress(click.Path):
     """A path, or an address such as `s3://bucket/file`; where a command takes a plain path, an address is refused."""
 
 
-class OneOf(click.ParamType):
-    """One of the names that `module:attribute` has: a registry, a mapping or a sequence, imported on use."""
+class Named(click.ParamType):
+    """A text that the shell completes with names, or else with files.
 
-    name = "choice"
+    Names are what a function returns, or what `module:attribute` has: a registry, a mapping or a sequence, imported on
+    use.
+    """
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    name = "text"
+
+    def __init__(self, names: Callable[[], list[str]] | str) -> None:
+        self.names = names
 
     @property
     def found(self) -> Any:
-        module, _, attribute = self.place.partition(":")
+        if not isinstance(self.names, str):
+            return self.names()
+        module, _, attribute = self.names.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
     @property
     def choices(self) -> list[str]:
         return list(getattr(self.found, "names", self.found))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        fitting = [CompletionItem(name) for name in self.choices if name.startswith(incomplete)]
+        return fitting or [CompletionItem(incomplete, type="file")]
+
+
+class OneOf(Named):
+    """One of the names, and no other text."""
+
+    name = "choice"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value not in (choices := self.choices):
@@ -51,24 +67,6 @@ class OneOf(click.ParamType):
         if len(shown) > SHOWN:
             shown = [*shown[:3], "...", *getattr(self.found, "others", ())]
         return f"[{'|'.join(shown)}]"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(name) for name in self.choices if name.startswith(incomplete)]
-
-
-class Named(click.ParamType):
-    """A text that the shell completes: with the names that a function or `module:attribute` gives, or with files."""
-
-    name = "text"
-
-    def __init__(self, names: Callable[[], list[str]] | str) -> None:
-        self.names = names
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        if isinstance(self.names, str):
-            return OneOf(self.names).shell_complete(ctx, param, incomplete)
-        found = [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
 
 
 def _runs() -> list[str]:
