@@ -126,9 +126,8 @@ def shortcuts(study: Study, *, limit: int = LIMIT, seed: int = 0, progress: Prog
     rows = []
     for j, label in enumerate(study.labels):
         mine = {name: float(value[j]) for name, value in scores.items()}
-        best = np.nan if np.isnan([*mine.values()]).all() else float(np.nanmax([*mine.values()]))
-        row = {"label": label, "positive": int((study.y[:, j] == 1).sum()), **mine, "best": best}
-        rows.append({**row, "standard_error": float(errors[j])})
+        row = {"label": label, "positive": int((study.y[:, j] == 1).sum()), **mine}
+        rows.append({**row, "best": float(pd.Series(mine).max()), "standard_error": float(errors[j])})
     return Shortcuts(study.name, len(study), len(np.unique(study.patients)), rows)
 
 
@@ -196,7 +195,7 @@ def _cross_validated(table: pd.DataFrame, y: Floats, patients: Texts, seed: int)
                 if enough[j] and len(set(y[rows, j])) == 2:
                     one[j] = _auroc(y[rows, j], guess[rows, j])
             scores[name].append(one)
-    means = {name: _mean(np.stack(each)) for name, each in scores.items()}
+    means = {name: pd.DataFrame(each).mean().to_numpy() for name, each in scores.items()}
     return means, np.array([_error(y[:, j], patients) if enough[j] else np.nan for j in range(labels)])
 
 
@@ -237,11 +236,6 @@ def _auroc(y: Floats, score: Floats) -> float:
     positive = y == 1
     n = int(positive.sum())
     return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * (len(y) - n)))
-
-
-def _mean(folds: Floats) -> Floats:
-    known = ~np.isnan(folds)
-    return np.where(known.any(axis=0), np.where(known, folds, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
 def _error(y: Floats, patients: Texts) -> float:

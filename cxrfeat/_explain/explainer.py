@@ -32,7 +32,8 @@ from cxrfeat.errors import CxrfeatError, ExplainError, WeightsError
 
 METHODS = ("auto", "cam", "gradcam", "gradcam++", "hirescam", "paper")
 MethodName = Literal["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]
-
+BATCH, SEED = 16, 0
+"""Images in memory at a time, and the seed of the renderings that `smooth` averages."""
 
 Films: TypeAlias = Sequence[Film]
 """One image, decoded as the recipe of each backbone says."""
@@ -50,7 +51,7 @@ class Failure:
 
 
 class Explainer:
-    """Explains images by the head of one run, `batch` of them in memory at a time; other parameters as in `explain`."""
+    """Explains images by the head of one run, `BATCH` of them in memory at a time; parameters as in `explain`."""
 
     def __init__(
         self,
@@ -58,11 +59,9 @@ class Explainer:
         method: MethodName = "auto",
         weights: str | Sequence[str] = (),
         engine: str = "auto",
-        batch: int = 16,
         smooth: int = 0,
-        seed: int = 0,
     ) -> None:
-        self.run, self.batch, self.smooth, self.seed = run, batch, smooth, seed
+        self.run, self.smooth = run, smooth
         self.head = load_head(run)
         self.method = open_method(run, self.head, method, weights, engine)
         self.of = what(self.head, self.method.name)
@@ -71,10 +70,10 @@ class Explainer:
         """Explain images in order; one that cannot be explained is returned as a Failure."""
         with ThreadPoolExecutor(2) as readers:
             waiting = iter(targets)
-            ahead = [readers.submit(self._decoded, target) for target in islice(waiting, self.batch)]
+            ahead = [readers.submit(self._decoded, target) for target in islice(waiting, BATCH)]
             while ahead:
                 # The next batch is decoded while this one is in the network.
-                following = islice(waiting, self.batch)
+                following = islice(waiting, BATCH)
                 now, ahead = ahead, [readers.submit(self._decoded, target) for target in following]
                 decoded = [future.result() for future in now]
                 good = [one for one in decoded if not isinstance(one, Failure)]
@@ -123,7 +122,7 @@ class Explainer:
         ids = [target.image_id for target in targets]
         return self.method(
             [
-                np.stack([rendering(r, i, one[k], self.seed, number) for i, one in zip(ids, views, strict=True)])
+                np.stack([rendering(r, i, one[k], SEED, number) for i, one in zip(ids, views, strict=True)])
                 for k, r in enumerate(self.run.recipes)
             ]
         )
@@ -164,7 +163,7 @@ class Explainer:
     ) -> tuple[Grid, ...]:
         grids = []
         for k, (recipe, view) in enumerate(zip(self.run.recipes, views, strict=True)):
-            maps = average(recipe, target.image_id, view, self.seed, [one[k] for one in passes])
+            maps = average(recipe, target.image_id, view, SEED, [one[k] for one in passes])
             to_image = compose(view.geometry_of(), grid_to_input(recipe.backbone, recipe.size))
             grids.append(Grid(recipe.backbone, maps.astype(np.float32), to_image, view.seen))
         return tuple(grids)
