@@ -13,7 +13,7 @@ from cxrfeat._project import CACHE, RUNS, STUDIES
 
 from .base import Group
 from .options import SEED, STUDY, STUDY_NAME, PathOrAddress, format_option, replicates_option
-from .output import json_option, print_json, print_result, print_table, progress_bar, say
+from .output import json_option, print_json, print_result, print_table, say, watched
 
 FILE, FILE_OR_FOLDER = click.Path(dir_okay=False), PathOrAddress()
 SHOWN = 20  # ids printed before the rest is only counted
@@ -94,7 +94,7 @@ def verify(file: str | None, as_json: bool, **options) -> None:
       cxrfeat cache verify
       cxrfeat cache verify cache/nih-densenet121-1a2b3c4d.h5 --deep --images ~/ChestX-ray14
     """
-    report = _call("verify", file, **options)
+    report = watched("verify", cxr.cache.verify, file, unit="rows", **options)
     _show(report, as_json, ok=report.ok)
     sys.exit(0 if report.ok else 1)
 
@@ -110,7 +110,7 @@ def repair(file: str, out: str | None, as_json: bool) -> None:
     Example:
       cxrfeat cache repair cache/nih-densenet121-1a2b3c4d.h5
     """
-    _show(_call("repair", file, out), as_json)
+    _show(watched("repair", cxr.cache.repair, file, out, unit="rows"), as_json)
 
 
 @command.command()
@@ -128,7 +128,7 @@ def merge(files: tuple[str, ...], out: str | None, prefer: str | None, as_json: 
       cxrfeat cache merge cache/a.h5 cache/b.h5 -o cache/all.h5
       cxrfeat cache merge cache/nih-densenet121-1a2b3c4d.shards
     """
-    _show(_call("merge", files, out, prefer=prefer), as_json)
+    _show(watched("merge", cxr.cache.merge, files, out, unit="rows", prefer=prefer), as_json)
 
 
 @command.command()
@@ -148,7 +148,7 @@ def collect(files: tuple[str, ...], out: str, as_json: bool) -> None:
       cxrfeat cache collect shards/*.h5 -o cache/archive
       cxrfeat fit-head --study archive --embeddings cache/archive
     """
-    _show(_call("collect", files, out), as_json)
+    _show(watched("collect", cxr.cache.collect, files, out, unit="rows"), as_json)
 
 
 @command.command()
@@ -168,7 +168,7 @@ def compare(a: str, b: str, kind: str, **options) -> None:
     Example:
       cxrfeat cache compare cache/nih-densenet121-1a2b3c4d.h5 cache/nih-densenet121-5e6f7a8b.h5 --study nih
     """
-    print_result(_call("compare", a, b, **options), kind)
+    print_result(watched("compare", cxr.cache.compare, a, b, unit="rows", **options), kind)
 
 
 @command.command()
@@ -187,7 +187,7 @@ def export(as_json: bool, **options) -> None:
     Example:
       cxrfeat cache export cache/nih-densenet121-1a2b3c4d.h5 --to npz --pass 0
     """
-    target = _call("export", **options)
+    target = watched("export", cxr.cache.export, unit="rows", **options)
     size = target.stat().st_size
     print_json({"file": str(target), "bytes": size}) if as_json else click.echo(f"{target}: {size:,} bytes.")
 
@@ -215,7 +215,7 @@ def import_(source: str, out: str, as_json: bool, **options) -> None:
       cxrfeat cache import nih.parquet -o cache/nih.h5
       cxrfeat cache import features.npy --ids names.txt --backbone resnet50 --preprocessing caffe -o cache/theirs.h5
     """
-    with _call("import_", source, out, **options) as file:
+    with watched("import", cxr.cache.import_, source, out, unit="rows", **options) as file:
         rows = len(file)
     print_json({"file": out, "images": rows}) if as_json else click.echo(f"{out}: {rows:,} rows.")
 
@@ -252,12 +252,6 @@ def prune(folder: str, as_json: bool, **options) -> None:
     print_table([{name: getattr(row, name) for name in columns} for row in found.unneeded], columns=columns)
     say(f"{found.looked_at} studies and runs here need none of these; a study elsewhere may.")
     say(f"{len(found.moved)} moved to {folder}/.pruned." if found.moved else "nothing was moved; --yes moves these.")
-
-
-def _call(name: str, *arguments, **options) -> Any:
-    """Call a function of `cxrfeat.cache` with a progress bar."""
-    with progress_bar(name.rstrip("_"), "rows") as progress:
-        return getattr(cxr.cache, name)(*arguments, progress=progress, **options)
 
 
 def _show(found: Any, as_json: bool, **more) -> None:

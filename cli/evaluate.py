@@ -20,7 +20,7 @@ from .options import (
     scoring_options,
     shortcuts_option,
 )  # fmt: skip
-from .output import ended, json_option, print_result, progress_bar
+from .output import ended, json_option, print_result, watched
 
 
 @click.command(cls=Command)
@@ -49,9 +49,8 @@ def evaluate(kind, figures, runs, **options) -> None:
       cxrfeat evaluate --by view --by sex --by age --format latex > table.tex
       cxrfeat evaluate --run runs/nih-logistic --on chexpert --on ~/padchest
     """
-    with progress_bar("bootstrap", "replicates") as progress:
-        run = runs if len(runs) > 1 else next(iter(runs), None)
-        found = cxr.evaluate(run, progress=progress, **given(options))
+    run = runs if len(runs) > 1 else next(iter(runs), None)
+    found = watched("bootstrap", cxr.evaluate, run, unit="replicates", **given(options))
     written = found.save(figures=figures)
     print_result(found, kind)
     ended(written, found.headline() + ".", "cxrfeat roc", kind)
@@ -84,8 +83,7 @@ def roc(out, layout, width, as_json, **options) -> None:
       cxrfeat roc --run runs/sample-logistic
       cxrfeat roc --label Effusion --label Edema --out effusion.pdf
     """
-    with progress_bar("bootstrap", "replicates") as progress:
-        found = cxr.roc(progress=progress, **options)
+    found = watched("bootstrap", cxr.roc, unit="replicates", **options)
     written = found.save(out, layout=layout, width=width)
     kind = "json" if as_json else "table"
     print_result(found, kind, files=written)
@@ -113,8 +111,7 @@ def compare(runs, kind, out, **options) -> None:
       cxrfeat compare runs/sample-logistic runs/sample-keras
       cxrfeat compare runs/sample-logistic runs/sample-keras --table --format latex > table.tex
     """
-    with progress_bar("bootstrap", "replicates") as progress:
-        found = cxr.compare(*runs, progress=progress, **options)
+    found = watched("bootstrap", cxr.compare, *runs, unit="replicates", **options)
     written = found.save(out)
     print_result(found, kind)
     ended(written, then="cxrfeat report", kind=kind)

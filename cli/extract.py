@@ -11,7 +11,7 @@ from cxrfeat._recipe import DEFAULTS
 
 from .base import Command, UserError
 from .options import BACKBONE, SEED, OneOf, PathOrAddress, engine_option, given, input_options, study_argument
-from .output import ended, json_option, print_json, progress_bar, say
+from .output import ended, json_option, print_json, say, watched
 
 POLICY = OneOf("cxrfeat._images.choices:POLICIES")
 PRECISION, STORAGE = OneOf("cxrfeat._precision:PRECISIONS"), OneOf("cxrfeat._recipe:STORAGES")
@@ -73,8 +73,7 @@ def command(study: str | None, ray: str | None, as_json: bool, **options) -> Non
       cxrfeat extract studies/nih.csv --backbone resnet50 --size 400
       cxrfeat extract nih --shard 3/8
     """
-    with progress_bar("extract") as progress:
-        result = cxr.extract(study, ray=ray or ray is not None, progress=progress, **given(options))
+    result = watched("extract", cxr.extract, study, ray=ray or ray is not None, **given(options))
     _report(result)
     if as_json:
         facts = {name: value for name, value in vars(result).items() if name not in ("recipe", "wall", "seconds")}

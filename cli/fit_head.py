@@ -9,7 +9,7 @@ from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRES
 
 from .base import Command
 from .options import BACKBONE, HEAD_NAME, SEED, study_argument
-from .output import ended, json_option, print_json, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_table, say, watched
 
 
 @click.command(cls=Command, interrupted="No run was replaced. A Keras head continues with --resume.")
@@ -72,11 +72,10 @@ def command(study, settings, weighted, grid, labels, memory, ray, as_json, **opt
         raise click.UsageError("--resume needs --out: the run folder to continue.")
     options["weighting"] = "paper" if weighted else options["weighting"]
     chosen = [name.strip() for name in labels.split(",")] if labels else []
-    with progress_bar("fit head", "steps") as progress:
-        run = cxr.fit_head(
-            study, labels=chosen, settings=parse(settings), grid=parse_grid(grid), memory=parse_size(memory),
-            ray=ray or ray is not None, progress=progress, **options,
-        )  # fmt: skip
+    run = watched(
+        "fit head", cxr.fit_head, study, unit="steps", labels=chosen, settings=parse(settings), grid=parse_grid(grid),
+        memory=parse_size(memory), ray=ray or ray is not None, **options,
+    )  # fmt: skip
     if as_json:
         print_json({"run": str(run.path), **run.to_dict()})
     else:

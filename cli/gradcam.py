@@ -8,7 +8,7 @@ import cxrfeat as cxr
 
 from .base import Command
 from .options import maps_options, run_option
-from .output import ended, json_option, print_json, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_table, say, watched
 
 
 @click.command("gradcam", cls=Command, interrupted="The images made so far are kept; the same command resumes.")
@@ -54,8 +54,7 @@ def gradcam(images, run, labels, sanity, out, as_json, **options) -> None:
     names = [name.strip() for name in (labels or "").split(",") if name.strip()]
     if sanity:
         return _sanity(run, images, names, out, as_json, options)
-    with progress_bar("explaining") as progress:
-        done = cxr.explain(run, images, names, out=out or True, progress=progress, **options)
+    done = watched("explaining", cxr.explain, run, images, names, out=out or True, **options)
     if as_json:
         print_json(
             {"folder": done.folder, "images": done.rows, "grids": done.pages, "empty_maps": done.empty,
@@ -92,8 +91,7 @@ def _print_maps(done) -> None:
 
 def _sanity(run, images, labels, out, as_json: bool, options) -> None:
     taken = {key: options[key] for key in ("show", "whole", "split", "limit", "method", "weights")}
-    with progress_bar("randomising", unit="steps") as progress:
-        found = cxr.sanity_check(run, images, labels, progress=progress, **taken)
+    found = watched("randomising", cxr.sanity_check, run, images, labels, unit="steps", **taken)
     figure, steps = found.save(out)[0], found.to_frame().to_dict("records")
     if as_json:
         return print_json(
@@ -133,8 +131,7 @@ def localize(run, boxes, out, as_json, **options) -> None:
       cxrfeat localize --run runs/sample --boxes BBox_List_2017.csv
       cxrfeat localize --tune-on val --json
     """
-    with progress_bar("scoring") as progress:
-        found = cxr.localize(run, boxes, progress=progress, **options)
+    found = watched("scoring", cxr.localize, run, boxes, **options)
     written = found.save(out)
     if as_json:
         print_json({**found.to_dict(), "files": written})

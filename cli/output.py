@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
@@ -136,3 +136,9 @@ def progress_bar(title: str, unit: str = "images") -> Iterator[Progress]:
             bar.update(task, completed=done, total=total, note=note, rate=f"{speed:.1f}" if speed else "-")
 
         yield show
+
+
+def watched(title: str, work: Callable[..., Any], *arguments: Any, unit: str = "images", **options: Any) -> Any:
+    """Call a function of the library under a progress bar."""
+    with progress_bar(title, unit) as progress:
+        return work(*arguments, progress=progress, **options)

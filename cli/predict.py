@@ -8,7 +8,7 @@ import cxrfeat as cxr
 
 from .base import Command, UserError
 from .options import STUDY, STUDY_NAME, PathOrAddress, given, network_options, run_option
-from .output import ended, json_option, print_json, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_table, say, watched
 
 FEW = 3
 """Images that get a table each; more get a line each."""
@@ -44,11 +44,10 @@ def command(images, study, run, embeddings, out, as_json, **options) -> None:
     if images and study:
         raise click.UsageError("give images or --study, not both.")
     run = run_path(run)
-    with progress_bar("predict") as progress:
-        table = cxr.predict(
-            run, list(images) or (study and study_path(study)), embeddings=embeddings, out=out, save=True,
-            long=bool(images), progress=progress, **given(options),
-        )  # fmt: skip
+    table = watched(
+        "predict", cxr.predict, run, list(images) or (study and study_path(study)), embeddings=embeddings, out=out,
+        save=True, long=bool(images), **given(options),
+    )  # fmt: skip
     path, failed = table.attrs.get("path"), table.attrs["failed"]
     count = table["image"].nunique() if images else len(table)
     if as_json and images:

@@ -8,7 +8,7 @@ import cxrfeat as cxr
 
 from .base import Command
 from .options import by_option, given, network_options, scoring_options
-from .output import ended, json_option, print_json, progress_bar, say
+from .output import ended, json_option, print_json, say, watched
 
 
 @click.command(cls=Command)
@@ -35,8 +35,7 @@ def command(runs, out, as_json, **options) -> None:
       cxrfeat report
       cxrfeat report runs/sample-densenet121-logistic runs/sample-densenet121-keras -o report.html --images 30
     """
-    with progress_bar("report", "steps") as progress:
-        report = cxr.report(runs, out, progress=progress, **given(options))
+    report = watched("report", cxr.report, runs, out, unit="steps", **given(options))
     for warning in report.warnings:
         say(f"warning: {warning}")
     if report.random:

@@ -20,7 +20,7 @@ from .options import (
     shortcuts_option,
     study_argument,
 )
-from .output import ended, json_option, print_json, print_result, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_result, print_table, say, watched
 
 SHARE = click.FloatRange(0, 1, max_open=True)
 WHERE = click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Use only such rows; repeat it for more.")
@@ -144,8 +144,7 @@ def describe(study: str | None, figure: str | None, shortcuts: bool, as_json: bo
     """
     found, more = cxr.read_study(study), {}
     if shortcuts:
-        with progress_bar("looking at files") as progress:
-            scored = cxr.shortcuts(found, progress=progress)
+        scored = watched("looking at files", cxr.shortcuts, found)
         more = {"shortcuts": scored.rows, "warnings": scored.warnings()}
     _print(found.describe(), as_json, **more)
     if shortcuts and not as_json:
@@ -181,8 +180,7 @@ def leaks(studies: tuple[str, ...], out: str | None, kind: str, **options) -> No
       cxrfeat study leaks nih rsna
       cxrfeat study subset rsna --drop studies/nih.leaks/drop-rsna.txt --name rsna-clean
     """
-    with progress_bar("reading images") as progress:
-        found = cxr.leaks(*studies, progress=progress, **given(options))
+    found = watched("reading images", cxr.leaks, *studies, **given(options))
     written = found.save(out)
     print_result(found, kind)
     ended(written, f"pairs: {len(found.pairs):,}; images to drop: {len(found.drop()):,}.", kind=kind)

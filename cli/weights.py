@@ -10,7 +10,7 @@ import cxrfeat as cxr
 
 from .base import Group
 from .options import WEIGHTS_NAME, OneOf, given, input_options
-from .output import ended, json_option, print_json, print_table, progress_bar, say
+from .output import ended, json_option, print_json, print_table, say, watched
 
 LAYOUT = OneOf("cxrfeat._backbones.checkpoints.layouts:LAYOUTS")
 WEIGHTS = ("weights", "backbone", "state", "trained_on", "licence", "MB")
@@ -55,9 +55,7 @@ def fetch(name: str) -> None:
       cxrfeat weights fetch resnet50
       cxrfeat weights fetch xrv-nih
     """
-    with progress_bar("fetch", "bytes") as progress:
-        path = cxr.weights.fetch(name, progress=progress)
-    click.echo(path)
+    click.echo(watched("fetch", cxr.weights.fetch, name, unit="bytes"))
 
 
 @command.command("verify")
@@ -121,8 +119,7 @@ def pack(names: tuple[str, ...], out: str, overwrite: bool) -> None:
       cxrfeat weights pack -o weights.zip
       cxrfeat weights pack densenet121 chexnet -o weights.zip
     """
-    with progress_bar("pack", "bytes") as progress:
-        found = cxr.weights.pack(out, names, overwrite=overwrite, progress=progress)
+    found = watched("pack", cxr.weights.pack, out, names, unit="bytes", overwrite=overwrite)
     ended(out, f"{len(found)} files.", f"cxrfeat weights unpack {out}")
 
 
@@ -136,8 +133,7 @@ def unpack(file: str, overwrite: bool) -> None:
     Example:
       cxrfeat weights unpack weights.zip
     """
-    with progress_bar("unpack", "bytes") as progress:
-        found = cxr.weights.unpack(file, overwrite=overwrite, progress=progress)
+    found = watched("unpack", cxr.weights.unpack, file, unit="bytes", overwrite=overwrite)
     say(f"{len(found)} files are in their places.")
 
 
