@@ -231,12 +231,9 @@ def _long(table: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 def shortest_names(paths: Iterable[str | Path]) -> dict[str, str]:
     """For each path its shortest ending that no other of them has: a file's name, with as many folders as it takes."""
-    parts = {str(path): Path(path).parts for path in paths}
-    names, length = dict.fromkeys(parts, ""), 0
-    while not all(names.values()):
-        length += 1
-        ends = {path: parts[path][-length:] for path in parts}
-        counts = Counter(ends.values())
-        alone = [path for path in parts if counts[ends[path]] == 1 or length >= len(parts[path])]
-        names |= {path: str(Path(*ends[path])) for path in alone if not names[path]}
-    return names
+    endings = {}
+    for path in paths:
+        parts = Path(path).parts
+        endings[str(path)] = [str(Path(*parts[-length:])) for length in range(1, len(parts) + 1)]
+    counts = Counter(end for ends in endings.values() for end in ends)
+    return {path: next((end for end in ends if counts[end] == 1), ends[-1]) for path, ends in endings.items()}

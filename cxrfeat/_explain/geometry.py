@@ -48,17 +48,13 @@ def check_shape(shape: tuple[int, ...]) -> None:
 
 def compose(second: Affine, first: Affine) -> Affine:
     """The affine (2, 3) that does `first`, then `second`."""
-    return (square(second) @ square(first))[:2]
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
 
 
 def invert(affine: Affine) -> Affine:
     """The affine (2, 3) that undoes `affine`."""
-    return np.asarray(np.linalg.inv(square(affine))[:2], dtype=np.float64)
-
-
-def square(affine: Affine) -> Affine:
-    """Its 3x3 form."""
-    return np.vstack([np.asarray(affine, dtype=np.float64), [0.0, 0.0, 1.0]])
+    back = np.linalg.inv(affine[:, :2])
+    return np.column_stack([back, -back @ affine[:, 2]])
 
 
 def resized(shape: tuple[int, int], to: tuple[int, int]) -> Affine:
