@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 
 import click
 
 from .base import Program, prepare_process
 
-# Command, module and function (`command` if none is named), first line of its help. The line is here so that
-# `cxrfeat --help` imports none of the modules.
+# Command, its place, first line of its help. The line is here so that `cxrfeat --help` imports none of the modules.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Run the whole job on the embedded sample."),
     "sample": ("demo:sample", "Copy the embedded X-rays into a folder, to try things on."),
-    "study": ("study", "Build and describe the table of images."),
-    "extract": ("extract", "Run a frozen backbone over a study and cache its embeddings."),
-    "fit-head": ("fit_head", "Train a multi-label head on cached embeddings."),
-    "predict": ("predict", "Predict findings for a study or for single images."),
+    "study": ("study:command", "Build and describe the table of images."),
+    "extract": ("extract:command", "Run a frozen backbone over a study and cache its embeddings."),
+    "fit-head": ("fit_head:command", "Train a multi-label head on cached embeddings."),
+    "predict": ("predict:command", "Predict findings for a study or for single images."),
     "evaluate": ("evaluate:evaluate", "Metrics of a run, with intervals, by group."),
     "roc": ("evaluate:roc", "Draw ROC curves."),
     "compare": ("evaluate:compare", "Compare runs on the same images, with tests."),
     "gradcam": ("gradcam:gradcam", "Draw where in the image the evidence for a finding is."),
     "localize": ("gradcam:localize", "Score maps against the radiologists' boxes."),
-    "report": ("report", "Write one self-contained HTML report."),
-    "reproduce": ("reproduce", "Reproduce the reference paper."),
-    "runs": ("runs", "List runs and check their files."),
-    "cache": ("cache", "List, check, repair, join and export embedding files."),
-    "weights": ("weights", "List and fetch backbone weights."),
-    "doctor": ("doctor", "Check this machine and say how to fix what is wrong."),
+    "report": ("report:command", "Write one self-contained HTML report."),
+    "reproduce": ("reproduce:command", "Reproduce the reference paper."),
+    "runs": ("runs:command", "List runs and check their files."),
+    "cache": ("cache:command", "List, check, repair, join and export embedding files."),
+    "weights": ("weights:command", "List and fetch backbone weights."),
+    "doctor": ("doctor:command", "Check this machine and say how to fix what is wrong."),
 }
 
 
@@ -40,8 +39,7 @@ class LazyGroup(Program):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module, _, function = COMMANDS[name][0].partition(":")
-        return getattr(importlib.import_module(f".{module}", __package__), function or "command")
+        return resolve_name(f"{__package__}.{COMMANDS[name][0]}")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

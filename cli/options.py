@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -37,10 +37,7 @@ class Named(click.ParamType):
 
     @property
     def found(self) -> Any:
-        if not isinstance(self.names, str):
-            return self.names()
-        module, _, attribute = self.names.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return resolve_name(self.names) if isinstance(self.names, str) else self.names()
 
     @property
     def choices(self) -> list[str]:
