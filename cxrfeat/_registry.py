@@ -47,6 +47,11 @@ class Registry(Generic[T]):
         """Every name, ours first; nothing is imported for it."""
         return tuple(self._places)
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names that are not ours, which a help text shows; `cli/options.py` asks for it by name."""
+        return tuple(name for name in self.names if name not in self._builtin)
+
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
