@@ -4,6 +4,10 @@ L-BFGS (Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 7.4) in w
 sampled Hessian instead of a multiple of the identity. Every iteration is one sweep over the rows for all labels
 together: the products share the reading of the matrix, which is what takes the time. A label whose progress slows has
 its sampled Hessian renewed where it stands, and a label that is done leaves the sweep.
+
+The Hessian of one label is X' diag(h) X + I with h = C s p (1 - p); the first part is estimated from the rows that make
+up most of it (`Sums.grams`). Its Cholesky factor is a preconditioner: what the draw misses costs iterations, never
+accuracy.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.solver.curvature import Factors
 from cxrfeat._heads.solver.objective import Objective, Point
 from cxrfeat._progress import Progress, silent
 
@@ -34,22 +37,31 @@ GIVE_UP = 12  # iterations without a better decrement: limited by floating-point
 
 @dataclass
 class Course:
-    """How the search for one label goes."""
+    """How the search for one label goes.
 
+    `factor` is the Cholesky factor of its sampled Hessian, float32 (features + 1, features + 1); the Hessian is
+    `stretch` times as large by now.
+    """
+
+    factor: npt.NDArray[np.float32] | None = None
+    stretch: float = 1.0
     pairs: deque[tuple[Floats, Floats, float]] = field(default_factory=lambda: deque(maxlen=MEMORY))
     last: float = np.inf
     best: float = np.inf
     age: int = 0
     idle: int = 0
 
-    def direction(self, factors: Factors, label: int, gradient: Floats) -> Floats:
-        """Inverse Hessian times gradient: the two-loop recursion around the label's factor."""
+    def direction(self, gradient: Floats) -> Floats:
+        """Inverse Hessian times gradient: the two-loop recursion around the factor."""
+        from scipy.linalg import lapack
+
         q, shares = gradient.copy(), []
         for s, y, rho in reversed(self.pairs):
             share = rho * (s @ q)
             q -= share * y
             shares.append(share)
-        q = factors.solve(label, q)
+        answer, _ = lapack.spotrs(self.factor, q.astype(np.float32), lower=True)
+        q = answer.ravel().astype(np.float64) / self.stretch
         for (s, y, rho), share in zip(self.pairs, reversed(shares), strict=True):
             q += (share - rho * (y @ q)) * s
         return q
@@ -62,7 +74,11 @@ class Course:
         self.age += 1
 
     def transport(self, ratio: float) -> None:
-        """Carry what is known over to a C that is `ratio` times as large: the loss scales with it, the penalty not."""
+        """Carry what is known over to a C that is `ratio` times as large: the loss scales with it, the penalty not.
+
+        For the factor this is exact but where the penalty rules.
+        """
+        self.stretch *= ratio
         for place, (s, y, _) in enumerate(self.pairs):
             changed = ratio * y
             changed[:-1] += (1 - ratio) * s[:-1]
@@ -80,7 +96,6 @@ class Course:
 
 def minimise(
     objective: Objective,
-    factors: Factors,
     courses: Mapping[int, Course],
     start: Floats,
     tol: float,
@@ -89,17 +104,17 @@ def minimise(
 ) -> Found:
     """Minimise the objective of every label from `start`, (features + 1, labels).
 
-    A label is done when half its squared Newton decrement is below `tol` times its objective. Factors and courses that
-    hold something from a search before are used.
+    A label is done when half its squared Newton decrement is below `tol` times its objective. What `courses` hold from
+    a search before is used.
     """
     count = start.shape[1]
     active: npt.NDArray[Any] = np.arange(count)
     point = objective.begin(start)
-    if new := [k for k in range(count) if k not in factors.factors]:
-        factors.renew(objective.sums, new, new)
+    if new := [k for k in range(count) if courses[k].factor is None]:
+        _renew(objective, [courses[k] for k in new], new)
     w, value, gap = start.copy(), point.value.copy(), np.full(count, np.inf)
     for _ in range(steps + 1):
-        step = _directions(objective, point, active, courses, factors, tol)
+        step = _directions(objective, point, active, courses, tol)
         decrement = (point.gradient * step).sum(axis=0) / (2 * np.maximum(point.value, 1e-300))
         w[:, active], value[active], gap[active] = point.w, point.value, decrement
         for i, k in enumerate(active):
@@ -119,31 +134,51 @@ def minimise(
 
 
 def _directions(
-    objective: Objective,
-    point: Point,
-    active: npt.NDArray[Any],
-    courses: Mapping[int, Course],
-    factors: Factors,
-    tol: float,
+    objective: Objective, point: Point, active: npt.NDArray[Any], courses: Mapping[int, Course], tol: float
 ) -> Floats:
     """Steps of all labels, with new Hessians for those that have slowed down."""
     step = np.empty_like(point.w)
     stale = []
     for i, k in enumerate(active):
-        step[:, i] = courses[k].direction(factors, k, point.gradient[:, i])
+        step[:, i] = courses[k].direction(point.gradient[:, i])
         gap = float(point.gradient[:, i] @ step[:, i]) / (2 * max(float(point.value[i]), 1e-300))
         ratio = gap / courses[k].last
         # A new Hessian costs as much as some sweeps: it must have that many to save.
         if ratio > SLOW and gap * min(ratio, 1.0) ** WORTH > tol and courses[k].age >= PATIENCE:
             stale.append(i)
     if stale:
-        factors.renew(objective.sums, [int(active[i]) for i in stale], stale)
+        _renew(objective, [courses[active[i]] for i in stale], stale)
         for i in stale:
-            course = courses[active[i]]
-            course.pairs.clear()
-            course.age = 0
-            step[:, i] = course.direction(factors, int(active[i]), point.gradient[:, i])
+            step[:, i] = courses[active[i]].direction(point.gradient[:, i])
+    if not objective.intercept:
+        step[-1] = 0.0
     return step
+
+
+def _renew(objective: Objective, courses: list[Course], columns: list[int]) -> None:
+    """Make the factors of some labels anew where the search stands, in one sweep; they are `columns` of it."""
+    for course in courses:  # the old factors make room for the new
+        course.factor = None
+    for course, gram in zip(courses, objective.grams(columns), strict=True):
+        course.factor, course.stretch, course.age = _cholesky(gram, objective.intercept), 1.0, 0
+        course.pairs.clear()
+
+
+def _cholesky(gram: npt.NDArray[np.float32], intercept: bool) -> npt.NDArray[np.float32]:
+    """Factor gram + penalty, in float64; more is added to the diagonal if rounding has made it indefinite."""
+    from scipy.linalg import lapack
+
+    largest = float(gram.diagonal().max(initial=1.0))
+    extra = 0.0
+    for _ in range(8):
+        matrix = gram.astype(np.float64, order="F")
+        matrix.flat[:: len(matrix) + 1] += 1.0 + extra
+        matrix[-1, -1] += (-1.0 + 1e-6 * largest) if intercept else largest
+        factor, failed = lapack.dpotrf(matrix, lower=True, clean=True, overwrite_a=True)
+        if not failed:
+            break
+        extra = max(10 * extra, 1e-6 * largest)
+    return factor.astype(np.float32, order="F")
 
 
 def _advance(objective: Objective, point: Point, step: Floats) -> Point:

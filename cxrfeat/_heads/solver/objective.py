@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from cxrfeat._heads.solver.sums import Frame, Sum, Sums
 
 Floats = npt.NDArray[np.float64]
+
+SAMPLED = 4  # rows a feature from which a Hessian is estimated
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,12 @@ class Point:
 class Objective:
     """Weighted log-losses of the labels and half the squared norm of their coefficients.
 
-    `begin` and `ahead` are a sweep over the rows each, and so is `settle` where a step is not taken whole.
+    `begin` and `ahead` are a sweep over the rows each, and so is `settle` where a step is not taken whole. Hessians are
+    estimated from `sampled` rows a feature.
     """
 
-    def __init__(self, sums: Sums, frame: Frame, intercept: bool) -> None:
-        self.sums, self.frame, self.intercept = sums, frame, intercept
+    def __init__(self, sums: Sums, frame: Frame, intercept: bool, sampled: int = SAMPLED) -> None:
+        self.sums, self.frame, self.intercept, self.sampled = sums, frame, intercept, sampled
         shift = frame.shift
         self.mean = frame.mean if shift is None else frame.mean - shift.astype(sums.dtype)
 
@@ -67,6 +71,11 @@ class Objective:
         there = self._point(w[:, columns], total)
         value[columns], gradient[:, columns] = there.value, there.gradient
         return Point(w, value, gradient)
+
+    def grams(self, columns: list[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """The Hessian of the loss of some labels, without the penalty; see `Sums.grams`."""
+        rows = np.full(len(columns), float(self.sampled * self.sums.shape[1]))
+        return self.sums.grams(np.array(columns, dtype=np.int64), rows)
 
     def _raw(self, step: Floats) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
         """Coefficients on features as they are, and what they leave over."""

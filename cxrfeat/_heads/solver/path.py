@@ -20,10 +20,9 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from cxrfeat._heads.solver import dense
-from cxrfeat._heads.solver.curvature import Factors
 from cxrfeat._heads.solver.labels import Counts, Labels
 from cxrfeat._heads.solver.newton import Course, Found, minimise
-from cxrfeat._heads.solver.objective import Objective
+from cxrfeat._heads.solver.objective import SAMPLED, Objective
 from cxrfeat._heads.solver.rows import MatrixRows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Sums
 from cxrfeat._progress import Progress, silent
@@ -105,7 +104,7 @@ def path(
         found = [_spread(values, there) for values in (coef, w[-1] - coef @ mean, value, gap)]
         ended = np.ones(len(there), dtype=bool)
         ended[there] = converged
-        yield Solution(found[0], found[1], found[2], found[3], ended, there, search.sweeps)
+        yield Solution(found[0], found[1], found[2], found[3], ended, there, sums.sweeps)
 
 
 def _spread(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
@@ -123,14 +122,10 @@ class _Dense:
 
     def __init__(self, sums: Sums, mean: Floats, scale: Floats, intercept: bool) -> None:
         x, labels = sums.gathered()
-        self.sums, self.intercept = sums, intercept
+        self.intercept = intercept
         self.y, self.weight = labels.dense()
         with threadpool_limits(1, "blas"):
             self.span = dense.Span.of((x.astype(np.float64) - mean) / scale)
-
-    @property
-    def sweeps(self) -> int:
-        return self.sums.sweeps
 
     def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
         w, count = start.copy(), len(C)
@@ -151,32 +146,24 @@ class _Large:
 
     def __init__(self, sums: Sums, mean: Floats, scale: Floats, intercept: bool) -> None:
         self.sums, self.mean, self.scale, self.intercept = sums, mean, scale, intercept
-        self.factors = Factors(intercept)
         self.courses: dict[int, Course] = defaultdict(Course)
         self.last: Floats | None = None
-
-    @property
-    def sweeps(self) -> int:
-        return self.sums.sweeps
+        self.sampled = SAMPLED
 
     def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
         if self.last is not None:
-            ratio = C / self.last
-            self.factors.transport(ratio)
-            for label, change in enumerate(ratio):
-                self.courses[label].transport(float(change))
+            for label, ratio in enumerate(C / self.last):
+                self.courses[label].transport(float(ratio))
         self.last = C
-        return minimise(self._objective(C), self.factors, self.courses, start, tol, steps, progress)
+        objective = Objective(self.sums, Frame(self.mean, self.scale, C), self.intercept, self.sampled)
+        return minimise(objective, self.courses, start, tol, steps, progress)
 
     def learn(self, x: npt.NDArray[Any], labels: Labels, C: Floats, start: Floats, steps: int) -> Floats:
         """Where to begin: the solution of a sample."""
-        self.factors.rows_per_feature = HESSIAN_ROWS
+        self.sampled = HESSIAN_ROWS
         with closing(LocalSums(MatrixRows(x), labels)) as sample:
             inner = _Large(sample, self.mean, self.scale, self.intercept)
             return inner.run(C, start, SAMPLE_TOL, steps, silent)[0]
-
-    def _objective(self, C: Floats) -> Objective:
-        return Objective(self.sums, Frame(self.mean, self.scale, C), self.intercept)
 
 
 def _intercepts(counts: Counts, features: int, intercept: bool) -> Floats:
