@@ -15,7 +15,7 @@ from cxrfeat._heads.decision import Calibration
 from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.settings import read_settings
 from cxrfeat._heads.solver.labels import Labels
-from cxrfeat._heads.solver.rows import Rows
+from cxrfeat._heads.solver.rows import Floats, Rows
 from cxrfeat._heads.solver.sums import LocalSums, Sums
 from cxrfeat._heads.weighting import Weighting, weigh
 from cxrfeat._progress import Progress, silent
@@ -23,8 +23,6 @@ from cxrfeat.errors import HeadError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,13 @@ from cxrfeat._cluster import PATIENCE, sentence, told
 from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.solver import rows as solver_rows
 from cxrfeat._heads.solver.labels import Counts, Labels
-from cxrfeat._heads.solver.rows import MatrixRows, Moments, Rows
+from cxrfeat._heads.solver.rows import Floats, MatrixRows, Moments, Rows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Matrix, Sum
 from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import EmbeddingFileError
 
 _log = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float64]
 Columns = npt.NDArray[np.int64]
 
 

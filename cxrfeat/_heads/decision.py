@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.registry import CALIBRATIONS
-from cxrfeat._heads.solver.rows import sigmoid
+from cxrfeat._heads.solver.rows import Floats, sigmoid
 from cxrfeat._run import Decision, Options
 from cxrfeat.errors import HeadError
 
@@ -33,8 +33,6 @@ FEWEST = 10
 
 # A forest says 0 and 1; beyond these bounds a probability says no more than that, and its logit would be infinite.
 CLIP = 1e-7
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def logit(p: npt.NDArray[Any]) -> Floats:
 
 
 def calibrate(
-    y: Floats, logits: Floats, method: str, split: str, log_weight_ratio: npt.NDArray[np.float64] | None = None
+    y: Floats, logits: Floats, method: str, split: str, log_weight_ratio: Floats | None = None
 ) -> Calibration:
     """Learn a calibration from labels (n, labels) and raw logits of held-out rows; NaN labels are left out.
 

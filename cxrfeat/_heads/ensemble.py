@@ -111,7 +111,7 @@ class EnsembleHead(Head):
 def combine(
     members: Sequence[Head],
     places: Sequence[tuple[int, int]],
-    held_out: npt.NDArray[np.float64] | None,
+    held_out: Floats | None,
     y: Floats,
     weighting: Weighting,
 ) -> EnsembleHead:

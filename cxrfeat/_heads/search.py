@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._heads.base import Head, Task, logits_of
+from cxrfeat._heads.base import Floats, Head, Task, logits_of
 from cxrfeat._progress import Progress, silent
 from cxrfeat._split import stratified
 from cxrfeat.errors import HeadError
@@ -56,7 +56,7 @@ def search(
     return {**settings, **tried[int(np.nanargmax(table["macro_auroc"].to_numpy()))]}, table
 
 
-def _auroc(y: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> float:
+def _auroc(y: Floats, scores: Floats) -> float:
     from sklearn.metrics import roc_auc_score
 
     known = ~np.isnan(y)
@@ -74,9 +74,7 @@ def _folds(task: Task, folds: int) -> npt.NDArray[np.int64]:
     return np.tile(side, len(task.y) // task.images)
 
 
-def out_of_fold(
-    kind: type[Head], task: Task, settings: Mapping[str, Any], folds: int = FOLDS
-) -> npt.NDArray[np.float64]:
+def out_of_fold(kind: type[Head], task: Task, settings: Mapping[str, Any], folds: int = FOLDS) -> Floats:
     """Logits of pass 0 of every training image by a head fitted without its patient, float64 (images, labels)."""
     side = _folds(task, folds)
     out = np.full((task.images, len(task.labels)), np.nan)

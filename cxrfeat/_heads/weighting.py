@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.registry import WEIGHTINGS
+from cxrfeat._heads.solver.rows import Floats
 from cxrfeat.errors import HeadError
 
 EFFECTIVE_BETA = 0.9999
@@ -23,8 +24,8 @@ class Weighting:
     labels: tuple[str, ...]
     positives: npt.NDArray[np.int64]
     negatives: npt.NDArray[np.int64]
-    positive: npt.NDArray[np.float64]
-    negative: npt.NDArray[np.float64]
+    positive: Floats
+    negative: Floats
 
     @property
     def fittable(self) -> npt.NDArray[np.bool_]:
@@ -32,20 +33,20 @@ class Weighting:
         return (self.positives > 0) & (self.negatives > 0)
 
     @property
-    def log_ratio(self) -> npt.NDArray[np.float64]:
+    def log_ratio(self) -> Floats:
         """log(w_positive / w_negative) of every label, float64 (labels,); 0 if it was not fitted."""
         ratio, there = np.zeros(len(self.labels)), self.fittable
         ratio[there] = np.log(self.positive[there] / self.negative[there])
         return ratio
 
-    def of(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def of(self, y: Floats) -> Floats:
         """Weight of every entry of `y`, float64 (n, labels); 0 where the label is unknown (NaN).
 
         A probability weighs as its share of a positive and of a negative.
         """
         return np.where(np.isnan(y), 0.0, y * self.positive + (1 - y) * self.negative)
 
-    def targets(self, y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def targets(self, y: Floats) -> Floats:
         """What to fit with the weights of `of`, so that the loss is that of weighted positives and negatives.
 
         w (t log p + (1 - t) log(1 - p)) equals w_p y log p + w_n (1 - y) log(1 - p); 1, 0 and NaN stay what they are.
@@ -61,7 +62,7 @@ class Weighting:
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def weigh(y: npt.NDArray[np.float64], labels: Sequence[str], scheme: str = "none") -> Weighting:
+def weigh(y: Floats, labels: Sequence[str], scheme: str = "none") -> Weighting:
     """Compute the class weights of a scheme from training labels, float64 (n, labels): 1, 0 or NaN for unknown.
 
     `paper` weighs each class by the share of the other (Fan and Bu, Entropy 2022, 24(3):313, after Wang et al., CVPR

@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from cxrfeat._heads.solver.rows import sigmoid
-
-Floats = npt.NDArray[np.float64]
+from cxrfeat._heads.solver.rows import Floats, sigmoid
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from cxrfeat._heads.solver.rows import Floats
 
 CHUNK = 4096  # rows of labels that are dealt with at once
 

@@ -21,9 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.solver.objective import Objective, Point
+from cxrfeat._heads.solver.rows import Floats
 from cxrfeat._progress import Progress, silent
-
-Floats = npt.NDArray[np.float64]
 
 Found = tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]
 """Coefficients, objectives, relative half decrements, and whether these met the tolerance."""

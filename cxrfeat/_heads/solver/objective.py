@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cxrfeat._heads.solver.rows import Floats
 from cxrfeat._heads.solver.sums import Frame, Sum, Sums
-
-Floats = npt.NDArray[np.float64]
 
 SAMPLED = 4  # rows a feature from which a Hessian is estimated
 

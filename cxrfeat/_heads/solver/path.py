@@ -23,11 +23,9 @@ from cxrfeat._heads.solver import dense
 from cxrfeat._heads.solver.labels import Counts, Labels
 from cxrfeat._heads.solver.newton import Course, Found, minimise
 from cxrfeat._heads.solver.objective import SAMPLED, Objective
-from cxrfeat._heads.solver.rows import MatrixRows
+from cxrfeat._heads.solver.rows import Floats, MatrixRows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Sums
 from cxrfeat._progress import Progress, silent
-
-Floats = npt.NDArray[np.float64]
 
 
 class ConvergenceWarning(UserWarning):

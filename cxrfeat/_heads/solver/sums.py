@@ -28,9 +28,8 @@ from threadpoolctl import ThreadpoolController
 
 from cxrfeat import _machine as machine
 from cxrfeat._heads.solver.labels import Counts, Labels, chunks
-from cxrfeat._heads.solver.rows import Moments, Rows, Tally, sigmoid
+from cxrfeat._heads.solver.rows import Floats, Moments, Rows, Tally, sigmoid
 
-Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[Any]
 
 # Above this ratio of mean to scale the subtraction after the product would cost float32 its digits, and blocks are
