@@ -26,9 +26,8 @@ import head_logistic
 import numpy as np
 
 from cxrfeat._heads.base import Task
-from cxrfeat._heads.file_rows import READ_BYTES, FileRows
 from cxrfeat._heads.linear import LogisticHead
-from cxrfeat._heads.solver.rows import MatrixRows
+from cxrfeat._heads.solver.rows import READ_BYTES, FileRows, MatrixRows
 from cxrfeat._heads.weighting import weigh
 from cxrfeat._labels import NIH_LABELS
 from cxrfeat._recipe import Recipe

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.decision import Calibration
-from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.settings import read_settings
 from cxrfeat._heads.solver.labels import Labels
-from cxrfeat._heads.solver.rows import Floats, Rows
+from cxrfeat._heads.solver.rows import FileRows, Floats, Rows
 from cxrfeat._heads.solver.sums import LocalSums, Sums
 from cxrfeat._heads.weighting import Weighting, weigh
 from cxrfeat._progress import Progress, silent

@@ -18,10 +18,9 @@ import numpy.typing as npt
 
 from cxrfeat import _machine as machine
 from cxrfeat._cluster import PATIENCE, sentence, told
-from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.solver import rows as solver_rows
 from cxrfeat._heads.solver.labels import Counts, Labels
-from cxrfeat._heads.solver.rows import Floats, MatrixRows, Moments, Rows
+from cxrfeat._heads.solver.rows import FileRows, Floats, MatrixRows, Moments, Rows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Matrix, Sum
 from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import EmbeddingFileError

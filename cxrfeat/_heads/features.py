@@ -15,9 +15,8 @@ import numpy.typing as npt
 from cxrfeat import _machine as machine
 from cxrfeat import _manifest as manifest
 from cxrfeat._heads.base import Floats, Head, Task
-from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.registry import head_class
-from cxrfeat._heads.solver.rows import MatrixRows, Rows
+from cxrfeat._heads.solver.rows import FileRows, MatrixRows, Rows
 from cxrfeat._heads.weighting import Weighting
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe

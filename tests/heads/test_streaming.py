@@ -15,10 +15,9 @@ from cxrfeat import _machine as machine
 from cxrfeat._cluster import connected
 from cxrfeat._heads import fit_head, load_head
 from cxrfeat._heads.cluster import ClusterSums
-from cxrfeat._heads.file_rows import FileRows
 from cxrfeat._heads.solver import path as solver
 from cxrfeat._heads.solver.labels import Labels
-from cxrfeat._heads.solver.rows import MatrixRows, Tally
+from cxrfeat._heads.solver.rows import FileRows, MatrixRows, Tally
 from cxrfeat._heads.solver.sums import LocalSums
 from cxrfeat.errors import ClusterError, HeadError
 

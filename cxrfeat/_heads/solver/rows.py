@@ -7,19 +7,24 @@ read at once. Sums over blocks are therefore the same to the last bit in memory 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from cxrfeat._store import EmbeddingFile
 
 Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 BLOCK = 2048
 """Rows of a block: 8 MB of 1,024 float32, small enough that a second product finds it in the cache."""
+READ_BYTES = 16 << 20
+"""What is read from a file at once."""
 
 
 class Rows(Protocol):
@@ -68,6 +73,53 @@ class MatrixRows:
     def part(self, rows: npt.NDArray[np.int64]) -> MatrixRows:
         """A copy of some rows."""
         return MatrixRows(self.x[rows])
+
+
+class FileRows:
+    """Rows read from embedding files at every sweep, for a matrix that does not fit into memory.
+
+    `parts` are a pass and its rows in each file, int64 (files, n); the parts follow each other. A thread reads ahead
+    while the rows before are dealt with.
+    """
+
+    def __init__(self, files: Sequence[EmbeddingFile], parts: Sequence[tuple[int, npt.NDArray[np.int64]]]) -> None:
+        self.files, self.parts = list(files), list(parts)
+        self.shape = (sum(places.shape[1] for _, places in self.parts), sum(file.dim for file in files))
+        self.dtype = np.dtype(np.float32)
+        self.batch = BLOCK * max(1, READ_BYTES // (BLOCK * self.shape[1] * 4))
+
+    def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        """Every block once, read anew."""
+        for start, x in ahead(self._batches()):
+            for at in range(0, len(x), BLOCK):
+                yield slice(start + at, start + min(at + BLOCK, len(x))), x[at : at + BLOCK]
+
+    def whole(self) -> npt.NDArray[Any]:
+        """All rows as one matrix."""
+        out = np.empty(self.shape, dtype=self.dtype)
+        for place, x in self.blocks():
+            out[place] = x
+        return out
+
+    def part(self, rows: npt.NDArray[np.int64]) -> FileRows:
+        """Some of the rows, from the same files."""
+        parts, start = [], 0
+        for one, places in self.parts:
+            first, last = np.searchsorted(rows, (start, start + places.shape[1]))
+            if last > first:
+                parts.append((one, places[:, rows[first:last] - start]))
+            start += places.shape[1]
+        return FileRows(self.files, parts)
+
+    def _batches(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """The rows in batches of whole blocks, with the number of the first."""
+        base = 0
+        for one, places in self.parts:
+            for at in range(0, places.shape[1], self.batch):
+                some = places[:, at : at + self.batch]
+                x = [file.read_rows(rows, (one,))[0] for file, rows in zip(self.files, some, strict=True)]
+                yield base + at, x[0] if len(x) == 1 else np.concatenate(x, axis=1)
+            base += places.shape[1]
 
 
 def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
