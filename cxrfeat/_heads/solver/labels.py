@@ -20,40 +20,33 @@ CHUNK = 4096  # rows of labels that are dealt with at once
 
 @dataclass(frozen=True)
 class Counts:
-    """Of every label, (labels,): rows of weight that are positive or negative, and the summed weight of each class.
+    """Of every label, (2, labels): rows of weight that are positive or negative, and the summed weight of each class.
 
     A probability counts as a positive row, and adds to both weights.
     """
 
-    positives: npt.NDArray[np.int64]
-    negatives: npt.NDArray[np.int64]
-    positive: Floats
-    negative: Floats
+    rows: npt.NDArray[np.int64]
+    weight: Floats
 
     @property
     def both(self) -> npt.NDArray[np.bool_]:
         """Labels with a positive and a negative, bool (labels,)."""
-        return (self.positives > 0) & (self.negatives > 0)
+        return (self.rows[0] > 0) & (self.rows[1] > 0)
 
     def of(self, which: npt.NDArray[np.bool_]) -> Counts:
         """Counts of some of the labels."""
-        return Counts(self.positives[which], self.negatives[which], self.positive[which], self.negative[which])
+        return Counts(self.rows[:, which], self.weight[:, which])
 
     def chance(self, rows: int) -> Floats:
         """What to multiply the weights of positives and negatives by, (2, labels), to draw so many rows or fewer.
 
         Each label has an equal part in the draw, and in that each of its classes: a rare finding is all there.
         """
-        return rows / 2 / len(self.positive) / np.stack([self.positive, self.negative])
+        return rows / 2 / self.weight.shape[1] / self.weight
 
     def joined(self, other: Counts) -> Counts:
         """Counts of both parts together."""
-        return Counts(
-            self.positives + other.positives,
-            self.negatives + other.negatives,
-            self.positive + other.positive,
-            self.negative + other.negative,
-        )
+        return Counts(self.rows + other.rows, self.weight + other.weight)
 
 
 @dataclass(frozen=True)
@@ -151,11 +144,12 @@ class Labels:
     def counts(self) -> Counts:
         """Rows and weights of each class."""
         count = self.y.shape[1]
-        found = Counts(np.zeros(count, int), np.zeros(count, int), np.zeros(count), np.zeros(count))
+        found = Counts(np.zeros((2, count), int), np.zeros((2, count)))
         for place in chunks(len(self.y)):
             t, unknown, share, weight = self._shares(place, np.float64)
             rows = [(which & ~unknown & (weight > 0)).sum(axis=0) for which in (t > 0, t == 0)]
-            found = found.joined(Counts(rows[0], rows[1], share.sum(axis=0), (weight - share).sum(axis=0)))
+            weights = [share.sum(axis=0), (weight - share).sum(axis=0)]
+            found = found.joined(Counts(np.stack(rows), np.stack(weights)))
         return found
 
     def _shares(self, place: slice, kind: Any) -> tuple[npt.NDArray[Any], ...]:

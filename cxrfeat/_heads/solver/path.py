@@ -166,9 +166,10 @@ class _Large:
 
 def _intercepts(counts: Counts, features: int, intercept: bool) -> Floats:
     """Start at the best constant: the log odds of the weighted classes."""
-    w = np.zeros((features + 1, len(counts.positive)))
+    positive, negative = np.log(np.maximum(counts.weight, 1e-12))
+    w = np.zeros((features + 1, len(positive)))
     if intercept:
-        w[-1] = np.log(np.maximum(counts.positive, 1e-12)) - np.log(np.maximum(counts.negative, 1e-12))
+        w[-1] = positive - negative
     return w
 
 
