@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.solver.rows import Floats
+from cxrfeat._heads.solver.rows import Floats, sigmoid
 
 CHUNK = 4096  # rows of labels that are dealt with at once
 
@@ -72,6 +72,11 @@ class Entries:
             loss -= self.pull * z
             wrong -= self.pull
         return loss, wrong
+
+    def bend(self, z: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The second derivative of the weighted log-loss of every logit."""
+        p = sigmoid(z)
+        return self.weight * p * (1 - p)
 
 
 @dataclass(frozen=True)

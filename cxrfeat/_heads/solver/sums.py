@@ -28,7 +28,7 @@ from threadpoolctl import ThreadpoolController
 
 from cxrfeat import _machine as machine
 from cxrfeat._heads.solver.labels import Counts, Labels, chunks
-from cxrfeat._heads.solver.rows import Floats, Moments, Rows, Tally, sigmoid
+from cxrfeat._heads.solver.rows import Floats, Moments, Rows, Tally
 
 Matrix = npt.NDArray[Any]
 
@@ -174,13 +174,11 @@ class LocalSums:
         """Add x v + offset to the logits."""
         z, out = self.z, self.z_ahead
 
-        def deal(place: slice, x: Matrix) -> tuple[Matrix, ...]:
-            if self.shift is not None:
-                x = x - self.shift
+        def logits(place: slice, x: Matrix) -> Matrix:
             out[place] = x @ v + offset + z[place]
-            return _sums(x, *self.live.entries(place, self.dtype).at(out[place]))
+            return out[place]
 
-        return self._total(deal, len(offset))
+        return self._total(self.live, logits)
 
     def slopes(self, columns: npt.NDArray[np.int64], lengths: Floats) -> tuple[Floats, Floats]:
         """Derivatives along the step, of logits alone."""
@@ -191,8 +189,7 @@ class LocalSums:
             entries = live.entries(place, np.float64)
             z += lengths * dz
             slope += (entries.at(z)[1] * dz).sum(axis=0)
-            p = sigmoid(z)
-            bend += (entries.weight * p * (1 - p) * dz * dz).sum(axis=0)
+            bend += (entries.bend(z) * dz * dz).sum(axis=0)
         return slope, bend
 
     def settle(self, columns: npt.NDArray[np.int64], lengths: Floats) -> Sum | None:
@@ -203,14 +200,8 @@ class LocalSums:
         self._swap()
         if not len(columns):
             return None
-        z, live = self.z, self.live.of_labels(columns)
-
-        def deal(place: slice, x: Matrix) -> tuple[Matrix, ...]:
-            if self.shift is not None:
-                x = x - self.shift
-            return _sums(x, *live.entries(place, self.dtype).at(z[place][:, columns]))
-
-        return self._total(deal, len(columns))
+        z = self.z
+        return self._total(self.live.of_labels(columns), lambda place, _: z[place][:, columns])
 
     def keep(self, columns: npt.NDArray[np.bool_]) -> None:
         """Go on with some of the columns."""
@@ -261,16 +252,15 @@ class LocalSums:
         """The sum of h, weight p (1 - p), for each column."""
         live, total = self.live.of_labels(columns), np.zeros(len(columns))
         for place in chunks(self.shape[0]):
-            p = sigmoid(self.z[place][:, columns].astype(np.float64))
-            total += (live.entries(place, np.float64).weight * p * (1 - p)).sum(axis=0)
+            z = self.z[place][:, columns].astype(np.float64)
+            total += live.entries(place, np.float64).bend(z).sum(axis=0)
         return total
 
     def _draw(self, column: int, rows: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Rows drawn for a column, and the root of what each represents."""
         live, h = self.live.of_labels(np.array([column])), np.empty(self.shape[0])
         for place in chunks(self.shape[0]):
-            p = sigmoid(self.z[place, column].astype(np.float64))
-            h[place] = live.entries(place, np.float64).weight[:, 0] * p * (1 - p)
+            h[place] = live.entries(place, np.float64).bend(self.z[place, [column]].astype(np.float64))[:, 0]
         if rows >= len(h) or h.sum() <= 0:
             chosen = (h > 0).nonzero()[0]
             return chosen, np.sqrt(h[chosen]).astype(np.float32)
@@ -306,7 +296,16 @@ class LocalSums:
         here, ahead = (memory[: n * count].reshape(n, count) for memory in self._memory)
         return here, ahead
 
-    def _total(self, deal: Callable[[slice, Matrix], tuple[Matrix, ...]], count: int) -> Sum:
+    def _total(self, live: Labels, logits: Callable[[slice, Matrix], Matrix]) -> Sum:
+        """Sums over all blocks; `logits` makes those of a block, of its place and features."""
+
+        def deal(place: slice, x: Matrix) -> tuple[Matrix, ...]:
+            if self.shift is not None:
+                x = x - self.shift
+            loss, residual = live.entries(place, self.dtype).at(logits(place, x))
+            return loss.sum(axis=0, dtype=np.float64), residual.sum(axis=0, dtype=np.float64), x.T @ residual
+
+        count = len(live.positive)
         loss, residual, product = np.zeros(count), np.zeros(count), np.zeros((self.shape[1], count))
         self.sweeps += 1
         with _blas().limit(limits=1, user_api="blas"):
@@ -325,10 +324,6 @@ class LocalSums:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
-
-
-def _sums(x: Matrix, loss: Matrix, residual: Matrix) -> tuple[Matrix, ...]:
-    return loss.sum(axis=0, dtype=np.float64), residual.sum(axis=0, dtype=np.float64), x.T @ residual
 
 
 def _standardised(x: Matrix, mean: Matrix, scale: Matrix, root: Matrix) -> npt.NDArray[np.float32]:
