@@ -76,51 +76,41 @@ class ClusterSums:
             raise
 
     def close(self) -> None:
-        """End the workers."""
         for worker in self.held:
             self.ray.kill(worker)
 
     def counts(self) -> Counts:
-        """Rows and weights of each class."""
         return reduce(Counts.joined, self._all("counts"))
 
     def choose(self, labels: npt.NDArray[np.bool_]) -> None:
-        """Fit some of the labels."""
         self._all("choose", labels)
 
     def gathered(self) -> tuple[Matrix, Labels]:
-        """All rows, here."""
         return _joined(self._all("gathered"))
 
     def survey(self, chance: Floats | None) -> tuple[Moments, tuple[Matrix, Labels] | None]:
-        """Moments and a sample, of all parts together."""
         self.sweeps += 1
         found = self._all("survey", chance)
         moments = reduce(Moments.joined, (part[0] for part in found))
         return moments, None if chance is None else _joined([part[1] for part in found])
 
     def begin(self, frame: Frame, v: Matrix, offset: Matrix) -> Sum:
-        """Go to the logits x v + offset."""
         return self._sum("begin", frame, v, offset)
 
     def ahead(self, v: Matrix, offset: Matrix) -> Sum:
-        """Add x v + offset to the logits."""
         return self._sum("ahead", v, offset)
 
     def slopes(self, columns: Columns, lengths: Floats) -> tuple[Floats, Floats]:
-        """Derivatives along the step."""
         slope, bend = np.sum(self._all("slopes", columns, lengths), axis=0)
         return slope, bend
 
     def settle(self, columns: Columns, lengths: Floats) -> Sum | None:
-        """Take the step ahead, or a part of it."""
         if len(columns):
             return self._sum("settle", columns, lengths)
         self._all("settle", columns, lengths)
         return None
 
     def keep(self, columns: npt.NDArray[np.bool_]) -> None:
-        """Go on with some of the columns."""
         self._all("keep", columns)
 
     def grams(self, columns: Columns, rows: Floats) -> Iterator[npt.NDArray[np.float32]]:

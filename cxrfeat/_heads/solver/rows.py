@@ -59,7 +59,6 @@ class MatrixRows:
         self.shape, self.dtype = x.shape, x.dtype
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Every block once, as a view."""
         for base in range(0, len(self.x), self.segment):
             end = min(base + self.segment, len(self.x))
             for start in range(base, end, BLOCK):
@@ -67,11 +66,9 @@ class MatrixRows:
                 yield place, self.x[place]
 
     def whole(self) -> npt.NDArray[Any]:
-        """The matrix itself."""
         return self.x
 
     def part(self, rows: npt.NDArray[np.int64]) -> MatrixRows:
-        """A copy of some rows."""
         return MatrixRows(self.x[rows])
 
 
@@ -89,20 +86,17 @@ class FileRows:
         self.batch = BLOCK * max(1, READ_BYTES // (BLOCK * self.shape[1] * 4))
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Every block once, read anew."""
         for start, x in ahead(self._batches()):
             for at in range(0, len(x), BLOCK):
                 yield slice(start + at, start + min(at + BLOCK, len(x))), x[at : at + BLOCK]
 
     def whole(self) -> npt.NDArray[Any]:
-        """All rows as one matrix."""
         out = np.empty(self.shape, dtype=self.dtype)
         for place, x in self.blocks():
             out[place] = x
         return out
 
     def part(self, rows: npt.NDArray[np.int64]) -> FileRows:
-        """Some of the rows, from the same files."""
         parts, start = [], 0
         for one, places in self.parts:
             first, last = np.searchsorted(rows, (start, start + places.shape[1]))

@@ -119,7 +119,7 @@ class Sums(Protocol):
 
 
 class LocalSums:
-    """Sums over rows of this process."""
+    """`Sums` over rows of this process."""
 
     workers = 1
 
@@ -130,19 +130,15 @@ class LocalSums:
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cxrfeat-sweep")
 
     def close(self) -> None:
-        """End the threads."""
         self.pool.shutdown()
 
     def counts(self) -> Counts:
-        """Rows and weights of each class."""
         return self.labels.counts()
 
     def choose(self, labels: npt.NDArray[np.bool_]) -> None:
-        """Fit some of the labels."""
         self.labels = self.labels.of_labels(labels)
 
     def gathered(self) -> tuple[Matrix, Labels]:
-        """All rows in memory."""
         return self.rows.whole(), self.labels
 
     def survey(self, chance: Floats | None) -> tuple[Moments, tuple[Matrix, Labels] | None]:
@@ -158,7 +154,6 @@ class LocalSums:
         return tally.moments(), None if chance is None else (x, self.labels.part(chosen, inverse))
 
     def begin(self, frame: Frame, v: Matrix, offset: Matrix) -> Sum:
-        """Go to the logits x v + offset, for all labels."""
         shift, self.frame = frame.shift, frame
         self.shift = None if shift is None else shift.astype(self.dtype)
         self.live = self.labels.times(frame.strength, frame.strength)
@@ -171,7 +166,6 @@ class LocalSums:
         return total
 
     def ahead(self, v: Matrix, offset: Matrix) -> Sum:
-        """Add x v + offset to the logits."""
         z, out = self.z, self.z_ahead
 
         def logits(place: slice, x: Matrix) -> Matrix:
@@ -193,7 +187,6 @@ class LocalSums:
         return slope, bend
 
     def settle(self, columns: npt.NDArray[np.int64], lengths: Floats) -> Sum | None:
-        """Take the step ahead, or a part of it."""
         for place in chunks(self.shape[0]) if len(columns) else ():
             back, ahead = self.z[place][:, columns], self.z_ahead[place]
             ahead[:, columns] = back + lengths * (ahead[:, columns] - back)
@@ -204,7 +197,6 @@ class LocalSums:
         return self._total(self.live.of_labels(columns), lambda place, _: z[place][:, columns])
 
     def keep(self, columns: npt.NDArray[np.bool_]) -> None:
-        """Go on with some of the columns."""
         z = self.z
         self.active = self.active[columns]
         self.live = self.live.of_labels(columns)
