@@ -27,7 +27,8 @@ from cxrfeat._heads.weighting import weigh
 from cxrfeat._machine import versions
 from cxrfeat._progress import Progress, silent
 from cxrfeat._project import RUNS, embedding_paths, remind, settle, study_path
-from cxrfeat._run import FittedOn, Options, Run, draft_of, publish, write_tables
+from cxrfeat._recipe import Recipe
+from cxrfeat._run import Decision, FittedOn, Options, Run, draft_of, publish, write_tables
 from cxrfeat._study import Study
 from cxrfeat.errors import HeadError, OutputError
 
@@ -158,7 +159,7 @@ def fit_head(
         joined = features.join_study(study, seed, progress)
         remind(joined.study)
         folder = Path(out) if out else _default_folder(study.name, features.recipes, options)
-        with _draft(folder, overwrite, resume) as draft:
+        with drafted(folder, overwrite, resume) as draft:
             fitted, task = _fit(features, joined, options, draft, resume, progress)
             _write(draft, features, joined, options, fitted, task)
     return Run.open(folder)
@@ -262,28 +263,38 @@ def _write(draft: Path, features: Features, joined: Joined, options: Options, fi
         csv = fitted.history.to_csv(index=False, float_format="%.9g", lineterminator="\n")
         write_atomically(draft / "history.csv", csv)
     passes = features.passes_of(options)
-    Run(
-        path=draft,
-        kind=head.kind,
-        labels=head.labels,
-        recipes=features.recipes,
+    replace(
+        written(draft, head, decision, features.recipes, fitted.notes),
         study_name=study.name,
         study_sha256=joined.sha256,
         dims=features.dims,
-        state=head.describe(),
-        unfitted=tuple(label for label, there in zip(head.labels, head.fitted, strict=True) if not there),
-        calibration=head.calibration.to_dict(),
         options=options,
         validation=joined.note,
         class_weights=tuple(task.weighting.rows()),
-        decision=decision,
         fitted_on=FittedOn(("train",), passes, len(passes) * task.images, task.images, len(np.unique(task.groups))),
-        notes=fitted.notes,
         converged=fitted.converged,
+    ).save()
+
+
+def written(draft: Path, head: Head, decision: Decision, recipes: tuple[Recipe, ...], notes: Mapping[str, Any]) -> Run:
+    """The run of a head whose files are in a draft, with no study yet."""
+    return Run(
+        path=draft,
+        kind=head.kind,
+        labels=head.labels,
+        recipes=recipes,
+        study_name="",
+        study_sha256="",
+        dims=(head.dim,),
+        state=head.describe(),
+        unfitted=tuple(label for label, there in zip(head.labels, head.fitted, strict=True) if not there),
+        calibration=head.calibration.to_dict(),
+        decision=decision,
+        notes=notes,
         files=_hashes(draft),
         versions={"python": platform.python_version(), **versions(PACKAGES)},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-    ).save()
+    )
 
 
 def _hashes(draft: Path) -> dict[str, str]:
@@ -302,7 +313,7 @@ def _default_folder(study: str, recipes: Any, options: Options) -> Path:
 
 
 @contextmanager
-def _draft(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
+def drafted(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
     """Give a folder beside `out` to write the run to, and put it in the place of `out` when it is complete.
 
     What an interrupted Keras head has left there is resumed or removed; after an error nothing but that is left.

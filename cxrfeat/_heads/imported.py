@@ -6,11 +6,8 @@ as that of any other run.
 
 from __future__ import annotations
 
-import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +15,14 @@ import numpy as np
 
 from cxrfeat._backbones import library
 from cxrfeat._backbones.library import Card
-from cxrfeat._files import sha256
 from cxrfeat._heads.base import Fitted, Task
 from cxrfeat._heads.decision import Calibration, Step
+from cxrfeat._heads.fit import drafted, written
 from cxrfeat._heads.linear import LinearHead
 from cxrfeat._heads.registry import IMPORTED
-from cxrfeat._machine import versions
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
-from cxrfeat._run import FILE, Decision, Run, draft_of, publish, settle
+from cxrfeat._run import FILE, Decision, Run, settle
 from cxrfeat.errors import HeadError, OutputError, WeightsError
 
 OPERATING_POINT = "operating-point"
@@ -62,30 +58,9 @@ def save_run(card: Card, recipe: Recipe, out: Path, overwrite: bool = False) -> 
         raise WeightsError(f"the weights {card.name!r} have no classifier with named outputs.")
     check_run(out, overwrite)
     head, decision = _head(card)
-    draft = draft_of(out)
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        names = head.save(draft)
-        Run(
-            path=draft,
-            kind=head.kind,
-            labels=head.labels,
-            recipes=(recipe,),
-            study_name="",
-            study_sha256="",
-            dims=(head.dim,),
-            unfitted=tuple(label for label, there in zip(head.labels, head.fitted, strict=True) if not there),
-            calibration=head.calibration.to_dict(),
-            decision=decision,
-            notes=_notes(card),
-            files={name: sha256(draft / name) for name in names},
-            versions={"python": platform.python_version(), **versions(("cxrfeat", "numpy"))},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        ).save()
-        publish(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with drafted(out, overwrite=True, resume=False) as draft:
+        head.save(draft)
+        written(draft, head, decision, (recipe,), _notes(card)).save()
     return Run.open(out)
 
 
