@@ -23,6 +23,9 @@ from cxrfeat.errors import HeadError
 if TYPE_CHECKING:
     import pandas as pd
 
+CHECKPOINT = "checkpoint"
+"""The folder of a run that holds what an interrupted fit resumes from."""
+
 
 @dataclass(frozen=True)
 class Task:

@@ -18,7 +18,7 @@ import numpy as np
 from cxrfeat._cluster import connected
 from cxrfeat._datasets.reading import read_study
 from cxrfeat._files import sha256, write_atomically
-from cxrfeat._heads.base import Fitted, Head, Task
+from cxrfeat._heads.base import CHECKPOINT, Fitted, Head, Task
 from cxrfeat._heads.decision import Rule, decide
 from cxrfeat._heads.ensemble import combine
 from cxrfeat._heads.features import Features, Joined, prepare
@@ -351,10 +351,6 @@ def drafted(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
 def _is_unfinished(folder: Path) -> bool:
     """Whether a folder without a `head.json` is empty, or holds what an interrupted fit has left."""
     return (folder / CHECKPOINT).is_dir() or not any(folder.iterdir())
-
-
-CHECKPOINT = "checkpoint"
-"""The folder of a run that holds what an interrupted fit resumes from."""
 
 
 def resumable(out: str | Path) -> bool:

@@ -24,11 +24,11 @@ import pandas as pd
 from keras import ops
 
 from cxrfeat._files import write_atomically
-from cxrfeat._heads.base import Task
+from cxrfeat._heads.base import CHECKPOINT, Task
 from cxrfeat._progress import Progress
 from cxrfeat.errors import HeadError
 
-CHECKPOINT, BEST, LATEST = "checkpoint", "best.weights.h5", "latest.weights.h5"
+BEST, LATEST = "best.weights.h5", "latest.weights.h5"
 LARGE = 2 << 30
 """Bytes of embeddings above which they are kept out of a graphics card's memory."""
 
