@@ -14,7 +14,7 @@ from cxrfeat._files import atomic_path
 from cxrfeat._heads.base import Floats, Head
 from cxrfeat._heads.decision import logit
 from cxrfeat._heads.linear import check_archive, read_arrays
-from cxrfeat.errors import HeadError, NotFoundError
+from cxrfeat.errors import HeadError
 
 FILE, SCALER = "head.skops", "scaler.npz"
 ROWS = 8192
@@ -93,13 +93,11 @@ class EstimatorHead(Head):
         Only types that skops trusts by itself and those of `TRUSTED` are built.
         """
         path = folder / FILE
-        if not path.is_file():
-            raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
+        check_archive(path)
         arrays = read_arrays(folder / SCALER, ("mean", "scale", "places"))
         import skops.io
 
         try:
-            check_archive(path)
             strange = _strange(path)
             models = None if strange else skops.io.load(path, trusted=list(TRUSTED))
         except Exception as error:  # skops raises anything for content that it does not expect

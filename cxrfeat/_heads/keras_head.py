@@ -18,7 +18,7 @@ from cxrfeat._heads.base import Fitted, Floats, Head, Task
 from cxrfeat._heads.linear import check_archive
 from cxrfeat._heads.settings import require
 from cxrfeat._progress import Progress, silent
-from cxrfeat.errors import HeadError, NotFoundError
+from cxrfeat.errors import HeadError
 
 if TYPE_CHECKING:
     import keras
@@ -134,8 +134,7 @@ class KerasHead(Head):
     def load(cls, folder: Path, labels: tuple[str, ...], state: Mapping[str, Any]) -> KerasHead:
         """Read `head.keras` in Keras's safe mode, which refuses Lambda layers and anything else that carries code."""
         path = folder / FILE
-        if not path.is_file():
-            raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
+        check_archive(path)
         try:
             inspect(path)
             model = backends.keras().saving.load_model(path, compile=False, safe_mode=True)
@@ -155,7 +154,6 @@ PARTS = (*LAYERS, "Functional", "DTypePolicy", "GlorotUniform", "HeNormal", "Zer
 
 def inspect(path: Path) -> None:
     """Raise a HeadError unless a `.keras` file describes a head: before Keras builds anything of it."""
-    check_archive(path)
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo("config.json").file_size > 1 << 20:
             raise HeadError(f"{path} describes a network that is no head; it was not loaded.")

@@ -129,23 +129,24 @@ class LogisticHead(LinearHead):
 
 
 def check_archive(path: Path) -> None:
-    """Raise a HeadError for a zip archive that inflates to far more than its own size."""
-    with zipfile.ZipFile(path) as archive:
-        inflated = sum(member.file_size for member in archive.infolist())
+    """Raise an error for a file that is missing, is no zip archive, or inflates to far more than its own size."""
+    if not path.is_file():
+        raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inflated = sum(member.file_size for member in archive.infolist())
+    except Exception as error:  # a damaged archive raises a dozen kinds
+        raise HeadError(f"{path} is no archive of a head ({error}); it was not loaded.") from error
     if inflated > max(FREE, RATIO * path.stat().st_size):
         raise HeadError(f"{path} inflates to {inflated:,} bytes, which no head does; it was not loaded.")
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     """Read arrays of numbers from an `.npz`; a HeadError if it is damaged, or holds anything else, such as a pickle."""
-    if not path.is_file():
-        raise NotFoundError(f"{path} is missing; the run is incomplete, fit the head again.")
+    check_archive(path)
     try:
-        check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
-    except HeadError:
-        raise
-    except Exception as error:  # a damaged archive raises a dozen kinds
+    except Exception as error:
         # numpy says of object arrays and of pickles that they would have to be unpickled, which is not done here.
         raise HeadError(f"{path} has content other than plain arrays ({error}); it was not loaded.") from error
