@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,27 +27,6 @@ READ_BYTES = 16 << 20
 """What is read from a file at once."""
 
 
-class Rows(Protocol):
-    """Rows to sweep over, in blocks; the order is the same in every sweep."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and features."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-
-    def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Every block once, with the place of its rows."""
-
-    def whole(self) -> npt.NDArray[Any]:
-        """All rows as one matrix in memory."""
-
-    def part(self, rows: npt.NDArray[np.int64]) -> Rows:
-        """Some of the rows, whose numbers rise, from where these come from."""
-
-
 class MatrixRows:
     """Rows of a C-contiguous matrix in memory, float32 or float64; nothing is copied.
 
@@ -56,9 +35,11 @@ class MatrixRows:
 
     def __init__(self, x: npt.NDArray[Any], segment: int | None = None) -> None:
         self.x, self.segment = x, segment or len(x)
-        self.shape, self.dtype = x.shape, x.dtype
+        self.shape: tuple[int, int] = x.shape
+        self.dtype: np.dtype[Any] = x.dtype
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        """Every block once, with the place of its rows; in the same order in every sweep."""
         for base in range(0, len(self.x), self.segment):
             end = min(base + self.segment, len(self.x))
             for start in range(base, end, BLOCK):
@@ -66,9 +47,11 @@ class MatrixRows:
                 yield place, self.x[place]
 
     def whole(self) -> npt.NDArray[Any]:
+        """All rows as one matrix in memory."""
         return self.x
 
     def part(self, rows: npt.NDArray[np.int64]) -> MatrixRows:
+        """Some of the rows, whose numbers rise, from where these come from."""
         return MatrixRows(self.x[rows])
 
 
@@ -82,7 +65,7 @@ class FileRows:
     def __init__(self, files: Sequence[EmbeddingFile], parts: Sequence[tuple[int, npt.NDArray[np.int64]]]) -> None:
         self.files, self.parts = list(files), list(parts)
         self.shape = (sum(places.shape[1] for _, places in self.parts), sum(file.dim for file in files))
-        self.dtype = np.dtype(np.float32)
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
         self.batch = BLOCK * max(1, READ_BYTES // (BLOCK * self.shape[1] * 4))
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
@@ -114,6 +97,9 @@ class FileRows:
                 x = [file.read_rows(rows, (one,))[0] for file, rows in zip(self.files, some, strict=True)]
                 yield base + at, x[0] if len(x) == 1 else np.concatenate(x, axis=1)
             base += places.shape[1]
+
+
+Rows = MatrixRows | FileRows
 
 
 def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
