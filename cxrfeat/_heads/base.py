@@ -51,7 +51,6 @@ class Task:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels."""
         return self.weighting.labels
 
     @property

@@ -78,7 +78,6 @@ class Calibration:
         return np.stack([step.apply(logits[:, k]) for k, step in enumerate(self.steps)], axis=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `head.json` holds it."""
         return {"method": self.method, "split": self.split, "labels": [_step_to_dict(step) for step in self.steps]}
 
     @classmethod

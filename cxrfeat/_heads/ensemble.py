@@ -43,7 +43,6 @@ class EnsembleHead(Head):
 
     @property
     def linear(self) -> tuple[Floats, Floats] | None:
-        """Coefficients and intercepts, if all members are linear."""
         coef, intercept = np.zeros((len(self.labels), self.dim)), self.offset.copy()
         for member, (start, stop), weight in zip(self.members, self.places, self.weights, strict=True):
             if member.linear is None:
@@ -59,7 +58,6 @@ class EnsembleHead(Head):
         return total
 
     def describe(self) -> dict[str, Any]:
-        """What `head.json` holds of the members and how they are joined."""
         return {
             "members": [
                 {

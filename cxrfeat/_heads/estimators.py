@@ -134,7 +134,6 @@ class Estimator(Head):
 
     @classmethod
     def _model(cls, settings: Mapping[str, Any], seed: int) -> Any:
-        """The estimator, not fitted yet."""
         found = cls._estimator()
         drawn = {"random_state": seed} if "random_state" in inspect.signature(found).parameters else {}
         return found(**{**drawn, **settings})
@@ -182,7 +181,6 @@ class KeptEstimator(Estimator):
         return out
 
     def save(self, folder: Path) -> list[str]:
-        """Write `head.skops` and `scaler.npz`."""
         import skops.io
 
         with atomic_path(folder / FILE) as part:
@@ -235,48 +233,36 @@ class KeptEstimator(Estimator):
 
 
 class Svm(LinearEstimator):
-    """Linear support vector machine."""
-
     kind, target = "svm", "sklearn.svm:LinearSVC"
     defaults = {"C": 0.01, "dual": "auto", "max_iter": 5000}
     grid = {"C": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)}
 
 
 class Lda(LinearEstimator):
-    """Linear discriminant analysis with shrinkage."""
-
     kind, target, takes_weights = "lda", "sklearn.discriminant_analysis:LinearDiscriminantAnalysis", False
     defaults = {"solver": "lsqr", "shrinkage": "auto"}
     grid = {"shrinkage": ("auto", 0.1, 0.5, 0.9)}
 
 
 class Mlp(KeptEstimator):
-    """Multi-layer perceptron of scikit-learn."""
-
     kind, target, scaled, shared = "mlp", "sklearn.neural_network:MLPClassifier", True, True
     defaults = {"hidden_layer_sizes": (128,), "alpha": 1e-3, "max_iter": 60}
     grid = {"alpha": (1e-4, 1e-2, 1.0)}
 
 
 class RandomForest(KeptEstimator):
-    """Random forest."""
-
     kind, target, shared, parallel = "random-forest", "sklearn.ensemble:RandomForestClassifier", True, False
     defaults = {"n_estimators": 100, "min_samples_leaf": 3, "max_features": "sqrt", "n_jobs": -1}
     grid = {"min_samples_leaf": (1, 3, 10)}
 
 
 class HistGradientBoosting(KeptEstimator):
-    """Gradient boosting on histograms."""
-
     kind, target, parallel = "hist-gradient-boosting", "sklearn.ensemble:HistGradientBoostingClassifier", False
     defaults = {"max_iter": 100, "learning_rate": 0.1, "max_leaf_nodes": 15, "l2_regularization": 1.0}
     grid = {"max_leaf_nodes": (4, 15, 31)}
 
 
 class NearestNeighbours(KeptEstimator):
-    """Nearest neighbours."""
-
     kind, target, takes_weights = "knn", "sklearn.neighbors:KNeighborsClassifier", False
     defaults = {"n_neighbors": 25, "n_jobs": -1}
     grid = {"n_neighbors": (5, 15, 45)}

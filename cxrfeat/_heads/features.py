@@ -52,12 +52,10 @@ class Features:
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """Recipe of every file."""
         return tuple(file.recipe for file in self.files)
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """Embedding length of every file."""
         return tuple(file.dim for file in self.files)
 
     @property

@@ -39,7 +39,6 @@ class ImportedHead(LinearHead):
 
     @classmethod
     def fit(cls, task: Task, settings: Settings, *, resume: bool = False, progress: Progress = silent) -> Fitted:
-        """Refuse: it comes from a checkpoint."""
         raise HeadError("a head of kind `imported` comes with imported weights and is not fitted; choose another kind.")
 
 

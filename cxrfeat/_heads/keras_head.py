@@ -89,7 +89,6 @@ class KerasHead(Head):
 
     @property
     def network(self) -> keras.Model:
-        """The model."""
         return self.model
 
     @property
@@ -125,7 +124,6 @@ class KerasHead(Head):
         return out
 
     def save(self, folder: Path) -> list[str]:
-        """Write `head.keras`."""
         with atomic_path(folder / FILE) as part:
             self.model.save(part)
         return [FILE]

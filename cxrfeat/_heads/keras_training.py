@@ -113,7 +113,6 @@ class Trainer(keras.Model):
         return self.head(ops.take(self._x, rows, axis=0), training=training)
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **rest: Any) -> Any:
-        """Mean loss of the known entries of a step."""
         truth, weight = ops.split(ops.take(self._truth, ops.take(self.order, x), axis=0), 2, axis=1)
         return mean_loss(self.softmax, y_pred, truth, weight)
 
@@ -172,7 +171,6 @@ class Epochs(keras.callbacks.Callback):
 
     @property
     def done(self) -> bool:
-        """Whether no epoch is left to train."""
         return len(self.losses) >= self.settings.epochs or self.waited >= self.settings.patience
 
     def restore(self) -> None:

@@ -40,14 +40,12 @@ class LinearHead(Head):
 
     @property
     def linear(self) -> tuple[Floats, Floats]:
-        """Coefficients (labels, dim) and intercepts (labels,)."""
         return self.coef, self.intercept
 
     def _logits(self, x: npt.NDArray[np.float32]) -> Floats:
         return x.astype(np.float64) @ self.coef.T + self.intercept
 
     def save(self, folder: Path) -> list[str]:
-        """Write `head.npz`."""
         with atomic_path(folder / FILE) as part:
             np.savez(part, coef=self.coef, intercept=self.intercept)
         return [FILE]

@@ -34,7 +34,6 @@ class Counts:
         return (self.rows[0] > 0) & (self.rows[1] > 0)
 
     def of(self, which: npt.NDArray[np.bool_]) -> Counts:
-        """Counts of some of the labels."""
         return Counts(self.rows[:, which], self.weight[:, which])
 
     def chance(self, rows: int) -> Floats:
@@ -45,7 +44,6 @@ class Counts:
         return rows / 2 / self.weight.shape[1] / self.weight
 
     def joined(self, other: Counts) -> Counts:
-        """Counts of both parts together."""
         return Counts(self.rows + other.rows, self.weight + other.weight)
 
 
@@ -108,7 +106,6 @@ class Labels:
 
     @property
     def soft(self) -> bool:
-        """Whether there may be probabilities."""
         return self.y.dtype != np.int8
 
     def times(self, positive: Floats, negative: Floats) -> Labels:
@@ -123,14 +120,12 @@ class Labels:
         return replace(self, y=self.y[rows], rows=own)
 
     def joined(self, other: Labels) -> Labels:
-        """Those of both, one after the other."""
         rows = None
         if self.rows is not None and other.rows is not None:
             rows = np.concatenate([self.rows, other.rows])
         return replace(self, y=np.concatenate([self.y, other.y]), rows=rows)
 
     def of_labels(self, which: npt.NDArray[Any]) -> Labels:
-        """Some of the labels."""
         return replace(self, y=self.y[:, which], positive=self.positive[which], negative=self.negative[which])
 
     def entries(self, place: slice, kind: Any) -> Entries:

@@ -27,7 +27,6 @@ class Point:
     gradient: Floats
 
     def of(self, which: npt.NDArray[np.bool_]) -> Point:
-        """The same for some of its labels."""
         return Point(self.w[:, which], self.value[which], self.gradient[:, which])
 
 

@@ -165,7 +165,6 @@ class Tally:
         self.second += w @ away
 
     def moments(self) -> Moments:
-        """What was counted."""
         if self.anchor is None or self.total <= 0:
             return Moments(0.0, np.zeros_like(self.first), np.zeros_like(self.first), np.zeros_like(self.first))
         shift = self.first / self.total

@@ -47,7 +47,6 @@ class Sum:
     product: Floats
 
     def joined(self, other: Sum) -> Sum:
-        """Of both parts together."""
         return Sum(self.loss + other.loss, self.residual + other.residual, self.product + other.product)
 
 
