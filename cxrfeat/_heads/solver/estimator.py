@@ -117,9 +117,7 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         MultiLabelLogistic
             Itself.
         """
-        sums, labels = self._prepare(X, y, sample_weight)
-        C = np.broadcast_to(np.asarray(self.C, dtype=np.float64), (labels,))[None]
-        self._keep(next(self._path(sums, C)))
+        self._fit_path(X, y, [self.C], sample_weight)
         return self
 
     def fit_path(self, X: Any, y: Any, Cs: Any, sample_weight: Any = None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -137,14 +135,8 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
         coef, intercept : ndarray of shape (n_strengths, n_labels, n_features) and (n_strengths, n_labels)
             On features as given.
         """
-        sums, labels = self._prepare(X, y, sample_weight)
-        strengths = np.repeat(np.asarray(Cs, dtype=np.float64)[:, None], labels, axis=1)
-        coefs, intercepts = [], []
-        for solution in self._path(sums, strengths):
-            self._keep(solution)
-            coefs.append(self.coef_)
-            intercepts.append(self.intercept_)
-        return np.stack(coefs), np.stack(intercepts)
+        found = self._fit_path(X, y, Cs, sample_weight)
+        return np.stack([one.coef for one in found]), np.stack([one.intercept for one in found])
 
     def decision_function(self, X: Any) -> npt.NDArray[np.float64]:
         """Logits, float64 of shape (n,) or (n, n_labels).
@@ -185,7 +177,8 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
             return np.where(np.isnan(logits), np.nan, logits > 0)
         return (logits > 0).astype(np.int64)
 
-    def _prepare(self, X: Any, y: Any, sample_weight: Any) -> tuple[LocalSums, int]:
+    def _fit_path(self, X: Any, y: Any, Cs: Any, sample_weight: Any) -> list[Solution]:
+        """Solutions at strengths for all labels or for each; the last is kept."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         truth = self._truth(y, len(X))
         row_weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
@@ -195,7 +188,21 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one class."
             )
-        return sums, truth.shape[1]
+        strengths = np.stack([np.broadcast_to(np.asarray(C, dtype=np.float64), truth.shape[1]) for C in Cs])
+        found = list(path(sums, strengths, intercept=self.fit_intercept, tol=self.tol, steps=self.max_iter))
+        for solution in found:
+            if not solution.converged.all():
+                late = int((~solution.converged).sum())
+                warnings.warn(
+                    f"{late} of {int(solution.fittable.sum())} labels did not reach a relative tolerance of "
+                    f"{self.tol:g} (furthest {np.nanmax(solution.gap):.1e}); raise max_iter, or lower C.",
+                    ConvergenceWarning,
+                    stacklevel=3,
+                )
+        last = found[-1]
+        self.coef_, self.intercept_, self.n_iter_ = last.coef, last.intercept, last.sweeps
+        self.objective_, self.gap_ = last.objective, last.gap
+        return found
 
     def _truth(self, y: Any, rows: int) -> npt.NDArray[np.float64]:
         """Labels as 1, 0, NaN, (n, labels)."""
@@ -220,19 +227,3 @@ class MultiLabelLogistic(ClassifierMixin, BaseEstimator):
             raise ValueError("Unknown label type: labels of a two-dimensional y are 0 to 1, or NaN where unknown.")
         self.classes_ = np.array([0, 1])
         return truth
-
-    def _path(self, sums: LocalSums, Cs: Any) -> Any:
-        return path(sums, Cs, intercept=self.fit_intercept, tol=self.tol, steps=self.max_iter)
-
-    def _keep(self, solution: Solution) -> None:
-        self.coef_, self.intercept_ = solution.coef, solution.intercept
-        self.objective_, self.gap_ = solution.objective, solution.gap
-        self.n_iter_ = solution.sweeps
-        if not solution.converged.all():
-            late = int((~solution.converged).sum())
-            warnings.warn(
-                f"{late} of {int(solution.fittable.sum())} labels did not reach a relative tolerance of {self.tol:g} "
-                f"(furthest {np.nanmax(solution.gap):.1e}); raise max_iter, or lower C.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
