@@ -23,6 +23,7 @@ from cxrfeat._heads.decision import Rule, decide
 from cxrfeat._heads.ensemble import combine
 from cxrfeat._heads.features import Features, Joined, prepare
 from cxrfeat._heads.registry import CALIBRATIONS, ENSEMBLES, HEADS, PASSES, PRESETS, WEIGHTINGS, head_class
+from cxrfeat._heads.search import out_of_fold, search
 from cxrfeat._heads.weighting import weigh
 from cxrfeat._machine import versions
 from cxrfeat._progress import Progress, silent
@@ -217,8 +218,6 @@ def _fit(
             members.append(_fit_one(kind, task, options, resume, progress))
             places.append((start, start + task.rows.shape[1]))
             if options.ensemble == "stacked":
-                from cxrfeat._heads.search import out_of_fold
-
                 held_out.append(out_of_fold(head_class(kind), task, settings_of(options.settings, kind)))
         start = places[-1][1]
     if not options.ensemble:
@@ -234,9 +233,6 @@ def _fit_one(kind: str, task: Task, options: Options, resume: bool, progress: Pr
     declared, settings = head_class(kind), settings_of(options.settings, kind)
     searched: dict[str, Any] = {}
     if options.search:
-        # Imported here: scoring needs scipy.stats, which takes as long to import as a small head to fit.
-        from cxrfeat._heads.search import search
-
         settings, table = search(declared, task, settings, options.grid, progress=progress)
         searched = {"search": json.loads(table.to_json(orient="records", double_precision=6))}
     found = declared.fit(task, declared.settings(settings), resume=resume, progress=progress)
