@@ -6,40 +6,50 @@ leaves as many unknowns as rows, and nothing is lost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from cxrfeat._heads.solver.newton import Found
 from cxrfeat._heads.solver.rows import Floats, sigmoid
+from cxrfeat._heads.solver.sums import Sums
+from cxrfeat._progress import Progress
 
 
-@dataclass(frozen=True)
-class Span:
-    """Standardised rows in a basis of as few columns as rows.
+class Dense:
+    """Label by label, on standardised rows in a basis of as few columns as rows.
 
     `design` is (rows, min(rows, features) + 1), the last column the intercept's; `basis` has orthonormal columns
-    (features, rows), or is None if the features are their own basis.
+    (features, rows), or is None if the features are their own basis. Systems this small lose more to threads that wait
+    for each other, on a busy machine above all, than they gain.
     """
 
-    design: Floats
-    basis: Floats | None
+    def __init__(self, sums: Sums, mean: Floats, scale: Floats, intercept: bool) -> None:
+        rows, labels = sums.gathered()
+        self.intercept = intercept
+        self.basis: Floats | None = None
+        self.y, self.weight = labels.dense()
+        with threadpool_limits(1, "blas"):
+            x = (rows.astype(np.float64) - mean) / scale
+            if x.shape[0] < x.shape[1]:
+                self.basis, triangle = np.linalg.qr(x.T)
+                x = triangle.T
+            self.design = np.hstack([x, np.ones((len(x), 1))])
 
-    @classmethod
-    def of(cls, x: Floats) -> Span:
-        """Of standardised rows, float64 (rows, features)."""
-        ones = np.ones((len(x), 1))
-        if x.shape[0] >= x.shape[1]:
-            return cls(np.hstack([x, ones]), None)
-        basis, triangle = np.linalg.qr(x.T)
-        return cls(np.hstack([triangle.T, ones]), basis)
-
-    def up(self, v: Floats) -> Floats:
-        """From coefficients in the basis and an intercept to coefficients of the features and an intercept."""
-        return v if self.basis is None else np.append(self.basis @ v[:-1], v[-1])
-
-    def down(self, w: Floats) -> Floats:
-        """The way back; exact within the span."""
-        return w if self.basis is None else np.append(self.basis.T @ w[:-1], w[-1])
+    def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
+        """Fit every label from `start`, (features + 1, labels), at strengths C, (labels,)."""
+        w, count = start.copy(), len(C)
+        value, gap, converged = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
+        with threadpool_limits(1, "blas"):
+            for k in range(count):
+                begin = start[:, k]
+                if self.basis is not None:  # exact within the span
+                    begin = np.append(self.basis.T @ begin[:-1], begin[-1])
+                found, value[k], gap[k], converged[k] = newton(
+                    self.design, self.y[:, k], C[k] * self.weight[:, k], begin, self.intercept, tol, steps
+                )
+                w[:, k] = found if self.basis is None else np.append(self.basis @ found[:-1], found[-1])
+                progress(k + 1, count)
+        return w, value, gap, converged
 
 
 def newton(

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
-from cxrfeat._heads.solver import dense
+from cxrfeat._heads.solver.dense import Dense
 from cxrfeat._heads.solver.labels import Counts, Labels
 from cxrfeat._heads.solver.newton import Course, Found, minimise
 from cxrfeat._heads.solver.objective import SAMPLED, Objective
@@ -90,7 +89,7 @@ def path(
     drawn = min(SAMPLE_ROWS * d, SAMPLE_NUMBERS // d)
     moments, sample = sums.survey(counts.chance(drawn) if n > MANY * drawn and not few else None)
     mean, scale = moments.standard()
-    search: _Dense | _Large = (_Dense if few else _Large)(sums, mean, scale, intercept)
+    search: Dense | _Large = (Dense if few else _Large)(sums, mean, scale, intercept)
     done: list[tuple[Floats, Floats]] = []
     for C in Cs:
         start = _extrapolated(done, C) if done else _intercepts(counts, d, intercept)
@@ -110,33 +109,6 @@ def _spread(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
     out = np.full((len(there), *values.shape[1:]), np.nan)
     out[there] = values
     return out
-
-
-class _Dense:
-    """Label by label, with whole Hessians.
-
-    Systems this small lose more to threads that wait for each other, on a busy machine above all, than they gain.
-    """
-
-    def __init__(self, sums: Sums, mean: Floats, scale: Floats, intercept: bool) -> None:
-        x, labels = sums.gathered()
-        self.intercept = intercept
-        self.y, self.weight = labels.dense()
-        with threadpool_limits(1, "blas"):
-            self.span = dense.Span.of((x.astype(np.float64) - mean) / scale)
-
-    def run(self, C: Floats, start: Floats, tol: float, steps: int, progress: Progress) -> Found:
-        w, count = start.copy(), len(C)
-        value, gap, converged = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
-        with threadpool_limits(1, "blas"):
-            for k in range(count):
-                begin = self.span.down(start[:, k])
-                found, value[k], gap[k], converged[k] = dense.newton(
-                    self.span.design, self.y[:, k], C[k] * self.weight[:, k], begin, self.intercept, tol, steps
-                )
-                w[:, k] = self.span.up(found)
-                progress(k + 1, count)
-        return w, value, gap, converged
 
 
 class _Large:
