@@ -53,7 +53,7 @@ class Worker:
 
 
 class ClusterSums:
-    """`Sums` over rows of embedding files, in as many parts as the cluster has processors."""
+    """What `LocalSums` is, over rows of embedding files in as many parts as the cluster has processors."""
 
     def __init__(self, ray: Any, rows: FileRows, labels: Labels, memory: int | None = None) -> None:
         self.ray, self.shape, self.dtype, self.sweeps = ray, rows.shape, rows.dtype, 0

@@ -6,8 +6,8 @@ together: the products share the reading of the matrix, which is what takes the 
 its sampled Hessian renewed where it stands, and a label that is done leaves the sweep.
 
 The Hessian of one label is X' diag(h) X + I with h = C s p (1 - p); the first part is estimated from the rows that make
-up most of it (`Sums.grams`). Its Cholesky factor is a preconditioner: what the draw misses costs iterations, never
-accuracy.
+up most of it (`LocalSums.grams`). Its Cholesky factor is a preconditioner: what the draw misses costs iterations,
+never accuracy.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Objective:
         return Point(w, value, gradient)
 
     def grams(self, columns: list[int]) -> Iterator[npt.NDArray[np.float32]]:
-        """The Hessian of the loss of some labels, without the penalty; see `Sums.grams`."""
+        """The Hessian of the loss of some labels, without the penalty; see `LocalSums.grams`."""
         rows = np.full(len(columns), float(self.sampled * self.sums.shape[1]))
         return self.sums.grams(np.array(columns, dtype=np.int64), rows)
 

@@ -102,10 +102,10 @@ class FileRows:
 Rows = MatrixRows | FileRows
 
 
-def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """Items, of which a thread makes the next ones while one is used."""
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Items, of which a thread makes the next two while one is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="cxrfeat-ahead") as pool:
-        coming: deque[Future[T | None]] = deque(pool.submit(next, items, None) for _ in range(depth))
+        coming: deque[Future[T | None]] = deque(pool.submit(next, items, None) for _ in range(2))
         while (item := coming.popleft().result()) is not None:
             coming.append(pool.submit(next, items, None))
             yield item

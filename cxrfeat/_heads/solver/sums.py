@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,11 @@ from cxrfeat import _machine as machine
 from cxrfeat._heads.solver.labels import Counts, Labels, chunks
 from cxrfeat._heads.solver.rows import Floats, Moments, Rows, Tally
 
+if TYPE_CHECKING:
+    from cxrfeat._heads.cluster import ClusterSums
+
 Matrix = npt.NDArray[Any]
+Sums: TypeAlias = "LocalSums | ClusterSums"
 
 # Above this ratio of mean to scale the subtraction after the product would cost float32 its digits, and blocks are
 # centred before it.
@@ -64,61 +68,13 @@ class Frame:
         return self.mean if float((np.abs(self.mean) / self.scale).max(initial=0.0)) > FAR else None
 
 
-class Sums(Protocol):
-    """Rows that answer with sums over them.
+class LocalSums:
+    """Rows of this process, that answer with sums over them.
 
     A search goes from a point to one `ahead` of it, and either takes that or settles between them; the logits of both
-    are kept by the rows. `sweeps` counts how often they were gone through, and `workers` the processes that
-    hold them. `columns` are positions among the labels that the search has kept so far.
+    are kept by the rows. `sweeps` counts how often they were gone through, and `workers` the processes that hold them.
+    `columns` are positions among the labels that the search has kept so far.
     """
-
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    sweeps: int
-    workers: int
-
-    def counts(self) -> Counts:
-        """Rows and weights of each class."""
-
-    def choose(self, labels: npt.NDArray[np.bool_]) -> None:
-        """Fit some of the labels, bool (labels,); once, before all else."""
-
-    def close(self) -> None:
-        """Give back what the sums are made with."""
-
-    def gathered(self) -> tuple[Matrix, Labels]:
-        """All rows, here and in memory, and their labels; for few."""
-
-    def survey(self, chance: Floats | None) -> tuple[Moments, tuple[Matrix, Labels] | None]:
-        """Moments, and a sample, if `chance`, (2, labels), is given.
-
-        A row is drawn with the probability of its weights as a positive or negative of every label, times `chance`.
-        """
-
-    def begin(self, frame: Frame, v: Matrix, offset: Matrix) -> Sum:
-        """Go to the logits x v + offset, for all labels."""
-
-    def ahead(self, v: Matrix, offset: Matrix) -> Sum:
-        """Add x v + offset to the logits."""
-
-    def slopes(self, columns: npt.NDArray[np.int64], lengths: Floats) -> tuple[Floats, Floats]:
-        """First and second derivative of the loss along the step ahead, at a part of its length, (columns,) each."""
-
-    def settle(self, columns: npt.NDArray[np.int64], lengths: Floats) -> Sum | None:
-        """Take the step ahead; where it is not taken whole, go back to its length and sum there."""
-
-    def keep(self, columns: npt.NDArray[np.bool_]) -> None:
-        """Go on with some of the columns."""
-
-    def grams(self, columns: npt.NDArray[np.int64], rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
-        """For each column X' diag(h) X where the search stands, lower triangle, estimated from about so many `rows`.
-
-        X are standardised features and a column of ones, and h is weight p (1 - p).
-        """
-
-
-class LocalSums:
-    """`Sums` over rows of this process."""
 
     workers = 1
 
@@ -129,19 +85,27 @@ class LocalSums:
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cxrfeat-sweep")
 
     def close(self) -> None:
+        """Give back what the sums are made with."""
         self.pool.shutdown()
 
     def counts(self) -> Counts:
+        """Rows and weights of each class."""
         return self.labels.counts()
 
     def choose(self, labels: npt.NDArray[np.bool_]) -> None:
+        """Fit some of the labels, bool (labels,); once, before all else."""
         self.labels = self.labels.of_labels(labels)
 
     def gathered(self) -> tuple[Matrix, Labels]:
+        """All rows, here and in memory, and their labels; for few."""
         return self.rows.whole(), self.labels
 
     def survey(self, chance: Floats | None) -> tuple[Moments, tuple[Matrix, Labels] | None]:
-        """Moments, and a sample of the rows, each weighted by the inverse of its chance; one sweep for both."""
+        """Moments, and a sample if `chance`, (2, labels), is given; one sweep for both.
+
+        A row is drawn with the probability of its weights as a positive or negative of every label, times `chance`, and
+        weighted by the inverse of that.
+        """
         chosen, inverse = (np.empty(0, int), np.empty(0)) if chance is None else self._chosen(chance)
         x = np.empty((len(chosen), self.shape[1]), dtype=self.dtype)
         tally = Tally(self.shape[1])
@@ -153,6 +117,7 @@ class LocalSums:
         return tally.moments(), None if chance is None else (x, self.labels.part(chosen, inverse))
 
     def begin(self, frame: Frame, v: Matrix, offset: Matrix) -> Sum:
+        """Go to the logits x v + offset, for all labels."""
         shift, self.frame = frame.shift, frame
         self.shift = None if shift is None else shift.astype(self.dtype)
         self.live = self.labels.times(frame.strength, frame.strength)
@@ -165,6 +130,7 @@ class LocalSums:
         return total
 
     def ahead(self, v: Matrix, offset: Matrix) -> Sum:
+        """Add x v + offset to the logits."""
         z, out = self.z, self.z_ahead
 
         def logits(place: slice, x: Matrix) -> Matrix:
@@ -174,7 +140,7 @@ class LocalSums:
         return self._total(self.live, logits)
 
     def slopes(self, columns: npt.NDArray[np.int64], lengths: Floats) -> tuple[Floats, Floats]:
-        """Derivatives along the step, of logits alone."""
+        """First and second derivative of the loss along the step ahead, at a part of its length, (columns,) each."""
         live, slope, bend = self.live.of_labels(columns), np.zeros(len(columns)), np.zeros(len(columns))
         for place in chunks(self.shape[0]):
             z = self.z[place][:, columns].astype(np.float64)
@@ -186,6 +152,7 @@ class LocalSums:
         return slope, bend
 
     def settle(self, columns: npt.NDArray[np.int64], lengths: Floats) -> Sum | None:
+        """Take the step ahead; where it is not taken whole, go back to its length and sum there."""
         for place in chunks(self.shape[0]) if len(columns) else ():
             back, ahead = self.z[place][:, columns], self.z_ahead[place]
             ahead[:, columns] = back + lengths * (ahead[:, columns] - back)
@@ -196,6 +163,7 @@ class LocalSums:
         return self._total(self.live.of_labels(columns), lambda place, _: z[place][:, columns])
 
     def keep(self, columns: npt.NDArray[np.bool_]) -> None:
+        """Go on with some of the columns."""
         z = self.z
         self.active = self.active[columns]
         self.live = self.live.of_labels(columns)
@@ -204,11 +172,11 @@ class LocalSums:
             self.z[place] = z[place][:, columns]
 
     def grams(self, columns: npt.NDArray[np.int64], rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
-        """X' diag(h) X of each column, in one sweep for all.
+        """For each column X' diag(h) X where the search stands, lower triangle, estimated from about so many `rows`.
 
-        Rows are drawn with a probability proportional to their h, at most 1, and weighted by its inverse: the
-        expectation is the whole sum, and rows that carry much of it, such as the few positives of a rare label, are
-        all in.
+        X are standardised features and a column of ones, and h is weight p (1 - p); one sweep for all columns. Rows are
+        drawn with a probability proportional to their h, at most 1, and weighted by its inverse: the expectation is the
+        whole sum, and rows that carry much of it, such as the few positives of a rare label, are all in.
         """
         from scipy.linalg import blas
 
