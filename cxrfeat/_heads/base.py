@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cxrfeat._heads.decision import Calibration
 from cxrfeat._heads.settings import read_settings
 from cxrfeat._heads.solver.labels import Labels
-from cxrfeat._heads.solver.rows import FileRows, Floats, Rows
+from cxrfeat._heads.solver.rows import FileRows, Floats, Ints, Rows
 from cxrfeat._heads.solver.sums import LocalSums, Sums
 from cxrfeat._heads.weighting import Weighting, weigh
 from cxrfeat._progress import Progress, silent
@@ -78,7 +78,7 @@ class Task:
 
         return ClusterSums(self.cluster, cast(FileRows, self.rows), labels, self.memory)
 
-    def part(self, rows: npt.NDArray[np.int64]) -> Task:
+    def part(self, rows: Ints) -> Task:
         """Some of the rows, in rising order, with class weights of their own."""
         y = self.y[rows]
         return replace(

@@ -20,14 +20,12 @@ from cxrfeat import _machine as machine
 from cxrfeat._cluster import PATIENCE, sentence, told
 from cxrfeat._heads.solver import rows as solver_rows
 from cxrfeat._heads.solver.labels import Counts, Labels
-from cxrfeat._heads.solver.rows import FileRows, Floats, MatrixRows, Moments, Rows
+from cxrfeat._heads.solver.rows import Bools, FileRows, Floats, Ints, MatrixRows, Moments, Rows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Matrix, Sum
 from cxrfeat._store import EmbeddingFile
 from cxrfeat.errors import EmbeddingFileError
 
 _log = logging.getLogger(__name__)
-
-Columns = npt.NDArray[np.int64]
 
 
 class Worker:
@@ -82,7 +80,7 @@ class ClusterSums:
     def counts(self) -> Counts:
         return reduce(Counts.joined, self._all("counts"))
 
-    def choose(self, labels: npt.NDArray[np.bool_]) -> None:
+    def choose(self, labels: Bools) -> None:
         self._all("choose", labels)
 
     def gathered(self) -> tuple[Matrix, Labels]:
@@ -100,20 +98,20 @@ class ClusterSums:
     def ahead(self, v: Matrix, offset: Matrix) -> Sum:
         return self._sum("ahead", v, offset)
 
-    def slopes(self, columns: Columns, lengths: Floats) -> tuple[Floats, Floats]:
+    def slopes(self, columns: Ints, lengths: Floats) -> tuple[Floats, Floats]:
         slope, bend = np.sum(self._all("slopes", columns, lengths), axis=0)
         return slope, bend
 
-    def settle(self, columns: Columns, lengths: Floats) -> Sum | None:
+    def settle(self, columns: Ints, lengths: Floats) -> Sum | None:
         if len(columns):
             return self._sum("settle", columns, lengths)
         self._all("settle", columns, lengths)
         return None
 
-    def keep(self, columns: npt.NDArray[np.bool_]) -> None:
+    def keep(self, columns: Bools) -> None:
         self._all("keep", columns)
 
-    def grams(self, columns: Columns, rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
+    def grams(self, columns: Ints, rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
         """Gram matrices; of the rows drawn, each part has its share of the whole curvature."""
         self.sweeps += 1
         curvature = np.array(self._all("curvature", columns))

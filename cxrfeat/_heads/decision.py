@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.registry import CALIBRATIONS
-from cxrfeat._heads.solver.rows import Floats, sigmoid
+from cxrfeat._heads.solver.rows import Bools, Floats, sigmoid
 from cxrfeat._run import Decision, Options
 from cxrfeat.errors import HeadError
 
@@ -112,7 +112,7 @@ def _step_from_dict(found: Mapping[str, Any]) -> Step:
 
 
 def decide(
-    head: Head, y: Floats, logits: Floats, held: npt.NDArray[np.bool_], options: Options, log_weight_ratio: Floats
+    head: Head, y: Floats, logits: Floats, held: Bools, options: Options, log_weight_ratio: Floats
 ) -> tuple[Decision, Floats]:
     """Calibrate a head on the rows `held`, and choose its thresholds there; of all rows, the probabilities."""
     split, method = "val" if held.any() else "", "none" if head.softmax else options.calibration
@@ -160,7 +160,7 @@ def calibrate(
     return Calibration(method, tuple(steps), split)
 
 
-def _platt(positive: npt.NDArray[np.bool_], z: Floats) -> Step | None:
+def _platt(positive: Bools, z: Floats) -> Step | None:
     n, total = positive.sum(), len(positive)
     target = np.where(positive, (n + 1) / (n + 2), 1 / (total - n + 2))
     # Logits of some heads lie far from unit scale; the fit is done on that scale so that Newton steps behave.
@@ -170,13 +170,13 @@ def _platt(positive: npt.NDArray[np.bool_], z: Floats) -> Step | None:
     return Step("platt", slope / scale, shift) if slope > 0 else None
 
 
-def _temperature(positive: npt.NDArray[np.bool_], z: Floats) -> Step | None:
+def _temperature(positive: Bools, z: Floats) -> Step | None:
     scale = max(float(np.std(z)), 1e-12)
     (slope,) = _newton((z / scale)[:, None], positive.astype(float))
     return Step("temperature", slope / scale) if slope > 0 else None
 
 
-def _isotonic(positive: npt.NDArray[np.bool_], z: Floats) -> Step:
+def _isotonic(positive: Bools, z: Floats) -> Step:
     from scipy.optimize import isotonic_regression
 
     x, place, count = np.unique(z, return_inverse=True, return_counts=True)

@@ -27,7 +27,7 @@ from cxrfeat._heads.base import Fitted, Floats, Head, Task
 from cxrfeat._heads.decision import logit
 from cxrfeat._heads.linear import LinearHead, check_archive, read_arrays
 from cxrfeat._heads.solver.path import ConvergenceWarning
-from cxrfeat._heads.solver.rows import moments
+from cxrfeat._heads.solver.rows import Ints, moments
 from cxrfeat._progress import Progress, silent
 from cxrfeat.errors import HeadError
 
@@ -115,9 +115,7 @@ class Estimator(Head):
         return Fitted(cls._of(task.labels, models, there, mean, scale), not late, None, notes)
 
     @classmethod
-    def _of(
-        cls, labels: tuple[str, ...], models: list[Any], there: npt.NDArray[np.int64], mean: Floats, scale: Floats
-    ) -> Head:
+    def _of(cls, labels: tuple[str, ...], models: list[Any], there: Ints, mean: Floats, scale: Floats) -> Head:
         """Make the head of fitted estimators."""
         raise NotImplementedError
 
@@ -145,9 +143,7 @@ class LinearEstimator(Estimator, LinearHead):
     scaled = True
 
     @classmethod
-    def _of(
-        cls, labels: tuple[str, ...], models: list[Any], there: npt.NDArray[np.int64], mean: Floats, scale: Floats
-    ) -> Head:
+    def _of(cls, labels: tuple[str, ...], models: list[Any], there: Ints, mean: Floats, scale: Floats) -> Head:
         coef, intercept = np.full((len(labels), len(mean)), np.nan), np.full(len(labels), np.nan)
         for k, model in zip(there, models, strict=True):
             coef[k] = model.coef_[0] / scale
@@ -226,9 +222,7 @@ class KeptEstimator(Estimator):
         return cls(labels, models, places, mean, scale)
 
     @classmethod
-    def _of(
-        cls, labels: tuple[str, ...], models: list[Any], there: npt.NDArray[np.int64], mean: Floats, scale: Floats
-    ) -> Head:
+    def _of(cls, labels: tuple[str, ...], models: list[Any], there: Ints, mean: Floats, scale: Floats) -> Head:
         return cls(labels, models, tuple(int(k) for k in there), mean, scale)
 
 

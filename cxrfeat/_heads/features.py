@@ -16,7 +16,7 @@ from cxrfeat import _machine as machine
 from cxrfeat import _manifest as manifest
 from cxrfeat._heads.base import Floats, Head, Task
 from cxrfeat._heads.registry import head_class
-from cxrfeat._heads.solver.rows import FileRows, MatrixRows, Rows
+from cxrfeat._heads.solver.rows import Bools, FileRows, MatrixRows, Rows
 from cxrfeat._heads.weighting import Weighting
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
@@ -37,8 +37,6 @@ class Features:
     """
 
     def __init__(self, paths: Sequence[str | Path], memory: int | None = None, cluster: Any = None) -> None:
-        if not paths:
-            raise HeadError("a head needs at least one embedding file; `cxrfeat extract` makes one.")
         self.memory, self.cluster = memory, cluster
         with ExitStack() as stack:
             self.files = [stack.enter_context(EmbeddingFile.open(Path(path))) for path in paths]
@@ -185,7 +183,7 @@ class Joined:
 
     study: Study
     train: Study
-    held: npt.NDArray[np.bool_]
+    held: Bools
     note: str
     sha256: str
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cxrfeat._heads.base import Floats, Head, Task, logits_of
+from cxrfeat._heads.solver.rows import Ints
 from cxrfeat._progress import Progress, silent
 from cxrfeat._split import stratified
 from cxrfeat.errors import HeadError
@@ -64,7 +64,7 @@ def _auroc(y: Floats, scores: Floats) -> float:
     return float(roc_auc_score(y[known], scores[known])) if both else np.nan
 
 
-def _folds(task: Task, folds: int) -> npt.NDArray[np.int64]:
+def _folds(task: Task, folds: int) -> Ints:
     """Fold of every row; the passes of an image follow it."""
     groups = task.groups[: task.images]
     if len(np.unique(groups)) < folds:

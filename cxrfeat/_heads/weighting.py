@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cxrfeat._heads.registry import WEIGHTINGS
-from cxrfeat._heads.solver.rows import Floats
+from cxrfeat._heads.solver.rows import Bools, Floats, Ints
 from cxrfeat.errors import HeadError
 
 EFFECTIVE_BETA = 0.9999
@@ -22,13 +21,13 @@ class Weighting:
 
     scheme: str
     labels: tuple[str, ...]
-    positives: npt.NDArray[np.int64]
-    negatives: npt.NDArray[np.int64]
+    positives: Ints
+    negatives: Ints
     positive: Floats
     negative: Floats
 
     @property
-    def fittable(self) -> npt.NDArray[np.bool_]:
+    def fittable(self) -> Bools:
         """Labels with both classes in training, bool (labels,); nothing can be learnt about the others."""
         return (self.positives > 0) & (self.negatives > 0)
 

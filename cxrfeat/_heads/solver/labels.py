@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.solver.rows import Floats, sigmoid
+from cxrfeat._heads.solver.rows import Bools, Floats, Ints, sigmoid
 
 CHUNK = 4096  # rows of labels that are dealt with at once
 
@@ -25,15 +25,15 @@ class Counts:
     A probability counts as a positive row, and adds to both weights.
     """
 
-    rows: npt.NDArray[np.int64]
+    rows: Ints
     weight: Floats
 
     @property
-    def both(self) -> npt.NDArray[np.bool_]:
+    def both(self) -> Bools:
         """Labels with a positive and a negative, bool (labels,)."""
         return (self.rows[0] > 0) & (self.rows[1] > 0)
 
-    def of(self, which: npt.NDArray[np.bool_]) -> Counts:
+    def of(self, which: Bools) -> Counts:
         return Counts(self.rows[:, which], self.weight[:, which])
 
     def chance(self, rows: int) -> Floats:

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrfeat._heads.solver.objective import Objective, Point
-from cxrfeat._heads.solver.rows import Floats
+from cxrfeat._heads.solver.rows import Bools, Floats, Ints
 from cxrfeat._progress import Progress, silent
 
-Found = tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]
+Found = tuple[Floats, Floats, Floats, Bools]
 """Coefficients, objectives, relative half decrements, and whether these met the tolerance."""
 
 MEMORY = 20
@@ -189,9 +189,7 @@ def _advance(objective: Objective, point: Point, step: Floats) -> Point:
     return objective.settle(point, new, off, _lengths(objective, point, step, off, before, after))
 
 
-def _lengths(
-    objective: Objective, point: Point, step: Floats, off: npt.NDArray[np.int64], before: Floats, after: Floats
-) -> Floats:
+def _lengths(objective: Objective, point: Point, step: Floats, off: Ints, before: Floats, after: Floats) -> Floats:
     """Lengths of some labels' steps at which the slope is nearly 0, by Newton's method on the line, in a bracket."""
     past = after[off] > 0
     low, high, t = np.where(past, 0.0, 1.0), np.where(past, 1.0, np.inf), np.where(past, 0.5, 2.0)

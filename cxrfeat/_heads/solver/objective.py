@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._heads.solver.rows import Floats
+from cxrfeat._heads.solver.rows import Bools, Floats, Ints
 from cxrfeat._heads.solver.sums import Frame, Sum, Sums
 
 SAMPLED = 4  # rows a feature from which a Hessian is estimated
@@ -26,7 +26,7 @@ class Point:
     value: Floats
     gradient: Floats
 
-    def of(self, which: npt.NDArray[np.bool_]) -> Point:
+    def of(self, which: Bools) -> Point:
         return Point(self.w[:, which], self.value[which], self.gradient[:, which])
 
 
@@ -50,16 +50,14 @@ class Objective:
         """The point a whole step further."""
         return self._point(point.w + step, self.sums.ahead(*self._raw(step)))
 
-    def slopes(
-        self, point: Point, step: Floats, columns: npt.NDArray[np.int64], lengths: Floats
-    ) -> tuple[Floats, Floats]:
+    def slopes(self, point: Point, step: Floats, columns: Ints, lengths: Floats) -> tuple[Floats, Floats]:
         """First and second derivative along a step, at a part of its length, for some labels."""
         slope, bend = self.sums.slopes(columns, lengths)
         w, d = point.w[:-1, columns], step[:-1, columns]
         square = (d * d).sum(axis=0)
         return slope + (d * w).sum(axis=0) + lengths * square, bend + square
 
-    def settle(self, point: Point, new: Point, columns: npt.NDArray[np.int64], lengths: Floats) -> Point:
+    def settle(self, point: Point, new: Point, columns: Ints, lengths: Floats) -> Point:
         """Go on to the point ahead; for some labels back to a part of the step's length."""
         total = self.sums.settle(columns, lengths)
         if total is None:

@@ -22,7 +22,7 @@ from cxrfeat._heads.solver.dense import Dense
 from cxrfeat._heads.solver.labels import Counts, Labels
 from cxrfeat._heads.solver.newton import Course, Found, minimise
 from cxrfeat._heads.solver.objective import SAMPLED, Objective
-from cxrfeat._heads.solver.rows import Floats, MatrixRows
+from cxrfeat._heads.solver.rows import Bools, Floats, MatrixRows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Sums
 from cxrfeat._progress import Progress, silent
 
@@ -43,8 +43,8 @@ class Solution:
     intercept: Floats
     objective: Floats
     gap: Floats
-    converged: npt.NDArray[np.bool_]
-    fittable: npt.NDArray[np.bool_]
+    converged: Bools
+    fittable: Bools
     sweeps: int
 
 
@@ -104,7 +104,7 @@ def path(
         yield Solution(found[0], found[1], found[2], found[3], ended, there, sums.sweeps)
 
 
-def _spread(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+def _spread(values: Floats, there: Bools) -> Floats:
     """Values of the labels that were fitted, among NaN for the others."""
     out = np.full((len(there), *values.shape[1:]), np.nan)
     out[there] = values

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cxrfeat._store import EmbeddingFile
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
 BLOCK = 2048
@@ -50,7 +52,7 @@ class MatrixRows:
         """All rows as one matrix in memory."""
         return self.x
 
-    def part(self, rows: npt.NDArray[np.int64]) -> MatrixRows:
+    def part(self, rows: Ints) -> MatrixRows:
         """Some of the rows, whose numbers rise, from where these come from."""
         return MatrixRows(self.x[rows])
 
@@ -62,7 +64,7 @@ class FileRows:
     while the rows before are dealt with.
     """
 
-    def __init__(self, files: Sequence[EmbeddingFile], parts: Sequence[tuple[int, npt.NDArray[np.int64]]]) -> None:
+    def __init__(self, files: Sequence[EmbeddingFile], parts: Sequence[tuple[int, Ints]]) -> None:
         self.files, self.parts = list(files), list(parts)
         self.shape = (sum(places.shape[1] for _, places in self.parts), sum(file.dim for file in files))
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
@@ -79,7 +81,7 @@ class FileRows:
             out[place] = x
         return out
 
-    def part(self, rows: npt.NDArray[np.int64]) -> FileRows:
+    def part(self, rows: Ints) -> FileRows:
         parts, start = [], 0
         for one, places in self.parts:
             first, last = np.searchsorted(rows, (start, start + places.shape[1]))

@@ -28,7 +28,7 @@ from threadpoolctl import ThreadpoolController
 
 from cxrfeat import _machine as machine
 from cxrfeat._heads.solver.labels import Counts, Labels, chunks
-from cxrfeat._heads.solver.rows import Floats, Moments, Rows, Tally
+from cxrfeat._heads.solver.rows import Bools, Floats, Ints, Moments, Rows, Tally
 
 if TYPE_CHECKING:
     from cxrfeat._heads.cluster import ClusterSums
@@ -92,7 +92,7 @@ class LocalSums:
         """Rows and weights of each class."""
         return self.labels.counts()
 
-    def choose(self, labels: npt.NDArray[np.bool_]) -> None:
+    def choose(self, labels: Bools) -> None:
         """Fit some of the labels, bool (labels,); once, before all else."""
         self.labels = self.labels.of_labels(labels)
 
@@ -139,7 +139,7 @@ class LocalSums:
 
         return self._total(self.live, logits)
 
-    def slopes(self, columns: npt.NDArray[np.int64], lengths: Floats) -> tuple[Floats, Floats]:
+    def slopes(self, columns: Ints, lengths: Floats) -> tuple[Floats, Floats]:
         """First and second derivative of the loss along the step ahead, at a part of its length, (columns,) each."""
         live, slope, bend = self.live.of_labels(columns), np.zeros(len(columns)), np.zeros(len(columns))
         for place in chunks(self.shape[0]):
@@ -151,7 +151,7 @@ class LocalSums:
             bend += (entries.bend(z) * dz * dz).sum(axis=0)
         return slope, bend
 
-    def settle(self, columns: npt.NDArray[np.int64], lengths: Floats) -> Sum | None:
+    def settle(self, columns: Ints, lengths: Floats) -> Sum | None:
         """Take the step ahead; where it is not taken whole, go back to its length and sum there."""
         for place in chunks(self.shape[0]) if len(columns) else ():
             back, ahead = self.z[place][:, columns], self.z_ahead[place]
@@ -162,7 +162,7 @@ class LocalSums:
         z = self.z
         return self._total(self.live.of_labels(columns), lambda place, _: z[place][:, columns])
 
-    def keep(self, columns: npt.NDArray[np.bool_]) -> None:
+    def keep(self, columns: Bools) -> None:
         """Go on with some of the columns."""
         z = self.z
         self.active = self.active[columns]
@@ -171,7 +171,7 @@ class LocalSums:
         for place in chunks(self.shape[0]):
             self.z[place] = z[place][:, columns]
 
-    def grams(self, columns: npt.NDArray[np.int64], rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
+    def grams(self, columns: Ints, rows: Floats) -> Iterator[npt.NDArray[np.float32]]:
         """For each column X' diag(h) X where the search stands, lower triangle, estimated from about so many `rows`.
 
         X are standardised features and a column of ones, and h is weight p (1 - p); one sweep for all columns. Rows are
@@ -207,7 +207,7 @@ class LocalSums:
             yield grams[i]
             grams[i] = np.empty((0, 0), dtype=np.float32)
 
-    def curvature(self, columns: npt.NDArray[np.int64]) -> Floats:
+    def curvature(self, columns: Ints) -> Floats:
         """The sum of h, weight p (1 - p), for each column."""
         live, total = self.live.of_labels(columns), np.zeros(len(columns))
         for place in chunks(self.shape[0]):
@@ -215,7 +215,7 @@ class LocalSums:
             total += live.entries(place, np.float64).bend(z).sum(axis=0)
         return total
 
-    def _draw(self, column: int, rows: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def _draw(self, column: int, rows: float) -> tuple[Ints, npt.NDArray[np.float32]]:
         """Rows drawn for a column, and the root of what each represents."""
         live, h = self.live.of_labels(np.array([column])), np.empty(self.shape[0])
         for place in chunks(self.shape[0]):
@@ -233,7 +233,7 @@ class LocalSums:
         chosen = (draw.random(len(h)) < chance).nonzero()[0]
         return chosen, np.sqrt(h[chosen] / chance[chosen]).astype(np.float32)
 
-    def _chosen(self, chance: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    def _chosen(self, chance: Floats) -> tuple[Ints, Floats]:
         """Rows of a sample, and the inverse of the probability that each had."""
         draw, chosen, inverse = np.random.default_rng([1, self.seed]), [], []
         labels = self.labels.times(*chance)
