@@ -339,11 +339,11 @@ class Run:
         check_files(self, file.name)
         if file.suffix == parquet.ENDING:
             table = parquet.read(file, HeadError, split=split)
-            ids = table.get("image_id")
         else:
             table = read_csv(file, HeadError, dtype={"image_id": str, "split": str}, keep_default_na=True)
             table = table.rename(columns=restored)
-            ids = table["image_id"].map(restored) if "image_id" in table else None
+            if "image_id" in table:
+                table["image_id"] = table["image_id"].map(restored)
         missing = [c for c in ("image_id", "split", *self.labels) if c not in table.columns]
         if missing:
             raise HeadError(f"{file} has no column {missing[0]!r}.")
@@ -352,7 +352,7 @@ class Run:
             if table.empty:
                 raise HeadError(f"{file} has no predictions for split {split!r}.")
         try:
-            values = table[list(self.labels)].set_index(ids.loc[table.index])  # type: ignore[union-attr]
+            values = table.set_index("image_id")[list(self.labels)]
             return values if file.suffix == parquet.ENDING else values.astype(float)
         except ValueError as error:
             raise HeadError(f"{file} contains values that are not probabilities: {error}. Predict again.") from error

@@ -92,9 +92,8 @@ class LogisticHead(LinearHead):
     def fit(cls, task: Task, settings: Settings, *, resume: bool = False, progress: Progress = silent) -> Fitted:
         """Fit all labels together; a label with one class in training is left out."""
         C = np.full(len(task.labels), settings.C)
-        options: dict[str, Any] = {"tol": settings.tol, "steps": settings.steps, "progress": progress}
         with closing(task.sums()) as sums:
-            solution = solve(sums, C, **options)
+            solution = solve(sums, C, tol=settings.tol, steps=settings.steps, progress=progress)
         if late := [name for name, ended in zip(task.labels, solution.converged, strict=True) if not ended]:
             warnings.warn(
                 f"the logistic head did not reach a relative tolerance of {settings.tol:g} for {', '.join(late)}; "
@@ -119,9 +118,8 @@ class LogisticHead(LinearHead):
         strengths = np.array([one.C for one in settings])
         order = np.argsort(strengths)
         Cs = np.repeat(strengths[order][:, None], len(task.labels), axis=1)
-        options: dict[str, Any] = {"tol": max(first.tol, SEARCH_TOL), "steps": first.steps}
         with closing(task.sums()) as sums:
-            solutions = path(sums, Cs, **options)
+            solutions = path(sums, Cs, tol=max(first.tol, SEARCH_TOL), steps=first.steps)
             heads = {int(at): cls(task.labels, s.coef, s.intercept) for at, s in zip(order, solutions, strict=True)}
         yield from (heads[k] for k in range(len(tried)))
 
