@@ -6,7 +6,7 @@ import pytest
 from cxrfeat import _machine as machine
 from cxrfeat._heads.solver import rows as rows_module
 from cxrfeat._heads.solver.labels import Labels
-from cxrfeat._heads.solver.objective import Objective
+from cxrfeat._heads.solver.newton import Objective
 from cxrfeat._heads.solver.rows import MatrixRows
 from cxrfeat._heads.solver.sums import Frame, LocalSums
 

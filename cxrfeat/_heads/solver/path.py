@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from cxrfeat._heads.solver.dense import Dense
 from cxrfeat._heads.solver.labels import Counts, Labels
-from cxrfeat._heads.solver.newton import Course, Found, minimise
-from cxrfeat._heads.solver.objective import SAMPLED, Objective
+from cxrfeat._heads.solver.newton import SAMPLED, Course, Found, Objective, minimise
 from cxrfeat._heads.solver.rows import Bools, Floats, MatrixRows
 from cxrfeat._heads.solver.sums import Frame, LocalSums, Sums
 from cxrfeat._progress import Progress, silent
