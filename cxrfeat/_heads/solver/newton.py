@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from cxrfeat._heads.solver.rows import Bools, Floats, Ints
 from cxrfeat._heads.solver.sums import Frame, Sum, Sums
-from cxrfeat._progress import Progress, silent
+from cxrfeat._progress import Progress
 
 Found = tuple[Floats, Floats, Floats, Bools]
 """Coefficients, objectives, relative half decrements, and whether these met the tolerance."""
@@ -167,12 +167,7 @@ class Course:
 
 
 def minimise(
-    objective: Objective,
-    courses: Mapping[int, Course],
-    start: Floats,
-    tol: float,
-    steps: int,
-    progress: Progress = silent,
+    objective: Objective, courses: Mapping[int, Course], start: Floats, tol: float, steps: int, progress: Progress
 ) -> Found:
     """Minimise the objective of every label from `start`, (features + 1, labels).
 
