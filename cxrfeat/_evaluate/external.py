@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from cxrfeat import _files as files
 from cxrfeat._evaluate import delong
@@ -190,28 +191,22 @@ class External(tables.Result):
         Of one run it has a row per label and one for macro, of several runs a row per run; a column is a study, the own
         test split first.
         """
-        from cxrfeat._report import matrix
+        from cxrfeat._report import bars
 
-        columns = [OWN, *self.studies]
-        if len(self.runs) > 1:
-            rows, values = self.runs, np.full((len(self.runs), len(columns)), np.nan)
-            for one in self.transfers:
-                at = self.runs.index(one.run)
-                values[at, 0], values[at, columns.index(one.study)] = (value for value, _ in one.macro(self.labels))
-            what = f"Macro AUROC over {len(self.labels)} labels"
+        if several := len(self.runs) > 1:
+            what, names = f"Macro AUROC over {len(self.labels)} labels", self.runs
         else:
             there = {label for one in self.transfers for label in one.other.labels}
-            names = [label for label in self.transfers[0].own.palette if label in there]
-            rows, values = [*names, "macro"], np.full((len(names) + 1, len(columns)), np.nan)
-            for one in self.transfers:
-                for row in one.rows[:-1]:
-                    at = names.index(row["label"])
-                    values[at, 0], values[at, columns.index(one.study)] = row["auroc_own"], row["auroc"]
-                values[-1, 0], values[-1, columns.index(one.study)] = (value for value, _ in one.macro(self.labels))
+            names = [*(label for label in self.transfers[0].own.palette if label in there), "macro"]
             what = f"AUROC of {self.runs[0]}; macro over {len(self.labels)} labels"
+        values = pd.DataFrame(index=names, columns=[OWN, *self.studies], dtype=float)
+        for one in self.transfers:
+            values.loc[one.run if several else "macro", [OWN, one.study]] = [x for x, _ in one.macro(self.labels)]
+            for row in () if several else one.rows[:-1]:
+                values.loc[row["label"], [OWN, one.study]] = row["auroc_own"], row["auroc"]
         images = dict.fromkeys(f"{one.study}: {one.other.caption().split(';')[0]}" for one in self.transfers)
         heads = dict.fromkeys(f"{one.run}: {one.other.provenance['head']}" for one in self.transfers)
-        return matrix.heat(values, rows, columns, what, ". ".join([*images, *heads]) + ".", self.random)
+        return bars.heat(values, what, ". ".join([*images, *heads]) + ".", self.random)
 
     def save(self, folder: str | Path | None = None, figures: bool = True) -> list[Path]:
         """Write external.json, external.csv, external.md and the heat map, and return them.

@@ -27,7 +27,7 @@ from cxrfeat._run import Run, load_run
 from cxrfeat.errors import ExplainError, NotFoundError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from cxrfeat._report.style import Drawing
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Localization:
         """One row per label and kind of map, each measure with its interval's ends in columns `low` and `high`."""
         return pd.json_normalize(self.rows, sep=" ").rename(columns=lambda name: name.removesuffix(" value"))
 
-    def plot(self) -> Figure:
+    def plot(self) -> Drawing:
         """The pointing game per label, beside the baselines, as a matplotlib figure."""
         from cxrfeat._report import map_checks
 
@@ -114,12 +114,11 @@ class Localization:
 
     def save(self, folder: str | Path | None = None) -> list[Path]:
         """Write `localize.json`, and the figure with its CSV under `figures/`, by default in the run's folder."""
-        from cxrfeat._report import style, tables
+        from cxrfeat._report import tables
 
         to = Path(folder) if folder else self.folder
         files.check_output(to / "localize.json", begins=b"{", overwrite=None)
-        own = None if folder else True
-        written = style.save(self.plot(), to / "figures" / "localize", self.to_frame(), overwrite=own)
+        written = self.plot().save(to / "figures" / "localize", overwrite=None if folder else True)
         return [files.write_atomically(to / "localize.json", tables.json_text(self.to_dict())), *written]
 
 

@@ -27,7 +27,7 @@ from cxrfeat._run import Run, load_run
 from cxrfeat.errors import CxrfeatError, ExplainError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from cxrfeat._report.style import Drawing
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,7 +79,7 @@ class Sanity:
             }
         )
 
-    def plot(self) -> Figure:
+    def plot(self) -> Drawing:
         """The similarities at each step and one map at each, as a matplotlib figure."""
         from cxrfeat._report import map_checks
 
@@ -87,10 +87,8 @@ class Sanity:
 
     def save(self, folder: str | Path | None = None) -> list[Path]:
         """Write the figure and its data as `gradcam-sanity.*`, by default to `figures` in the run."""
-        from cxrfeat._report import style
-
         to = Path(folder) if folder else self.run.path / "figures"
-        return style.save(self.plot(), to / "gradcam-sanity", self.to_frame(), overwrite=None if folder else True)
+        return self.plot().save(to / "gradcam-sanity", overwrite=None if folder else True)
 
     @property
     def verdict(self) -> str:

@@ -47,8 +47,7 @@ def labels(evaluation: Evaluation) -> style.Drawing:
     style.legend_below(figure, right.get_lines()[-1:], ["mean of a random order of these images"], columns=1)
     caption = f"{scored.caption()}. Positives in brackets; 95 % intervals over patients, for average "
     caption += "precision from 10 positive patients on."
-    style.annotate(figure, "AUROC and average precision", caption, scored.random)
-    return figure.having(data)
+    return style.annotate(figure, "AUROC and average precision", caption, scored.random, data)
 
 
 def forest(comparison: Comparison, title: str = "") -> style.Drawing:
@@ -78,8 +77,7 @@ def forest(comparison: Comparison, title: str = "") -> style.Drawing:
         caption += " p: paired DeLong test with patients as clusters, after Holm's correction; filled: p < "
         caption += f"{comparison.ALPHA:g}. Diamond: macro, without a test, by bootstrap."
     what = title or f"{' and '.join(others)} against {comparison.baseline.name}"
-    style.annotate(figure, what, caption, comparison.random)
-    return figure.having(comparison.to_frame())
+    return style.annotate(figure, what, caption, comparison.random, comparison.to_frame())
 
 
 def _difference(axes: Axes, y: float, row: Row, comparison: Comparison, colour: str) -> None:
@@ -119,8 +117,8 @@ def confusion(scored: Scored, rows: Sequence[Row]) -> style.Drawing:
     style.outer_labels(figure, "called", "truth")
     chosen = scored.provenance.get("thresholds", "as given")
     caption = f"{scored.caption()}. Thresholds: {chosen}; shade: share of the row."
-    style.annotate(figure, "Confusion at the stored thresholds", caption, scored.random)
-    return figure.having(pd.DataFrame([row for row in rows if not math.isnan(row["threshold"])]))
+    data = pd.DataFrame([row for row in rows if not math.isnan(row["threshold"])])
+    return style.annotate(figure, "Confusion at the stored thresholds", caption, scored.random, data)
 
 
 def class_frequencies(study: Study) -> style.Drawing:
@@ -150,8 +148,7 @@ def class_frequencies(study: Study) -> style.Drawing:
     unlabelled = float((np.nansum(study.y, axis=1) == 0).mean())
     caption = f"Study {study.name}: {len(study):,} images of {len(set(study.patients)):,} patients; "
     caption += f"{unlabelled:.1%} of the images have none of these labels. An image can have several."
-    style.annotate(figure, "Class frequencies", caption, random=False)
-    return figure.having(pd.concat(data, ignore_index=True))
+    return style.annotate(figure, "Class frequencies", caption, False, pd.concat(data, ignore_index=True))
 
 
 def side_by_side(
@@ -164,10 +161,29 @@ def side_by_side(
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
         axes.set_title(name, fontsize=7.5)
-    # A rendering is the same whatever weights come after it, so that there is nothing to stamp.
-    style.annotate(figure, title, caption, random=False)
     means = pd.DataFrame({"rendering": list(names), "mean_grey": [float(picture.mean()) for picture in pictures]})
-    return figure.having(means)
+    # A rendering is the same whatever weights come after it, so that there is nothing to stamp.
+    return style.annotate(figure, title, caption, False, means)
+
+
+def heat(values: pd.DataFrame, title: str, caption: str, random: bool) -> style.Drawing:
+    """Write numbers into the cells of a heat map; NaN is a dash. Colours run from 0.5 (chance) to 1."""
+    longest = max(map(len, values.index))
+    width = min(style.PAGE, 1.2 + 0.06 * longest + 0.95 * len(values.columns))
+    figure, (axes,) = style.new_figure(width, 0.7 + 0.24 * len(values))
+    axes.imshow(values.to_numpy(), cmap="YlGnBu", vmin=0.5, vmax=1.05, aspect="auto")
+    for (y, x), value in np.ndenumerate(values.to_numpy()):
+        colour = "white" if value > 0.85 else "black"
+        axes.text(x, y, "-" if np.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(values.columns)), [style.wrapped(name, 1.3, 7.0) for name in values])
+    axes.set_yticks(range(len(values)), [style.pretty(name) for name in values.index])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.axvline(0.5, color="white", linewidth=3)
+    if values.index[-1] == "macro":
+        axes.axhline(len(values) - 1.5, color="white", linewidth=3)
+    axes.spines[:].set_visible(False)
+    return style.annotate(figure, title, caption, random, values.reset_index(names="row"))
 
 
 def _label_axis(axes: Axes, names: Sequence[str]) -> npt.NDArray[np.float64]:

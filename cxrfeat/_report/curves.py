@@ -31,9 +31,9 @@ def draw(found: Curves, layout: str = "auto", width: float | None = None, title:
         figure = _panels(found, width or style.PAGE)
     else:
         figure = _one(found, width or 5.2)
-    style.annotate(figure, title or found.heading, found.caption(), found.scored.random)
-    parts = [_frame(curve, found.kind) for curve in found.curves]
-    return figure.having(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"label": []}))
+    parts = [_frame(curve, found.kind) for curve in found.curves] or [pd.DataFrame({"label": []})]
+    data = pd.concat(parts, ignore_index=True)
+    return style.annotate(figure, title or found.heading, found.caption(), found.scored.random, data)
 
 
 def _one(found: Curves, width: float) -> style.Drawing:
@@ -104,8 +104,7 @@ def loss(run: Run, title: str = "Training") -> style.Drawing:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.92", linewidth=0.6)
     style.legend_below(figure, axes.get_lines(), [style.pretty(c) for c in curves], columns=3)
-    style.annotate(figure, title, f"{run.describe()}, study {run.study_name}.", run.random)
-    return figure.having(history)
+    return style.annotate(figure, title, f"{run.describe()}, study {run.study_name}.", run.random, history)
 
 
 def history_of(file: Path) -> tuple[pd.DataFrame | None, str | None, list[str]]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from cxrfeat._report import style
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from cxrfeat._explain.sanity import Sanity
 
 
-def localization(found: Localization) -> Figure:
+def localization(found: Localization) -> style.Drawing:
     """The pointing game per label, the maps' points with intervals and the baselines' beside them."""
     kinds = list(dict.fromkeys(row["kind"] for row in found.rows))
     labels = list(dict.fromkeys(row["label"] for row in found.rows))
@@ -40,16 +39,17 @@ def localization(found: Localization) -> Figure:
         f"{found.images} images of {found.patients} patients, boxes per label in brackets; lines are 95 % "
         f"intervals over patients. {found.note}"
     )
-    style.annotate(figure, "Do the maps find what radiologists marked?", caption, found.random)
-    return figure
+    return style.annotate(
+        figure, "Do the maps find what radiologists marked?", caption, found.random, found.to_frame()
+    )
 
 
-def sanity(found: Sanity) -> Figure:
+def sanity(found: Sanity) -> style.Drawing:
     """Draw a sanity check."""
     table = found.to_frame()
     steps = len(found.steps)
     with mpl.rc_context(style.RC):
-        figure = style.Shown(figsize=(style.PAGE, 3.9), dpi=200)
+        figure = style.Drawing(figsize=(style.PAGE, 3.9), dpi=200)
         figure.set_layout_engine("none")
         grid = figure.add_gridspec(2, steps, height_ratios=(2.0, 1.0), left=0.08, right=0.99, top=0.93, bottom=0.04,
                                    hspace=0.3, wspace=0.08)  # fmt: skip
@@ -76,5 +76,4 @@ def sanity(found: Sanity) -> Figure:
         f"Below: the map of {style.pretty(found.example_of[0])} in {found.example_of[1]}, red for, blue against, "
         "each on its own scale. Randomised from the head down, as in Adebayo et al. 2018."
     )
-    style.annotate(figure, "Do the maps depend on what was learnt?", caption, found.run.random)
-    return figure
+    return style.annotate(figure, "Do the maps depend on what was learnt?", caption, found.run.random, table)

@@ -23,6 +23,8 @@ from cxrfeat import _files as files
 
 COLUMN, PAGE = 3.5, 7.0
 """Widths of a figure in inches: one column of a paper, and both."""
+ACROSS = 5
+"""Small panels side by side on a page."""
 
 # After Okabe and Ito (2008), darkened to be seen on white; the same as --c0 to --c6 in templates/report.css.
 COLOURS = ("#0072B2", "#C04F00", "#007A5A", "#B0558F", "#6A4FC4", "#8F6400", "#111111")
@@ -49,6 +51,8 @@ RC: Any = {
 }
 RANDOM = "random weights: not a result"
 FORMATS = ("png", "svg")
+_KINDS = {"png": (b"\x89PNG", "Software"), "svg": (b"<?xml", "Date"), "pdf": (b"%PDF", "CreationDate")}
+"""What a picture begins with, and the entry that would tell when or by what it was made."""
 
 
 class Shown(Figure):
@@ -66,17 +70,31 @@ class Drawing(Shown):
 
     data: pd.DataFrame
 
-    def having(self, data: pd.DataFrame) -> Drawing:
-        """Return the figure with these numbers."""
-        self.data = data
-        return self
-
     def save(self, path: str | Path, overwrite: bool | None = None) -> list[Path]:
         """Write PNG and SVG, and `data` as CSV, beside each other; an ending such as `.pdf` adds that format.
 
-        Files of another kind, such as a study of that name, are replaced with `overwrite` only.
+        An earlier picture is replaced, and an earlier CSV of the same columns; files of another kind, such as a study of
+        that name, with `overwrite` only.
         """
-        return save(self, path, self.data, overwrite=overwrite)
+        path = Path(path)
+        ending = path.suffix.lstrip(".").lower()
+        known = ending in self.canvas.get_supported_filetypes()
+        stem = path.with_suffix("") if known else path
+        kinds = dict.fromkeys((ending, *FORMATS) if known else FORMATS)
+        pictures = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in kinds}
+        table = stem.with_name(f"{stem.name}.csv")
+        text = files.csv_for(table, self.data, overwrite=overwrite)
+        for kind, target in pictures.items():
+            begins = _KINDS[kind][0] if kind in _KINDS else b""
+            files.check_output(target, suffixes=[f".{kind}"], begins=begins, overwrite=overwrite)
+        with mpl.rc_context(RC):
+            frame = _drawn(self).padded(0.06)
+            for kind, target in pictures.items():
+                # No date and no version in the file: the same data give the same bytes.
+                metadata = {_KINDS[kind][1]: None} if kind in _KINDS else None
+                with files.atomic_path(target) as part:
+                    self.savefig(part, format=kind, metadata=metadata, bbox_inches=frame)
+        return [*pictures.values(), files.write_atomically(table, text)]
 
 
 def line_style(index: int) -> dict:
@@ -84,26 +102,25 @@ def line_style(index: int) -> dict:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index // len(COLOURS) % len(LINES)]}
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Drawing, list[Axes]]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, layout: Any = "constrained"
+) -> tuple[Drawing, list[Axes]]:
     """Return an empty figure of this size in inches and its axes, row by row."""
     with mpl.rc_context(RC):
-        figure = Drawing(figsize=(width, height), dpi=200, layout="constrained")
+        figure = Drawing(figsize=(width, height), dpi=200, layout=layout)
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.ravel())
 
 
-def panels(count: int, page: float = PAGE, across: int = 5) -> tuple[Drawing, list[Axes]]:
+def panels(count: int, page: float = PAGE) -> tuple[Drawing, list[Axes]]:
     """Return a figure of small square axes that share their scales, one for each of `count`; `page` inches wide."""
-    columns = min(max(round(across * page / PAGE), 2), count)
+    columns = min(max(round(ACROSS * page / PAGE), 2), count)
     rows = -(-count // columns)
-    side, room = min(PAGE / across, page / columns), (0.45, 0.5)  # inches; room for the scales on the left and below
+    side, room = min(PAGE / ACROSS, page / columns), (0.45, 0.5)  # inches; room for the scales on the left and below
     width, height = side * columns + room[0], rows * (side + 0.2) + room[1]
-    with mpl.rc_context(RC):
-        figure = Drawing(figsize=(width, height), dpi=200)
-        FigureCanvasAgg(figure)
-        # All panels are alike, so that the layout is known; finding it would take longer than drawing.
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    # All panels are alike, so that the layout is known; finding it would take longer than drawing.
+    figure, axes = new_figure(width, height, rows, columns, layout=None)
     figure.subplots_adjust(
         left=room[0] / width, bottom=room[1] / height, right=1, top=1 - 0.3 / height, wspace=0.14, hspace=0.36
     )
@@ -112,7 +129,7 @@ def panels(count: int, page: float = PAGE, across: int = 5) -> tuple[Drawing, li
     for k, one in enumerate(axes[:count]):
         # Scales are written once a column and once a row: at this size the numbers would fill the page.
         one.tick_params(labelleft=k % columns == 0, labelbottom=k + columns >= count, labelsize=6)
-    return figure, list(axes[:count])
+    return figure, axes[:count]
 
 
 def panel_title(axes: Axes, label: str, note: str) -> None:
@@ -145,55 +162,27 @@ def legend_below(figure: Figure, handles: Sequence, names: Sequence[str], title:
         )  # fmt: skip
 
 
-def annotate(figure: Figure, title: str, caption: str, random: bool) -> None:
+def annotate(figure: Drawing, title: str, caption: str, random: bool, data: pd.DataFrame) -> Drawing:
     """Write the title above, what the figure was computed from below, and the stamp where weights were random.
 
     Both stand outside of all that is drawn, which is measured first, and `save` widens the picture to hold them:
-    whatever the layout does inside, nothing can run into them. Call it last.
+    whatever the layout does inside, nothing can run into them. Call it last: the figure is complete, with its `data`.
     """
     width, height = (float(x) for x in figure.get_size_inches())
     with mpl.rc_context(RC):
         drawn = _drawn(figure)
         top, bottom = drawn.y1 + 0.06, drawn.y0 - 0.08
+        look: dict[str, Any] = {"ha": "center", "va": "bottom"}
         if random:
             box = {"facecolor": "#B03A00", "edgecolor": "none", "boxstyle": "round,pad=0.3"}
-            look: dict[str, Any] = {"fontsize": 7.0, "color": "white", "weight": "bold", "bbox": box}
-            figure.text(0.5, (top + 0.02) / height, RANDOM, ha="center", va="bottom", **look)
+            stamp = look | {"fontsize": 7.0, "color": "white", "weight": "bold", "bbox": box}
+            figure.text(0.5, (top + 0.02) / height, RANDOM, **stamp)
             top += 0.22
-        figure.text(
-            0.5, top / height, wrapped(title, width, 9.0), ha="center", va="bottom", fontsize=9.0
-        )  # fmt: skip
+        figure.text(0.5, top / height, wrapped(title, width, 9.0), fontsize=9.0, **look)
         text = wrapped(caption, width, 6.0)
         figure.text(0.5, bottom / height, text, ha="center", va="top", fontsize=6.0, color="0.3", linespacing=1.3)
-
-
-def save(figure: Figure, path: str | Path, data: pd.DataFrame, *, overwrite: bool | None = None) -> list[Path]:
-    """Write PNG and SVG, and the numbers as CSV, beside each other; an ending such as `.pdf` adds that format.
-
-    An earlier picture is replaced, and an earlier CSV of the same columns.
-    """
-    path = Path(path)
-    ending = path.suffix.lstrip(".").lower()
-    known = figure.canvas.get_supported_filetypes()
-    stem = path.with_suffix("") if ending in known else path
-    pictures = {
-        kind: stem.with_name(f"{stem.name}.{kind}")
-        for kind in dict.fromkeys(([ending] if ending in known else []) + list(FORMATS))
-    }
-    table = stem.with_name(f"{stem.name}.csv")
-    text = files.csv_for(table, data, overwrite=overwrite)
-    for kind, target in pictures.items():
-        files.check_output(target, suffixes=[f".{kind}"], begins=_BEGINS.get(kind, b""), overwrite=overwrite)
-    with mpl.rc_context(RC):
-        frame = _drawn(figure).padded(0.06)
-        for kind, target in pictures.items():
-            with files.atomic_path(target) as part:
-                # No date and no version in the file: the same data give the same bytes.
-                figure.savefig(part, format=kind, metadata=_undated(kind), bbox_inches=frame)
-    return [*pictures.values(), files.write_atomically(table, text)]
-
-
-_BEGINS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+    figure.data = data
+    return figure
 
 
 def _drawn(figure: Figure) -> Bbox:
@@ -209,7 +198,3 @@ def wrapped(text: str, width: float, size: float) -> str:
     """Break lines so that text of this size (points) fits a figure of this width (inches)."""
     # 0.58 em is the mean width of a DejaVu letter, a little rounded up.
     return "\n".join(textwrap.wrap(text, max(20, int(width * 72 / (size * 0.58))), break_on_hyphens=False))
-
-
-def _undated(kind: str) -> dict | None:
-    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}.get(kind)
