@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves of one kind; columns `across` and `up` are drawn, those of `bars` end a bar through each point.
+    """Curves of one kind: the second column over the first; those of `bars` end a bar through each point.
 
     `layout` is `joint` (one pair of axes), `panels` (one for each curve) or `both`.
     """
@@ -58,8 +58,6 @@ class Chart:
     title: str
     about: str
     columns: tuple[str, ...]
-    across: int
-    up: int
     series: list[Series]
     x_range: tuple[float, float] = (0.0, 1.0)
     y_range: tuple[float, float] = (0.0, 1.0)
@@ -67,7 +65,7 @@ class Chart:
     marks: bool = False
     bars: tuple[int, int] | None = None
     layout: str = "joint"
-    box: tuple[int, int, int, int, int, int] = field(default=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM))
+    box: ClassVar = (WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM)
 
     def x(self, value: float) -> float:
         """Where a value lies, in the SVG's units."""
@@ -82,8 +80,7 @@ class Chart:
     def path(self, series: Series) -> str:
         """The `d` of a curve's path; a gap where a point is not defined."""
         parts, pen = [], "M"
-        for row in series.rows:
-            across, up = row[self.across], row[self.up]
+        for across, up, *_ in series.rows:
             if across is None or up is None:
                 pen = "M"
                 continue
@@ -111,8 +108,6 @@ class Chart:
         """What the script needs of it."""
         return {
             "columns": self.columns,
-            "across": self.across,
-            "up": self.up,
             "x": self.x_range,
             "y": self.y_range,
             "box": self.box,
@@ -133,7 +128,7 @@ def chart(found: Curves, key: str) -> Chart:
     layout = "panels" if found.kind == "calibration" else "both" if len(series) > curves.MANY else "joint"
     bars = (3, 4) if found.kind == "calibration" else None
     return Chart(
-        key, found.heading, about, tuple(names), 0, 1, series, diagonal=straight, marks=bars is not None, bars=bars,
+        key, found.heading, about, tuple(names), series, diagonal=straight, marks=bars is not None, bars=bars,
         layout=layout,
     )  # fmt: skip
 
@@ -154,7 +149,7 @@ def training(run: Run, key: str) -> Chart | None:
     end = float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1
     about = f"Training of {run.describe()}: {', '.join(pretty(n) for n in names)} over {across or 'step'}."
     ends = (float(x[0]), end), (low - room, high + room)
-    return Chart(key, "Training", about, (across or "step", "loss"), 0, 1, found, *ends, marks=len(x) <= 40)
+    return Chart(key, "Training", about, (across or "step", "loss"), found, *ends, marks=len(x) <= 40)
 
 
 def as_json(charts: Sequence[Chart]) -> dict[str, Any]:

@@ -46,10 +46,10 @@ function wire(figure, chart, svg) {
   const boxes = all(".legend input", figure);
   const [width, height, left, right, top, bottom] = chart.box;
   const place = (row) => [
-    left + ((row[chart.across] - chart.x[0]) / (chart.x[1] - chart.x[0])) * (width - left - right),
-    height - bottom - ((row[chart.up] - chart.y[0]) / (chart.y[1] - chart.y[0])) * (height - top - bottom),
+    left + ((row[0] - chart.x[0]) / (chart.x[1] - chart.x[0])) * (width - left - right),
+    height - bottom - ((row[1] - chart.y[0]) / (chart.y[1] - chart.y[0])) * (height - top - bottom),
   ];
-  const drawn = (row) => row[chart.across] !== null && row[chart.up] !== null;
+  const drawn = (row) => row[0] !== null && row[1] !== null;
   const visible = () => chart.series.map((_, k) => k).filter((k) => boxes[k].checked);
   let at = null;
 
