@@ -33,8 +33,9 @@ class Canvas:
     def __init__(self, width: float, height: float) -> None:
         self.pixels = np.full((round(height * DPI), round(width * DPI), 3), 255, np.uint8)
 
-    def picture(self, x: float, y: float, rgb: npt.NDArray[np.uint8]) -> None:
-        """Put uint8 (h, w, 3) with its upper left corner at x, y; what does not fit is cut off."""
+    def picture(self, x: float, y: float, picture: npt.NDArray[np.uint8]) -> None:
+        """Put uint8 (h, w, 3), or grey (h, w), with its upper left corner at x, y; what does not fit is cut off."""
+        rgb = picture.reshape(*picture.shape[:2], -1)
         here = self.pixels[round(y * DPI) :, round(x * DPI) :][: rgb.shape[0], : rgb.shape[1]]
         here[:] = rgb[: here.shape[0], : here.shape[1]]
 
@@ -79,6 +80,13 @@ class Canvas:
     def png(self) -> bytes:
         """The page as a PNG."""
         return cv2.imencode(".png", cv2.cvtColor(self.pixels, cv2.COLOR_RGB2BGR), _ENCODING)[1].tobytes()
+
+
+def resized(grey: npt.NDArray[np.uint8], factor: float) -> npt.NDArray[np.uint8]:
+    """A grey picture, uint8 (h, w), made larger or smaller."""
+    size = (max(round(grey.shape[1] * factor), 1), max(round(grey.shape[0] * factor), 1))
+    how = cv2.INTER_AREA if factor <= 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(grey, size, interpolation=how), np.uint8)
 
 
 # Pages of one gallery repeat most of their words, and to draw letters is most of the work.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._report.canvas import DPI, Canvas
+from cxrfeat._report.canvas import DPI, Canvas, resized
 from cxrfeat._report.style import wrapped
 
 Side = tuple[npt.NDArray[np.uint8], str, str]
@@ -34,15 +34,7 @@ def sheet(pairs: Sequence[tuple[Side, Side, str]], title: str, footer: str) -> C
             left = x + k * (WIDTH + GAP)
             canvas.text(left, y + 0.02, name if len(name) <= 24 else f"{name[:10]}…{name[-13:]}", 6.5, bold=True)
             canvas.text(left, y + 0.17, place[:34], 6.0, colour="#444444")
-            canvas.picture(left, y + HEAD, _fitted(grey))
+            canvas.picture(left, y + HEAD, resized(grey, WIDTH * DPI / max(grey.shape)))
         canvas.text(x + WIDTH + GAP / 2, y + HEAD + WIDTH + 0.04, word, 6.5, "center")
     canvas.text(MARGIN, above + tall * -(-len(pairs) // ACROSS) + 0.04, below, 6.5, colour="#444444")
     return canvas
-
-
-def _fitted(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A picture as it fits into its place, uint8 (h, w, 3)."""
-    side = round(WIDTH * DPI)
-    step = max(max(grey.shape) / side, 1e-9)
-    rows, columns = (np.minimum((np.arange(int(n / step)) * step).astype(int), n - 1) for n in grey.shape)
-    return np.repeat(grey[rows][:, columns, None], 3, axis=2)

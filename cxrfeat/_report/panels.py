@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._report.canvas import DPI, Canvas
+from cxrfeat._report.canvas import DPI, Canvas, resized
 from cxrfeat._report.heat import Per, Scaled, heat, overlaid, ramp, scale
 from cxrfeat._report.style import RANDOM, Shown, pretty, wrapped
 from cxrfeat.errors import ExplainError
@@ -102,11 +101,10 @@ def _height(explanation: Explanation) -> float:
 def _image(
     canvas: Canvas, y: float, tall: float, explanation: Explanation, labels: Sequence[str], rows: Sequence[Layer]
 ) -> None:
-    grey = _fitted(explanation, tall)
-    x = MARGIN
+    h, w = explanation.image_shape
+    grey, x = resized(explanation.pixels(), min(WIDTH / w, tall / h) * DPI), MARGIN
     _name(canvas, x, y, _short(explanation.image_id), explanation.note or truth(explanation))
-    film = np.repeat(grey[..., None], 3, axis=2)
-    _picture(canvas, x, y, film, explanation, [box[0] for box in explanation.boxes], named=True)
+    _picture(canvas, x, y, grey, explanation, [box[0] for box in explanation.boxes], named=True)
     for number, layer in enumerate(rows):
         top = y + number * (HEAD + tall + FOOT)
         if layer.name:
@@ -121,37 +119,25 @@ def _image(
             _colour_bar(canvas, left, top + HEAD + grey.shape[0] / DPI + 0.06, layer.scaled, k, _unit(explanation))
 
 
-def _fitted(explanation: Explanation, tall: float) -> npt.NDArray[np.uint8]:
-    """The X-ray at the size it is drawn at, uint8 (h, w)."""
-    h, w = explanation.image_shape
-    return _resized(explanation.pixels(), min(WIDTH / w, tall / h) * DPI)
-
-
 def reduced(explanation: Explanation) -> npt.NDArray[np.uint8]:
     """The image with its longer side at most `SIDE` pixels, uint8 (h, w)."""
     grey = explanation.pixels()
-    return _resized(grey, min(SIDE / max(grey.shape), 1.0))
-
-
-def _resized(grey: npt.NDArray[np.uint8], factor: float) -> npt.NDArray[np.uint8]:
-    size = (max(round(grey.shape[1] * factor), 1), max(round(grey.shape[0] * factor), 1))
-    how = cv2.INTER_AREA if factor <= 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(grey, size, interpolation=how), np.uint8)
+    return resized(grey, min(SIDE / max(grey.shape), 1.0))
 
 
 def _picture(
     canvas: Canvas,
     x: float,
     y: float,
-    rgb: npt.NDArray[np.uint8],
+    picture: npt.NDArray[np.uint8],
     explanation: Explanation,
     labels: Sequence[str],
     named: bool,
 ) -> None:
     """One picture under its title, in the middle of its column, with the boxes of these labels."""
-    h, w = rgb.shape[0] / DPI, rgb.shape[1] / DPI
+    h, w = picture.shape[0] / DPI, picture.shape[1] / DPI
     left, top = x + (WIDTH - w) / 2, y + HEAD
-    canvas.picture(left, top, rgb)
+    canvas.picture(left, top, picture)
     fy, fx = h / explanation.image_shape[0], w / explanation.image_shape[1]
     for label, bx, by, width, height in explanation.boxes:
         if label in labels:
