@@ -16,7 +16,7 @@ from cxrfeat import _html as html
 from cxrfeat._evaluate import curves, delong, groups, warnings
 from cxrfeat._evaluate.bootstrap import REPLICATES
 from cxrfeat._evaluate.metrics import ACCURACY, ACCURACY_AT_HALF, ALL_NEGATIVE_ACCURACY, AUROC, METRICS, Metric
-from cxrfeat._evaluate.rows import Group, Row, comparable, resampled, rows_of
+from cxrfeat._evaluate.rows import Group, Row, resampled, rows_of
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run, truth_of
 from cxrfeat._progress import Progress, part, silent
 from cxrfeat._project import remind
@@ -362,13 +362,11 @@ def evaluate(  # type: ignore[misc]
         mine = []
         for name, mask in parts.items():
             some = scored.take(mask)
-            few = warnings.small_labels(some)
-            mine.append(Group(column, name, len(some), summarise(some, f"{column} {name}"), few))
+            mine.append(Group(column, name, len(some), summarise(some, f"{column} {name}"), some.named(some.few)))
         seen = (fitted_truth, groups.names_of(training, column)) if training else ()
         scores = groups.auroc_alone(scored.truth, groups.names_of(scored, column), *seen)
         alone[column] = dict(zip(scored.labels, scores, strict=True))
-        small = {g.name: g.few for g in mine}
-        problems += warnings.of_groups(column, *comparable(rows, mine), small)
+        problems += warnings.of_groups(column, rows, mine)
         found += mine
     if shortcuts and source is not None:
         problems += _without_looking(rows, source.study().join(scored.ids), seed)

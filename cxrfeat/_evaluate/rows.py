@@ -49,7 +49,7 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     values = point(scored.truth, scored.p, scored.thresholds)
     spans = {m.name: draws.interval(m, levels(scored, m)) for m in METRICS} if draws else {}
     pooled = scored.any_of(1), scored.any_of(0)
-    known = [int(np.count_nonzero(truth >= 0)) for truth in scored.truth.T]
+    known = (scored.positives + scored.negatives).tolist()
     rows: list[Row] = []
     for j, name in enumerate([*scored.labels, "macro", "micro"]):
         one = j < labels
@@ -99,24 +99,11 @@ def levels(scored: Scored, metric: Metric) -> Array:
         return np.full(len(scored.labels) + 2, np.nan)
     fewest, pooled = scored.fewest_patients, scored.fewest_of_any
     found = widened(np.where(scored.defined, fewest, 0))
-    few = fewest < FEW
-    found[:-1][few] = np.nan
-    if metric is not AUROC and (few & scored.defined).any():
+    found[:-1][scored.few] = np.nan
+    if metric is not AUROC and (scored.few & scored.defined).any():
         found[-1] = np.nan
     return np.append(found, widened(np.array([pooled]))[0] if pooled >= FEW else np.nan)
 
 
 def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else np.nan
-
-
-def comparable(rows: list[Row], mine: list[Group]) -> tuple[float, dict[str, float], int]:
-    """Macro AUROC of all images and of each group, over the labels defined in every one of them, and their number."""
-    tables = [rows[:-2], *(g.rows[:-2] for g in mine)]
-    values = np.array([[row["auroc"] for row in table] for table in tables])
-    common = ~np.isnan(values).any(axis=0)
-    if not common.any():
-        return float("nan"), {}, 0
-    macros = values[:, common].mean(axis=1)
-    within = {g.name: float(x) for g, x in zip(mine, macros[1:], strict=True)}
-    return float(macros[0]), within, int(common.sum())

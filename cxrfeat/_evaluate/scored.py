@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -111,6 +112,16 @@ class Scored:
         return np.array([np.count_nonzero(truth == 1) for truth in self.truth.T], np.int64)
 
     @cached_property
+    def negatives(self) -> npt.NDArray[np.int64]:
+        """Number of negatives of each label."""
+        return np.array([np.count_nonzero(truth == 0) for truth in self.truth.T], np.int64)
+
+    @property
+    def predicted(self) -> npt.NDArray[np.bool_]:
+        """Labels (labels,) with a prediction: those that have one have it for every image."""
+        return ~np.isnan(self.p[0])
+
+    @cached_property
     def fewest_patients(self) -> npt.NDArray[np.int64]:
         """Number of patients of each label's smaller class: what an interval rests on."""
         return np.array([min(self.patients_of(truth == side) for side in (0, 1)) for truth in self.truth.T], np.int64)
@@ -120,11 +131,19 @@ class Scored:
         """The same of all labels pooled."""
         return min(self.patients_of(self.any_of(side)) for side in (0, 1))
 
-    @cached_property
+    @property
     def defined(self) -> npt.NDArray[np.bool_]:
         """Labels (labels,) that have both classes and a prediction, so that an AUROC exists."""
-        both = [(truth == 1).any() and (truth == 0).any() for truth in self.truth.T]
-        return np.array([x and not np.isnan(p).all() for x, p in zip(both, self.p.T, strict=True)], bool)
+        return (self.positives > 0) & (self.negatives > 0) & self.predicted
+
+    @property
+    def few(self) -> npt.NDArray[np.bool_]:
+        """Labels (labels,) with fewer than `FEW` positive or negative patients, those with none included."""
+        return self.fewest_patients < FEW
+
+    def named(self, chosen: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+        """Names of the labels of a mask (labels,)."""
+        return tuple(itertools.compress(self.labels, chosen))
 
     def facts(self) -> dict[str, Any]:
         """Return what every table and figure says about its data."""
@@ -177,6 +196,8 @@ def of_run(
     from cxrfeat._backbones import pretraining
 
     part, p, missing = _joined(part, predictions, where)
+    chosen = run.decision
+    words = f"{chosen.rule or 'stored'} on {chosen.split or 'an unknown split'}" if chosen.thresholds else "none"
     about: dict[str, Any] = {
         "run": run.name,
         "split": split,
@@ -184,7 +205,7 @@ def of_run(
         "head": run.describe(),
         "recipes": [recipe.describe() for recipe in run.recipes],
         "weights": sorted({recipe.weights for recipe in run.recipes}),
-        "thresholds": _threshold_words(run),
+        "thresholds": words,
     }
     more: dict[str, Any] = {
         "not_fair": list(not_fair),
@@ -193,11 +214,12 @@ def of_run(
     }
     thresholds = np.array([run.thresholds[label] for label in run.labels])
     about |= {key: value for key, value in more.items() if value}
-    truth = truth_of(part)
     patients, names = numbered(part.table["patient_id"])
     table = part.table[[column for column in part.table if column not in part.labels]].copy()
-    ids = table["image_id"].array
-    return Scored(run.labels, truth, p, ids, patients, thresholds, run.name, about, run.random, table, names=names)
+    return Scored(
+        run.labels, truth_of(part), p, table["image_id"].array, patients, thresholds, run.name, about, run.random,
+        table, names=names,
+    )  # fmt: skip
 
 
 def truth_of(study: Study) -> npt.NDArray[np.int8]:
@@ -224,7 +246,6 @@ def unfair(run: Run, split: str) -> list[str]:
 
 def check_arrays(y: npt.NDArray, p: npt.NDArray, labels: Sequence[str], ids: Any) -> None:
     """Raise an EvaluationError for truth and probabilities that cannot be evaluated together."""
-    ids = ids if hasattr(ids, "dtype") else list(ids)
     if y.ndim != 2 or y.shape != p.shape or y.shape != (len(ids), len(labels)):
         raise EvaluationError(
             f"truth {y.shape}, probabilities {p.shape}, {len(ids)} ids and {len(labels)} labels do not fit together: "
@@ -265,8 +286,3 @@ def _joined(part: Study, predictions: pd.DataFrame, where: str) -> tuple[Study, 
         )
     order = np.argsort(place)
     return part.take(place[order]), p[order], len(part) - len(ids)
-
-
-def _threshold_words(run: Run) -> str:
-    chosen = run.decision
-    return f"{chosen.rule or 'stored'} on {chosen.split or 'an unknown split'}" if chosen.thresholds else "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from cxrfeat._evaluate import delong
-from cxrfeat._evaluate.arrays import unknown
+from cxrfeat._evaluate.arrays import as_codes, ratio
+from cxrfeat._evaluate.rows import Group, Row
 from cxrfeat._evaluate.scored import FEW, Scored
 
 Array = npt.NDArray[np.float64]
@@ -46,29 +47,29 @@ def of_scores(scored: Scored, training_y: npt.NDArray | None = None) -> list[War
         f"AUROC of {{}} is {NEAR_PERFECT} or more: look for a leak (the label written into the image, the same images "
         "in training, a column that gives it away).",
     )  # fmt: skip
-    found += _about(scored, "constant", _constant(scored), "every image has the same prediction for {}.")
+    constant = (scored.p == scored.p[0]).all(axis=0) & (len(scored) > 1)
+    found += _about(scored, "constant", constant, "every image has the same prediction for {}.")
     few = f"fewer than {FEW} positive or negative patients: {{}}. Only AUROC has an interval there."
-    found += _about(scored, "few", scored.defined & (scored.fewest_patients < FEW), few)
+    found += _about(scored, "few", scored.defined & scored.few, few)
     return found + (_prevalence(scored, training_y) if training_y is not None else [])
 
 
-def of_groups(
-    column: str, pooled: float, macros: Mapping[str, float], over: int, small: Mapping[str, Sequence[str]]
-) -> list[Warning]:
+def of_groups(column: str, rows: Sequence[Row], groups: Sequence[Group]) -> list[Warning]:
     """What the groups of one column show: groups too small, and an AUROC of all images above every group's own."""
     found = []
-    counts = {name: labels for name, labels in small.items() if labels}
-    if counts:
-        parts = "; ".join(f"{name} for {_list(labels, 2)}" for name, labels in counts.items())
+    if small := [group for group in groups if group.few]:
+        parts = "; ".join(f"{group.name} for {_list(group.few, 2)}" for group in small)
         text = f"{column}: fewer than {FEW} positive or negative patients in {parts}. Too few for a conclusion there."
-        found.append(
-            Warning("small_group", text, tuple(dict.fromkeys(x for labels in counts.values() for x in labels)))
-        )
-    values = [value for value in macros.values() if not np.isnan(value)]
-    if len(values) > 1 and pooled > max(values) + APART:
-        apart = ", ".join(f"{name} {value:.3f}" for name, value in macros.items())
+        found.append(Warning("small_group", text, tuple(dict.fromkeys(x for group in small for x in group.few))))
+    values = np.array([[row["auroc"] for row in table[:-2]] for table in (rows, *(group.rows for group in groups))])
+    common = ~np.isnan(values).any(axis=0)
+    if not common.any():
+        return found
+    pooled, *macros = values[:, common].mean(axis=1)
+    if len(macros) > 1 and pooled > max(macros) + APART:
+        apart = ", ".join(f"{group.name} {value:.3f}" for group, value in zip(groups, macros, strict=True))
         text = (
-            f"over the {over} labels that have both classes in every group of {column}, the macro AUROC is "
+            f"over the {common.sum()} labels that have both classes in every group of {column}, the macro AUROC is "
             f"{pooled:.3f} on all images and lower within each group ({apart}): part of it may come from telling the "
             "groups apart."
         )
@@ -76,20 +77,14 @@ def of_groups(
     return found
 
 
-def small_labels(scored: Scored) -> tuple[str, ...]:
-    """Labels with fewer than `FEW` positive or negative patients, those with none included."""
-    return _named(scored, scored.fewest_patients < FEW)
-
-
 def _one_class(scored: Scored) -> list[Warning]:
     """Labels without an AUROC, with the reason."""
-    unpredicted = np.array([np.isnan(p).all() for p in scored.p.T])
-    absent, always = (np.array([not (truth == side).any() for truth in scored.truth.T]) for side in (1, 0))
+    absent, always = scored.positives == 0, scored.negatives == 0
     end = "{}: AUROC is not defined and macro leaves it out."
     return [
-        *_about(scored, "no_prediction", unpredicted, f"the head makes no prediction for {end}"),
-        *_about(scored, "one_class", absent & ~unpredicted, f"no image is positive for {end}"),
-        *_about(scored, "one_class", always & ~absent & ~unpredicted, f"no image is negative for {end}"),
+        *_about(scored, "no_prediction", ~scored.predicted, f"the head makes no prediction for {end}"),
+        *_about(scored, "one_class", absent & scored.predicted, f"no image is positive for {end}"),
+        *_about(scored, "one_class", always & ~absent & scored.predicted, f"no image is negative for {end}"),
     ]
 
 
@@ -105,58 +100,40 @@ def _chance(scored: Scored, aurocs: Array, errors: Array) -> list[Warning]:
         )
         return [Warning("chance", text)]
     below = (delong.holm(2 * norm.sf(np.abs(z))) < 0.05) & (z < 0)
-    values = ", ".join(f"{x} {aurocs[scored.labels.index(x)]:.3f}" for x in _named(scored, below))
+    values = ", ".join(f"{scored.labels[j]} {aurocs[j]:.3f}" for j in np.flatnonzero(below))
     text = f"AUROC is significantly below 0.5, after Holm's correction: {values}. Is the label inverted?"
     return _about(scored, "inverted", below, text)
 
 
-def _constant(scored: Scored) -> npt.NDArray[np.bool_]:
-    some = [p[~np.isnan(p)] for p in scored.p.T]
-    return np.array([len(scored) > 1 and len(p) > 0 and p.min() == p.max() for p in some], bool)
-
-
 def _prevalence(scored: Scored, training_y: npt.NDArray) -> list[Warning]:
     """Labels whose prevalence is far from that in training: by a factor of `SHIFT`, and beyond chance."""
-    labels, parts = [], []
-    for label, here, there in zip(scored.labels, scored.truth.T, training_y.T, strict=True):
-        here, there = here[here >= 0], there[~unknown(there)]
-        if not len(here) or not len(there):
-            continue
-        a, b = here.mean(), there.mean()
-        pooled = (here.sum() + there.sum()) / (len(here) + len(there))
-        error = np.sqrt(pooled * (1 - pooled) * (1 / len(here) + 1 / len(there)))
-        # 3.3 standard errors: p = 0.001 for independent images, and images of one patient are not.
-        if error and abs(a - b) > 3.3 * error and max(a, b) > SHIFT * min(a, b):
-            labels.append(label)
-            parts.append(f"{label} {a:.1%} against {b:.1%}")
-    text = (
-        f"prevalence is far from that in training: {'; '.join(parts)}. Probabilities, thresholds, PPV and NPV do not "
-    )
-    return [Warning("prevalence", f"{text}carry over.", tuple(labels))] if labels else []
+    training = as_codes(training_y)
+    positives = scored.positives, np.count_nonzero(training == 1, axis=0)
+    known = scored.positives + scored.negatives, np.count_nonzero(training >= 0, axis=0)
+    (a, b), pooled = map(ratio, positives, known), ratio(sum(positives), sum(known))
+    error = np.sqrt(pooled * (1 - pooled) * sum(ratio(1, n) for n in known))
+    # 3.3 standard errors: p = 0.001 for independent images, and images of one patient are not.
+    far = (error > 0) & (np.abs(a - b) > 3.3 * error) & (np.maximum(a, b) > SHIFT * np.minimum(a, b))
+    parts = "; ".join(f"{scored.labels[j]} {a[j]:.1%} against {b[j]:.1%}" for j in np.flatnonzero(far))
+    return _about(
+        scored, "prevalence", far,
+        f"prevalence is far from that in training: {parts}. Probabilities, thresholds, PPV and NPV do not carry over.",
+    )  # fmt: skip
 
 
 def _against_chance(scored: Scored) -> tuple[Array, Array]:
     """AUROC of each label and its standard error: the larger of the null's and the patient-clustered one."""
-    aurocs, errors = np.full(len(scored.labels), np.nan), np.full(len(scored.labels), np.nan)
-    for j in range(len(scored.labels)):
-        y, p = scored.label(j)
-        value, matrix = delong.covariance(y, p, scored.patients)
-        m, n = float((y == 1).sum()), float((y == 0).sum())
-        aurocs[j] = value[0]
-        if m and n:
-            # Variance of the Mann-Whitney statistic where both classes have one distribution.
-            errors[j] = np.fmax(np.sqrt((m + n + 1) / (12 * m * n)), np.sqrt(matrix[0, 0]))
-    return aurocs, errors
+    found = [delong.covariance(*scored.label(j), scored.patients) for j in range(len(scored.labels))]
+    aurocs, variances = np.array([(value[0], matrix[0, 0]) for value, matrix in found]).T
+    # Variance of the Mann-Whitney statistic where both classes have one distribution.
+    null = ratio(scored.positives + scored.negatives + 1, 12 * scored.positives * scored.negatives)
+    return aurocs, np.sqrt(np.fmax(null, variances))
 
 
-def _about(scored: Scored, kind: str, mask: npt.ArrayLike, text: str) -> list[Warning]:
+def _about(scored: Scored, kind: str, mask: npt.NDArray[np.bool_], text: str) -> list[Warning]:
     """A warning about the labels of a mask, named where the text has braces; none where there are none."""
-    labels = _named(scored, mask)
+    labels = scored.named(mask)
     return [Warning(kind, text.replace("{}", _list(labels)), labels)] if labels else []
-
-
-def _named(scored: Scored, mask: npt.ArrayLike) -> tuple[str, ...]:
-    return tuple(label for label, chosen in zip(scored.labels, np.asarray(mask), strict=True) if chosen)
 
 
 def _list(labels: Sequence[str], most: int = 5) -> str:
