@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,8 @@ BLOCK = 4096  # rows held at a time
 NEIGHBOURS, QUERIES = 10, 1000
 KIND = "logistic"
 
-_log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -164,21 +162,24 @@ def _distances(
 ) -> Distances:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(ids))[:QUERIES])
     k = min(NEIGHBOURS, len(ids) - 1)
-    nearest = [_Nearest(_unit(file.to_numpy(ids[chosen])), chosen, k) for file in (one, other)]
+    queries = [_unit(file.to_numpy(ids[chosen])) for file in (one, other)]
+    nearest = [(np.empty((len(chosen), 0), np.float32), np.empty((len(chosen), 0), np.int64)) for _ in queries]
     sums, cosines = np.zeros((3, one.dim)), np.empty(len(ids))
     shift = one.to_numpy(ids[:1]).astype(np.float64)  # so that sums of squares lose nothing to a large mean
-    for part, x, y in _both(one, other, ids):
+    for (part, (x,)), (_, (y,)) in zip(one.batches(ids, rows=BLOCK), other.batches(ids, rows=BLOCK), strict=True):
         centred = x - shift
         sums += [centred.sum(axis=0), (centred**2).sum(axis=0), ((y.astype(np.float64) - x) ** 2).sum(axis=0)]
         units = _unit(x), _unit(y)
         cosines[part] = np.einsum("ij,ij->i", *units, dtype=np.float64)
-        for near, unit in zip(nearest, units, strict=True):
-            near.add(part, unit)
+        nearest = [
+            _nearer(*near, query @ unit.T, part, chosen, k)
+            for near, query, unit in zip(nearest, queries, units, strict=True)
+        ]
         progress(part.stop, len(ids), "distances")
     mean, square, difference = sums / len(ids)
     sd, rms = np.sqrt(np.maximum(square - mean**2, 0)), np.sqrt(difference)
     over = rms[sd > 0] / sd[sd > 0]
-    shared = [len(np.intersect1d(*rows)) for rows in zip(*(near.rows for near in nearest), strict=True)]
+    shared = [len(np.intersect1d(*rows)) for rows in zip(*(rows for _, rows in nearest), strict=True)]
     return Distances(
         over_sd=float(np.median(over)) if len(over) else np.nan,
         over_sd_worst=float(over.max()) if len(over) else np.nan,
@@ -191,35 +192,18 @@ def _distances(
     )
 
 
-def _both(
-    one: EmbeddingFile, other: EmbeddingFile, ids: npt.NDArray[np.str_]
-) -> Iterator[tuple[slice, Floats, Floats]]:
-    for (part, x), (_, y) in zip(one.batches(ids, rows=BLOCK), other.batches(ids, rows=BLOCK), strict=True):
-        yield part, x[0], y[0]
-
-
 def _unit(x: Floats) -> Floats:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
-class _Nearest:
-    """The `k` rows nearest to some queries by cosine, their own aside, of blocks that come one by one."""
-
-    def __init__(self, queries: Floats, own: npt.NDArray[np.int64], k: int) -> None:
-        self.queries, self.own, self.k = queries, own, k
-        self.rows = np.empty((len(own), 0), np.int64)
-        self._cosines = np.empty((len(own), 0), np.float32)
-
-    def add(self, part: slice, units: Floats) -> None:
-        cosines = self.queries @ units.T
-        here = np.flatnonzero((self.own >= part.start) & (self.own < part.stop))
-        cosines[here, self.own[here] - part.start] = -np.inf
-        rows = np.broadcast_to(np.arange(part.start, part.stop), cosines.shape)
-        self._cosines, self.rows = np.hstack([self._cosines, cosines]), np.hstack([self.rows, rows])
-        if self.rows.shape[1] > self.k:
-            best = np.argpartition(self._cosines, -self.k, axis=1)[:, -self.k :]
-            self._cosines = np.take_along_axis(self._cosines, best, 1)
-            self.rows = np.take_along_axis(self.rows, best, 1)
+def _nearer(best: Floats, rows: Ints, cosines: Floats, part: slice, own: Ints, k: int) -> tuple[Floats, Ints]:
+    """The `k` largest cosines of each query and their rows: of those known, and of a block of others but its own."""
+    here = np.flatnonzero((own >= part.start) & (own < part.stop))
+    cosines[here, own[here] - part.start] = -np.inf
+    block = np.broadcast_to(np.arange(part.start, part.stop), cosines.shape)
+    best, rows = np.hstack([best, cosines]), np.hstack([rows, block])
+    kept = np.argpartition(best, -k, axis=1)[:, -k:]
+    return np.take_along_axis(best, kept, 1), np.take_along_axis(rows, kept, 1)
 
 
 def _scored(study: Study, path: Path, name: str, seed: int) -> Scored:

@@ -39,9 +39,7 @@ def localization(found: Localization) -> style.Drawing:
         f"{found.images} images of {found.patients} patients, boxes per label in brackets; lines are 95 % "
         f"intervals over patients. {found.note}"
     )
-    return style.annotate(
-        figure, "Do the maps find what radiologists marked?", caption, found.random, found.to_frame()
-    )
+    return style.annotate(figure, "Do the maps find what radiologists marked?", caption, found.random, found.to_frame())
 
 
 def sanity(found: Sanity) -> style.Drawing:
