@@ -152,7 +152,6 @@ class Replicates:
     """Bootstrap replicates: `draws` by metric, float64 (replicates, labels + 2), macro and micro last."""
 
     draws: Mapping[str, Array]
-    seed: int
 
     def __len__(self) -> int:
         return len(next(iter(self.draws.values())))
@@ -169,7 +168,7 @@ class Replicates:
 
     def less(self, other: Replicates) -> Replicates:
         """The paired differences from other replicates."""
-        return Replicates({name: mine - other.draws[name] for name, mine in self.draws.items()}, self.seed)
+        return Replicates({name: mine - other.draws[name] for name, mine in self.draws.items()})
 
     def undefined(self, metric: Metric) -> npt.NDArray[np.int64]:
         """Number of replicates (labels + 2,) without a value, since a draw held one class only."""
@@ -186,25 +185,25 @@ def percentiles(values: Array, level: float | npt.NDArray[np.float64] = LEVEL) -
     return ends
 
 
-def widened(fewest: npt.NDArray[np.int64], level: float = LEVEL) -> Array:
-    """Share of draws that an interval of this level holds: more than the level, since few patients vary too little.
+def widened(fewest: npt.NDArray[np.int64]) -> Array:
+    """Share of draws that a 95 % interval holds: more than 95 %, since few patients vary too little.
 
     The variance of the draws of k patients is (k - 1) / k of what it estimates, and with k - 1 degrees of freedom
     normal quantiles are too near (Hesterberg, The American Statistician 2015, 69:371-386, section 3.5). A macro average
     adds up what its labels have (Welch and Satterthwaite). `fewest` has the patients of each label's smaller class; the
     result, float64 (labels + 1,), ends with the macro average, and is NaN below two patients.
     """
-    each = [_share(k / (k - 1), k - 1, level) if k > 1 else np.nan for k in fewest.astype(float)]
+    each = [_share(k / (k - 1), k - 1) if k > 1 else np.nan for k in fewest.astype(float)]
     k = np.maximum(fewest[fewest > 0].astype(float), 2.0)
     if not len(k):
         return np.array([*each, np.nan])
     variance = 1 / k
     freedom = variance.sum() ** 2 / (variance**2 / (k - 1)).sum()
-    return np.array([*each, _share(variance.sum() / (variance * (k - 1) / k).sum(), freedom, level)])
+    return np.array([*each, _share(variance.sum() / (variance * (k - 1) / k).sum(), freedom)])
 
 
-def _share(inflation: float, freedom: float, level: float) -> float:
-    return float(2 * norm.cdf(np.sqrt(inflation) * t.ppf(0.5 + level / 2, freedom)) - 1)
+def _share(inflation: float, freedom: float) -> float:
+    return float(2 * norm.cdf(np.sqrt(inflation) * t.ppf(0.5 + LEVEL / 2, freedom)) - 1)
 
 
 def point(
@@ -249,7 +248,7 @@ def bootstrap(
             progress(min(done * BLOCK, replicates), replicates)
     empty = np.empty((0, sample.labels + 2))
     names = [metric.name for metric in sample.metrics]
-    return Replicates({name: np.concatenate([empty, *(part[name] for part in parts)]) for name in names}, seed)
+    return Replicates({name: np.concatenate([empty, *(part[name] for part in parts)]) for name in names})
 
 
 def draw(clusters: int, seed: int, block: int) -> npt.NDArray[np.float32]:

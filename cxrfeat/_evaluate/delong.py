@@ -16,11 +16,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm, t
 
 from cxrfeat._evaluate.arrays import numbered
-from cxrfeat.errors import EvaluationError
 
 Array = npt.NDArray[np.float64]
 LEVEL = 0.95
-"""Of every interval, unless another is asked for."""
+"""Of every interval."""
 MANY = 16
 """Patients of either class from which on a variance can be estimated from them."""
 
@@ -93,14 +92,14 @@ def covariance(y: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike 
     return aurocs, _cross(v10, v10) / (m * (m - 1)) + _cross(v01, v01) / (n * (n - 1))
 
 
-def interval(y: npt.ArrayLike, score: npt.ArrayLike, level: float = LEVEL) -> Interval:
+def interval(y: npt.ArrayLike, score: npt.ArrayLike) -> Interval:
     """AUROC with DeLong's normal interval, which takes images for independent, cut to [0, 1]."""
     aurocs, matrix = covariance(y, score)
-    half = norm.ppf(0.5 + level / 2) * np.sqrt(matrix[0, 0])
+    half = norm.ppf(0.5 + LEVEL / 2) * np.sqrt(matrix[0, 0])
     return Interval(float(aurocs[0]), *(float(x) for x in np.clip([aurocs[0] - half, aurocs[0] + half], 0, 1)))
 
 
-def over_patients(y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLike, level: float = LEVEL) -> Interval:
+def over_patients(y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLike) -> Interval:
     """AUROC with an interval that holds with few patients, too.
 
     From `MANY` patients of each class on: Obuchowski's variance on the scale of the logit, and Student's t with as many
@@ -118,12 +117,12 @@ def over_patients(y: npt.ArrayLike, score: npt.ArrayLike, patients: npt.ArrayLik
     if np.isnan(value) or fewest < 2:
         return Interval(value, np.nan, np.nan)
     if fewest >= MANY and variance > 0 and 0 < value < 1:
-        half = t.ppf(0.5 + level / 2, fewest - 1) * np.sqrt(variance) / (value * (1 - value))
+        half = t.ppf(0.5 + LEVEL / 2, fewest - 1) * np.sqrt(variance) / (value * (1 - value))
         middle = np.log(value / (1 - value))
         return Interval(value, *(float(1 / (1 + np.exp(-(middle + side * half)))) for side in (-1, 1)))
     # As many patients as would give this precision if all had equally many images.
     m, n = (float(size.sum() ** 2 / (size**2).sum()) for size in sizes)
-    return Interval(value, *_newcombe(value, m, n, norm.ppf(0.5 + level / 2)))
+    return Interval(value, *_newcombe(value, m, n, norm.ppf(0.5 + LEVEL / 2)))
 
 
 def _newcombe(value: float, m: float, n: float, z: float) -> tuple[float, float]:
@@ -147,8 +146,6 @@ def paired(y: npt.ArrayLike, a: npt.ArrayLike, b: npt.ArrayLike, patients: npt.A
     one; without, normal. The p-value is 1 and z is 0 where the two rank every pair alike; NaN where a class is absent.
     """
     truth = np.asarray(y, dtype=np.float64)
-    if not len(truth) == len(np.asarray(a)) == len(np.asarray(b)):
-        raise EvaluationError("a paired test needs two scores of the same images, one row each.")
     aurocs, matrix = covariance(truth, np.column_stack([np.asarray(a), np.asarray(b)]), patients)
     value = float(aurocs[1] - aurocs[0])
     variance = float(matrix[0, 0] + matrix[1, 1] - 2 * matrix[0, 1])
