@@ -153,7 +153,7 @@ class Explanation:
         """The panel of these labels, by default the `top` most probable, as a matplotlib figure."""
         from cxrfeat._report import panels
 
-        return panels.figure([self], labels, top)
+        return panels.page([self], labels, top).figure()
 
     def index(self, label: str) -> int:
         """Position of a label; an ExplainError if the head does not have it."""

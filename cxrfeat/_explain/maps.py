@@ -107,7 +107,7 @@ class Maps(Sequence[Explanation]):
         """Panels of the first `images` images below each other, as a matplotlib figure."""
         from cxrfeat._report import panels
 
-        return panels.figure(self.explanations[:images], self.labels, self.top, self.scale)
+        return panels.page(self.explanations[:images], self.labels, self.top, self.scale).figure()
 
     def save(self, folder: str | Path | None = None) -> Path:
         """Write a panel (PNG) and a map file (`.npz`) for each image, and return the folder.

@@ -17,12 +17,10 @@ import numpy.typing as npt
 
 from cxrfeat._report.canvas import DPI, Canvas, resized
 from cxrfeat._report.heat import Per, Scaled, heat, overlaid, ramp, scale
-from cxrfeat._report.style import RANDOM, Shown, pretty, wrapped
+from cxrfeat._report.style import RANDOM, pretty, wrapped
 from cxrfeat.errors import ExplainError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from cxrfeat._explain.explanation import Explanation, Grid
 
 SIDE = 512
@@ -43,14 +41,6 @@ class Layer:
     name: str
     scaled: Scaled
     grid: Grid
-
-
-def figure(explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, per: Per = "image") -> Figure:
-    """A page as a matplotlib figure of its size."""
-    pixels = page(explanations, labels, top, per).pixels
-    made = Shown(figsize=(pixels.shape[1] / DPI, pixels.shape[0] / DPI), dpi=DPI)
-    made.figimage(pixels)
-    return made
 
 
 def page(explanations: Sequence[Explanation], labels: Sequence[str] = (), top: int = 4, per: Per = "image") -> Canvas:
