@@ -25,6 +25,7 @@ FOLDS = 5
 ERRORS = 3.5
 """Standard errors above 0.5 from which an AUROC is reported: a hundred and more of them are looked at."""
 
+PROPERTIES = ("width", "height", "aspect", "format", "depth", "brightness", "border")
 _BINS = 8
 
 
@@ -66,16 +67,12 @@ class Shortcuts:
 
     def warnings(self) -> list[str]:
         """A sentence for each label that such a property tells better than chance does."""
-        found = (
-            [] if self.images else [f"no image of study {self.name} can be read: nothing is scored without looking."]
-        )
+        if not self.images:
+            return [f"no image of study {self.name} can be read: nothing is scored without looking."]
+        found = []
         for row in self.rows:
             if row["best"] >= 0.65 and row["best"] - ERRORS * row["standard_error"] > 0.5:
-                alone = {
-                    key: row[key]
-                    for key in row
-                    if key not in ("label", "positive", "together", "best", "standard_error")
-                }
+                alone = {key: row[key] for key in (*PROPERTIES, "view") if key in row}
                 most = max(alone, key=lambda key: np.nan_to_num(alone[key]))
                 found.append(
                     f"{row['label']}: AUROC {row['best']:.3f} without looking at the image ({most} alone: "
@@ -147,8 +144,7 @@ def _measure(study: Study, progress: Progress) -> pd.DataFrame:
         for row in pool.map(_properties, paths):
             rows.append(row)
             progress(len(rows), len(study))
-    names = ("width", "height", "aspect", "format", "depth", "brightness", "border")
-    table = pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=PROPERTIES)
     if "view" in study.table:
         table["view"] = study.table["view"].to_numpy()
     for name in {"format", "depth", "view"} & set(table):
@@ -172,15 +168,16 @@ def _properties(path: Place) -> tuple[Any, ...]:
 
 
 def _cross_validated(table: pd.DataFrame, y: Floats, patients: Texts, seed: int) -> tuple[dict[str, Floats], Floats]:
-    """AUROC per label of each property and of all together, and its standard error; the mean over folds.
+    """AUROC per label of each property and of all together, the mean over folds; and the standard error of a guess's.
 
     A pooled AUROC would be below 0.5 where nothing is learnt, since a fold with more positives leaves fewer to learn
     from.
     """
     labels = y.shape[1]
     scores: dict[str, list[Floats]] = {str(name): [] for name in (*table, "together")}
-    enough = [_enough(y[:, j], patients) for j in range(labels)]
-    if not any(enough):
+    m, n = np.array([[len(np.unique(patients[one == value])) for one in y.T] for value in (1, 0)])
+    enough = np.minimum(m, n) >= 2 * FOLDS
+    if not enough.any():
         return dict.fromkeys(scores, np.full(labels, np.nan)), np.full(labels, np.nan)
     fold = stratified(y, patients, {str(k): 1.0 for k in range(FOLDS)}, seed)
     bins = {str(name): _binned(column) for name, column in table.items()}
@@ -196,11 +193,8 @@ def _cross_validated(table: pd.DataFrame, y: Floats, patients: Texts, seed: int)
                     one[j] = _auroc(y[rows, j], guess[rows, j])
             scores[name].append(one)
     means = {name: pd.DataFrame(each).mean().to_numpy() for name, each in scores.items()}
-    return means, np.array([_error(y[:, j], patients) if enough[j] else np.nan for j in range(labels)])
-
-
-def _enough(y: Floats, patients: Texts) -> bool:
-    return all(len(np.unique(patients[y == value])) >= 2 * FOLDS for value in (0, 1))
+    # By patients with and without the label.
+    return means, np.where(enough, np.sqrt((m + n + 1) / (12 * m * n).clip(1)), np.nan)
 
 
 def _binned(values: pd.Series) -> Ints:
@@ -236,9 +230,3 @@ def _auroc(y: Floats, score: Floats) -> float:
     positive = y == 1
     n = int(positive.sum())
     return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * (len(y) - n)))
-
-
-def _error(y: Floats, patients: Texts) -> float:
-    """Standard error of the AUROC of a guess, by patients with and without the label."""
-    positive, negative = (len(np.unique(patients[y == value])) for value in (1, 0))
-    return float(np.sqrt((positive + negative + 1) / (12 * positive * negative)))

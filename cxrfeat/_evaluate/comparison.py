@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from cxrfeat._evaluate import delong
 from cxrfeat._evaluate.alignment import align, named_apart
 from cxrfeat._evaluate.bootstrap import REPLICATES, Replicates
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
-from cxrfeat._evaluate.rows import levels, resampled, rows_of
+from cxrfeat._evaluate.rows import Row, levels, resampled, rows_of
 from cxrfeat._evaluate.scored import Evaluable, Scored, scored_run
 from cxrfeat._progress import Progress, part, silent
 from cxrfeat._report import tables
@@ -23,9 +22,6 @@ from cxrfeat._run import load_run
 
 if TYPE_CHECKING:
     from cxrfeat._report.style import Drawing
-
-Row = dict[str, Any]
-Array = npt.NDArray[np.float64]
 
 _log = logging.getLogger(__name__)
 

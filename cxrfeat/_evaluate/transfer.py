@@ -37,11 +37,8 @@ FOLDS = 5
 class Transfer:
     """One run on one other study: `own` and `other` have the same labels, `rows` one per label, then macro.
 
-    Each row has what a row of an evaluation has, of the other study, and for every metric: NAME_own, NAME_drop (how
-    much worse it is there) with NAME_drop_bootstrap, NAME_at_own_prevalence, and NAME_drop_prevalence (the part of the
-    drop that goes when the other study is weighted to the own prevalence) with its interval. Calibration has also
-    `mean_probability`, `brier_recalibrated` and `ece_recalibrated`. `draws` are the replicates of both samples,
-    `left_out` says which labels are not compared, and why.
+    `External` says what a row has. `draws` are the replicates of both samples, `left_out` says which labels are not
+    compared, and why.
     """
 
     own: Scored
@@ -157,8 +154,7 @@ def _at_prevalence(scored: Scored, wanted: Array, here: Array, seed: int) -> tup
     found = {}
     for m in METRICS:
         values = np.stack([one[m.name] for one in each], axis=1)
-        known = ~np.isnan(values)
-        found[m.name] = np.column_stack([values, ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))])
+        found[m.name] = np.column_stack([values, np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)])
     return {name: v[0] for name, v in found.items()}, {name: v[1:] for name, v in found.items()}
 
 

@@ -73,8 +73,8 @@ class Drawing(Shown):
     def save(self, path: str | Path, overwrite: bool | None = None) -> list[Path]:
         """Write PNG and SVG, and `data` as CSV, beside each other; an ending such as `.pdf` adds that format.
 
-        An earlier picture is replaced, and an earlier CSV of the same columns; files of another kind, such as a study of
-        that name, with `overwrite` only.
+        An earlier picture is replaced, and an earlier CSV of the same columns; a file of another kind, such as a study
+        of that name, with `overwrite` only.
         """
         path = Path(path)
         ending = path.suffix.lstrip(".").lower()
