@@ -1,7 +1,7 @@
 """Metrics, intervals, curves and comparisons; the functions behind them work on plain arrays."""
 
 from cxrfeat._evaluate.comparison import Comparison, compare
-from cxrfeat._evaluate.curves import Curves, roc
+from cxrfeat._evaluate.curves import roc
 from cxrfeat._evaluate.evaluation import Evaluation, evaluate
 from cxrfeat._evaluate.metrics import METRICS, Metric
 from cxrfeat._evaluate.scored import Scored, scored_run
@@ -9,7 +9,6 @@ from cxrfeat._evaluate.scored import Scored, scored_run
 __all__ = [
     "METRICS",
     "Comparison",
-    "Curves",
     "Evaluation",
     "Metric",
     "Scored",

@@ -118,7 +118,6 @@ class Agreement(tables.Result):
         return [{"images": self.images} | asdict(self.distances), *(self.heads.records() if self.heads else [])]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it; NaN stays NaN."""
         return {
             "format": "cxrfeat-embeddings-comparison",
             "format_version": 1,

@@ -137,12 +137,10 @@ class Comparison(tables.Result):
         return list(dict.fromkeys(said for scored in self.scored for said in scored.provenance.get("pretraining", [])))
 
     def records(self) -> list[Row]:
-        """Every number of every row."""
         about = {"random_weights": self.random, "n_images": len(self.baseline)}
         return [tables.ends(row) | about for row in self.rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it; NaN stays NaN."""
         return {
             "format": "cxrfeat-comparison",
             "format_version": 2,

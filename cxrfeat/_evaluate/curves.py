@@ -92,11 +92,9 @@ class Curves(tables.Result):
         return " ".join(part for part in (f"{self.scored.caption()}.", self.method, why) if part)
 
     def title(self) -> str:
-        """Return the table's title."""
         return tables.stamped(self.heading, self.scored)
 
     def tables(self) -> dict[str, list[Row]]:
-        """Return the rows for people."""
         names = {"label": "label", "n": "n", "positives": "n+", "auroc": "AUROC", "auroc_interval": "95 %"}
         read = [{names.get(key, key): value for key, value in tables.flat(row).items()} for row in self.rows]
         return {"": read}

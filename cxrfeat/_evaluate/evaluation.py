@@ -111,7 +111,6 @@ class Evaluation(tables.Result):
         return f"Macro AUROC {tables.cell(macro['auroc'])}{between} over {len(macro['over'])} labels"
 
     def title(self) -> str:
-        """What the numbers were computed from."""
         return tables.stamped("Metrics per label", self.scored)
 
     def tables(self) -> dict[str, list[Row]]:
@@ -122,13 +121,11 @@ class Evaluation(tables.Result):
         return found
 
     def notes(self) -> list[str]:
-        """The accuracy beside its baseline."""
         draws = f"; those of macro, micro and groups by {self.replicates:,} bootstrap replicates"
         draws = draws if self.replicates else ""
         return [self.accuracy_line(), f"Intervals are 95 %, over patients{draws}."]
 
     def problems(self) -> list[str]:
-        """The warnings' messages."""
         return [warning.message for warning in self.warnings]
 
     def rows_to_read(self, rows: Sequence[Row] | None = None) -> list[Row]:

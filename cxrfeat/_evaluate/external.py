@@ -119,7 +119,6 @@ class External(tables.Result):
         return rows
 
     def notes(self) -> list[str]:
-        """How to read it."""
         still = [m.heading or m.name for m in METRICS if not self._moves(m.name)]
         fixed = f"Prevalence does not change {', '.join(still)}. " if still else ""
         notes = [
@@ -145,7 +144,6 @@ class External(tables.Result):
         return not len(values) or bool((np.abs(values) > 1e-9).any())
 
     def problems(self) -> list[str]:
-        """What must be read before the numbers."""
         found = []
         for one in self.transfers:
             about = one.other.provenance
@@ -163,7 +161,6 @@ class External(tables.Result):
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it; NaN stays NaN."""
         return {
             "format": "cxrfeat-external",
             "format_version": 1,

@@ -54,7 +54,6 @@ class Canvas:
         bold: bool = False,
         behind: str = "",
     ) -> None:
-        """Write words."""
         if not words.strip():
             return
         at = round(x * DPI), round(y * DPI)

@@ -42,7 +42,6 @@ class Table:
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
-    """Make a table of rows that share their keys."""
     columns = list(rows[0]) if rows else []
     return Table(title, caption, columns, [[cell(row.get(column)) for column in columns] for row in rows])
 

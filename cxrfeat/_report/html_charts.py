@@ -100,7 +100,6 @@ class Chart:
         return [(float(v), f"{v:g}" if abs(v) > 1e-12 else "0") for v in np.round(values, 10)]
 
     def point(self, row: list[float | None]) -> str:
-        """What a point says of itself."""
         pairs = zip(self.columns, row, strict=True)
         return ", ".join(f"{name} {value:g}" for name, value in pairs if value is not None)
 
@@ -116,7 +115,6 @@ class Chart:
 
 
 def chart(found: Curves, key: str) -> Chart:
-    """Lay out curves of one kind."""
     series = []
     for curve in found.curves:
         columns = list(curve.points.values())

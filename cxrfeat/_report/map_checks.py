@@ -43,7 +43,6 @@ def localization(found: Localization) -> style.Drawing:
 
 
 def sanity(found: Sanity) -> style.Drawing:
-    """Draw a sanity check."""
     table = found.to_frame()
     steps = len(found.steps)
     with mpl.rc_context(style.RC):
