@@ -25,21 +25,20 @@ def align(runs: Sequence[Scored], intersection: bool = False) -> tuple[list[Scor
             _same_images(first, other)
     labels = [label for label in first.labels if all(label in run.labels for run in others)]
     indices = [pd.Index(run.ids) for run in runs]
-    aligned, union = list(runs), indices[0]
-    if not all(index.equals(union) for index in indices[1:]):
+    aligned, left_out = list(runs), 0
+    if not all(index.equals(indices[0]) for index in indices[1:]):
         places = [index.get_indexer(indices[0]) for index in indices]
         shared = np.min(places, axis=0) >= 0
         if not shared.any():
             raise EvaluationError("the runs share no images.")
         aligned = [run.take(place[shared]) for run, place in zip(runs, places, strict=True)]
-        for index in indices[1:]:
-            union = union.union(index)
+        left_out = indices[0].append(indices[1:]).nunique() - int(shared.sum())
     if not labels:
         raise EvaluationError("the runs share no labels.")
     aligned = [run.with_labels(labels) for run in aligned]
     for other in aligned[1:]:
         _same_truth(aligned[0], other)
-    return aligned, len(union) - len(aligned[0])
+    return aligned, left_out
 
 
 def _same_images(a: Scored, b: Scored) -> None:

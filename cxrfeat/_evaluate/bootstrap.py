@@ -68,7 +68,7 @@ class Sample:
         terms = dict.fromkeys((t, m.needs_threshold) for m in self.metrics if not m.ranked for t in m.sums)
         self._columns: dict[tuple[Term, bool], slice] = {}
         sums = [column for j, cut in enumerate(self._cuts) for column in self._summed(terms, j, cut)]
-        self._sums = _Sums(sums, self.clusters)
+        self._sums = _Sums(sums)
         del self._y, self._p, self._cluster
 
     def _column(self, j: int) -> Column:
@@ -122,22 +122,22 @@ class Sample:
 class _Sums:
     """Sums over patients, from columns (patients,)."""
 
-    def __init__(self, columns: Sequence[npt.NDArray], clusters: int) -> None:
-        self._parts = [slice(a, min(a + PATIENTS, clusters)) for a in range(0, clusters, PATIENTS)]
+    def __init__(self, columns: Sequence[npt.NDArray]) -> None:
+        self._columns = len(columns)
+        whole = np.array([np.issubdtype(column.dtype, np.integer) for column in columns], bool)
         # Whole numbers apart, since they are kept in few bits.
-        kinds = [np.issubdtype(column.dtype, np.integer) for column in columns]
-        self._order = np.argsort(np.argsort(kinds, kind="stable"), kind="stable")
-        apart = [[c for c, whole in zip(columns, kinds, strict=True) if whole is kind] for kind in (False, True)]
-        self._tables = [np.stack(some, axis=1) for some in apart if some]
+        apart = [which for which in (np.flatnonzero(~whole), np.flatnonzero(whole)) if len(which)]
+        self._tables = [(which, np.stack([columns[k] for k in which], axis=1)) for which in apart]
 
     def weigh(self, counts: npt.NDArray) -> Array:
         """Weighted sums, float64 (replicates, columns), for counts (patients, replicates)."""
-        found = [np.zeros((counts.shape[1], table.shape[1])) for table in self._tables]
-        for part in self._parts:
+        found = np.zeros((counts.shape[1], self._columns))
+        for start in range(0, len(counts), PATIENTS):
+            part = slice(start, start + PATIENTS)
             drawn = counts[part].T.astype(np.float64)
-            for sums, table in zip(found, self._tables, strict=True):
-                sums += drawn @ table[part].astype(np.float64, copy=False)
-        return np.concatenate(found, axis=1).take(self._order, axis=1) if found else np.empty((counts.shape[1], 0))
+            for which, table in self._tables:
+                found[:, which] += drawn @ table[part].astype(np.float64, copy=False)
+        return found
 
 
 def _packed(column: Array) -> npt.NDArray:

@@ -54,8 +54,6 @@ def scale(maps: npt.NDArray[np.floating[Any]], per: Per = "image", hottest: floa
     """
     if per not in ("image", "label"):
         raise ExplainError(f"unknown `scale` {per!r}; choose image or label.")
-    if maps.ndim != 3 or not len(maps):
-        raise ExplainError(f"maps of one image have the shape (labels, gh, gw), not {maps.shape}.")
     signed = np.nan_to_num(np.asarray(maps, dtype=np.float64), nan=0.0)
     raw_max = signed.max(axis=(1, 2))
     positive = np.maximum(signed, 0.0)

@@ -36,7 +36,6 @@ def test_an_unlearnt_label_counts_as_empty():
     assert scale(np.stack([np.ones((2, 2)), np.full((2, 2), np.nan)])).empty.tolist() == [False, True]
 
 
-@pytest.mark.parametrize(("maps", "per"), [(MAPS, "study"), (MAPS[0], "image"), (MAPS[:0], "image")])
-def test_bad_calls_are_told(maps, per):
-    with pytest.raises(ExplainError):
-        scale(maps, per)
+def test_an_unknown_scale_is_told():
+    with pytest.raises(ExplainError, match="choose image or label"):
+        scale(MAPS, "study")
