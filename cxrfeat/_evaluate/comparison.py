@@ -251,22 +251,19 @@ def _rows(
     metric: Metric, both: tuple[Scored, Scored], each: tuple[list[Row], list[Row]], draws: tuple[Replicates, Replicates]
 ) -> list[Row]:
     """Rows of one run against the baseline: labels, then macro; Holm's correction is not in them yet."""
-    a, b = both
+    (a, b), name = both, metric.name
     gone = draws[1].less(draws[0])
-    spans = {m.name: gone.interval(m, levels(a, m)) for m in METRICS}
+    spans = {m.name: gone.interval(m, levels(a, m)).tolist() for m in METRICS}
     rows: list[Row] = []
     for j, (before, after) in enumerate(zip(*(rows[:-1] for rows in each), strict=True)):
+        found = {key: (after[key] - before[key], ends[j]) for key, ends in spans.items()}
+        difference, span = found.pop(name)
         row: Row = {"run": b.name, "baseline": a.name} | {key: before[key] for key in ("label", "n", "positives")}
-        for m in (metric, *(m for m in METRICS if m is not metric)):
-            difference = after[m.name] - before[m.name]
-            if m is metric:
-                row |= {f"{m.name}_baseline": before[m.name], m.name: after[m.name]}
-                row["difference"] = difference
-                row["difference_interval"] = row["difference_bootstrap"] = spans[m.name][j].tolist()
-                row |= _tests(a, b, j) if metric is AUROC else {}
-            else:
-                row[f"{m.name}_difference"] = difference
-                row[f"{m.name}_difference_bootstrap"] = spans[m.name][j].tolist()
+        row |= {f"{name}_baseline": before[name], name: after[name]}
+        row |= {"difference": difference, "difference_interval": span, "difference_bootstrap": span}
+        row |= _tests(a, b, j) if metric is AUROC else {}
+        for key, (value, ends) in found.items():
+            row |= {f"{key}_difference": value, f"{key}_difference_bootstrap": ends}
         rows.append(row)
     defined = ~np.isnan([row["difference"] for row in rows[:-1]])
     rows[-1]["over"] = [label for label, yes in zip(a.labels, defined, strict=True) if yes]
