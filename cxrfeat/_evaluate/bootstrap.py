@@ -19,13 +19,11 @@ import numpy.typing as npt
 from scipy.stats import norm, t
 from threadpoolctl import threadpool_limits
 
-from cxrfeat._evaluate.arrays import numbered, ratio, unknown
+from cxrfeat._evaluate.arrays import Array, numbered, ratio, unknown
 from cxrfeat._evaluate.delong import LEVEL
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric, Term
 from cxrfeat._evaluate.ranked import Column, Ranked
 from cxrfeat._progress import Progress, silent
-
-Array = npt.NDArray[np.float64]
 
 REPLICATES = 2000
 BLOCK = 64

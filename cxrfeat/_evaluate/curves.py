@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cxrfeat._evaluate import arrays, delong
 from cxrfeat._evaluate.bootstrap import REPLICATES
@@ -22,8 +21,6 @@ from cxrfeat._run import load_run
 
 if TYPE_CHECKING:
     from cxrfeat._report.style import Drawing
-
-Array = npt.NDArray[np.float64]
 
 SWEEP = np.linspace(0, 1, 201)
 POINTS = 100_000
@@ -43,7 +40,7 @@ class Curve:
 
     label: str
     colour: int
-    points: dict[str, Array]
+    points: dict[str, arrays.Array]
     value: str
     note: str
 
@@ -275,14 +272,14 @@ def confusion_rows(scored: Scored) -> list[Row]:
     return rows
 
 
-def _labels(scored: Scored) -> Iterator[tuple[Row, Array, Array]]:
+def _labels(scored: Scored) -> Iterator[tuple[Row, arrays.Array, arrays.Array]]:
     """Of each label the first columns of its row, truth and probabilities."""
     for j, (label, positives) in enumerate(zip(scored.labels, scored.positives.tolist(), strict=True)):
         y, p = scored.label(j)
         yield {"label": label, "n": int((~np.isnan(y)).sum()), "positives": positives}, y, p
 
 
-def _curve(scored: Scored, j: int, points: dict[str, Array], value: str, note: str = "") -> Curve:
+def _curve(scored: Scored, j: int, points: dict[str, arrays.Array], value: str, note: str = "") -> Curve:
     number = max(map(len, points.values()))
     if number > POINTS:
         kept = np.linspace(0, number - 1, POINTS).astype(np.int64)

@@ -15,9 +15,8 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm, t
 
-from cxrfeat._evaluate.arrays import numbered
+from cxrfeat._evaluate.arrays import Array, numbered
 
-Array = npt.NDArray[np.float64]
 LEVEL = 0.95
 """Of every interval."""
 MANY = 16

@@ -14,11 +14,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._evaluate.arrays import bin_index
+from cxrfeat._evaluate.arrays import Array, bin_index
 from cxrfeat._registry import Registry
 from cxrfeat.errors import EvaluationError
 
-Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Term = Callable[[Bools, Array, float], npt.ArrayLike]
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-Array = npt.NDArray[np.float64]
+from cxrfeat._evaluate.arrays import Array
+
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cxrfeat._evaluate import delong
+from cxrfeat._evaluate.arrays import Array
 from cxrfeat._evaluate.bootstrap import Replicates, bootstrap, point, widened
 from cxrfeat._evaluate.metrics import AUROC, METRICS, Metric
 from cxrfeat._evaluate.scored import FEW, Scored
 from cxrfeat._progress import Progress, silent
-
-Row = dict[str, Any]
-Array = npt.NDArray[np.float64]
+from cxrfeat._report.tables import Row
 
 
 def resampled(

@@ -13,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrfeat._evaluate.arrays import as_codes, numbered, unknown
+from cxrfeat._evaluate.arrays import Array, as_codes, numbered, unknown
 from cxrfeat._run import Run, load_run
 from cxrfeat._study import Study
 from cxrfeat.errors import EvaluationError
-
-Array = npt.NDArray[np.float64]
 
 FEW = 10
 """Positive (or negative) patients under which a label's numbers are mostly chance."""

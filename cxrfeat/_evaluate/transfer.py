@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._evaluate.arrays import numbered, ratio
+from cxrfeat._evaluate.arrays import Array, numbered, ratio
 from cxrfeat._evaluate.bootstrap import BLOCK, COUNTS, Replicates, Sample, draws, percentiles, point
 from cxrfeat._evaluate.metrics import ALL_NEGATIVE_ACCURACY, AUROC, BRIER, ECE, METRICS, Metric
 from cxrfeat._evaluate.rows import Row, levels, resampled, rows_of
@@ -24,8 +24,6 @@ from cxrfeat._evaluate.scored import Scored
 from cxrfeat._heads.decision import calibrate, logit
 from cxrfeat._progress import Progress, part, silent
 from cxrfeat._split import stratified
-
-Array = npt.NDArray[np.float64]
 
 ROUNDING = 1e-9
 """Less than this is no part of a drop but the last digits."""

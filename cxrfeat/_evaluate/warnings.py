@@ -10,11 +10,9 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from cxrfeat._evaluate import delong
-from cxrfeat._evaluate.arrays import as_codes, ratio
+from cxrfeat._evaluate.arrays import Array, as_codes, ratio
 from cxrfeat._evaluate.rows import Group, Row
 from cxrfeat._evaluate.scored import FEW, Scored
-
-Array = npt.NDArray[np.float64]
 
 NEAR_PERFECT = 0.99
 SHIFT = 1.5

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from cxrfeat._evaluate import Comparison, Evaluation, Scored
     from cxrfeat._study import Study
 
-Row = dict[str, Any]
-
 
 def labels(evaluation: Evaluation) -> style.Drawing:
     """Draw AUROC and average precision of every label and their mean, with 95 % intervals and a random score's value.
@@ -80,7 +78,7 @@ def forest(comparison: Comparison, title: str = "") -> style.Drawing:
     return style.annotate(figure, what, caption, comparison.random, comparison.to_frame())
 
 
-def _difference(axes: Axes, y: float, row: Row, comparison: Comparison, colour: str) -> None:
+def _difference(axes: Axes, y: float, row: tables.Row, comparison: Comparison, colour: str) -> None:
     """Draw one row of a forest plot: the interval, the mark, and the numbers on the right."""
     low, high = row["difference_interval"]
     p = row.get("p_patients_holm", math.nan)
@@ -97,7 +95,7 @@ def _difference(axes: Axes, y: float, row: Row, comparison: Comparison, colour: 
     axes.annotate(said, (1.02, y), xycoords=where, va="center", fontsize=6.0, color="0.2")
 
 
-def confusion(scored: Scored, rows: Sequence[Row]) -> style.Drawing:
+def confusion(scored: Scored, rows: Sequence[tables.Row]) -> style.Drawing:
     """Draw a two-by-two table of counts for each label, shaded by the share of its row."""
     figure, panels = style.panels(len(rows))
     for row, axes in zip(rows, panels, strict=True):
