@@ -41,16 +41,13 @@ class Difference(NamedTuple):
     p: float
 
 
-def components(y: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array]:
+def _components(positives: Array, negatives: Array) -> tuple[Array, Array]:
     """For each image the share of the other class that it ranks rightly, ties half: float64 (n+, k) and (n-, k).
 
     The mean of either over its rows is the AUROC of each of the k scores.
     """
-    positive = np.asarray(y, dtype=np.float64) == 1
-    table = np.asarray(scores, dtype=np.float64).reshape(len(positive), -1)
-    v10, v01 = np.empty((int(positive.sum()), table.shape[1])), np.empty((int((~positive).sum()), table.shape[1]))
-    for k in range(table.shape[1]):
-        x, z = table[positive, k], table[~positive, k]
+    v10, v01 = np.empty(positives.shape), np.empty(negatives.shape)
+    for k, (x, z) in enumerate(zip(positives.T, negatives.T, strict=True)):
         up, down = np.argsort(x), np.argsort(z)
         v10[up, k] = _beaten(z[down], x[up])
         v01[down, k] = 1.0 - _beaten(x[up], z[down])
@@ -81,13 +78,13 @@ def covariance(y: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike 
     m, n = int(positive.sum()), int((~positive).sum())
     if not m or not n:
         return np.full(k, np.nan), np.full((k, k), np.nan)
-    v10, v01 = components(truth, table)
+    v10, v01 = _components(table[positive], table[~positive])
     aurocs = v10.mean(axis=0)
+    v10, v01 = v10 - aurocs, v01 - aurocs
     if patients is not None:
-        return aurocs, _clustered(v10 - aurocs, v01 - aurocs, positive, np.asarray(patients)[keep])
+        return aurocs, _clustered(v10, v01, positive, np.asarray(patients)[keep])
     if m < 2 or n < 2:
         return aurocs, np.full((k, k), np.nan)
-    v10, v01 = v10 - aurocs, v01 - aurocs
     return aurocs, _cross(v10, v10) / (m * (m - 1)) + _cross(v01, v01) / (n * (n - 1))
 
 
