@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib as mpl
@@ -57,7 +58,7 @@ class Canvas:
         if not words.strip():
             return
         at = round(x * DPI), round(y * DPI)
-        look = {"font": _font(size, bold), "anchor": _ANCHORS[ha] + _ANCHORS[va], "spacing": size / 3, "align": ha}
+        look: Any = {"font": _font(size, bold), "anchor": _ANCHORS[ha] + _ANCHORS[va], "spacing": size / 3, "align": ha}
         if behind:
             left, top, right, bottom = (side / DPI for side in self._draw.textbbox(at, words, **look))
             self.rectangle(left - 0.05, top - 0.03, right - left + 0.1, bottom - top + 0.06, behind, filled=True)

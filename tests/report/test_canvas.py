@@ -33,6 +33,15 @@ def test_words_stand_at_their_anchor(ha, side, va, edge):
     assert rows[0] * (1 - edge) + rows[-1] * edge == pytest.approx(DPI / 2, abs=4)
 
 
+def test_dollars_are_letters_and_no_formula():
+    wide = []
+    for words in ("a$b$c", "abc"):
+        canvas = Canvas(2, 1)
+        canvas.text(0.1, 0.1, words, 10)
+        wide.append(np.ptp(ink(canvas)[1]))
+    assert wide[0] > wide[1] + 10
+
+
 def test_words_beyond_the_page_are_cut():
     canvas = Canvas(0.5, 0.3)
     for x, y in ((-0.2, -0.05), (0.4, 0.25), (2.0, 2.0), (-3.0, 0.1)):
