@@ -36,8 +36,8 @@ def as_codes(y: npt.NDArray) -> npt.NDArray[np.int8]:
 def numbered(names: npt.ArrayLike | pd.Series) -> tuple[npt.NDArray[np.int32], npt.NDArray]:
     """Number of each name (n,), from 0 and in the order of sorted names, and the sorted names."""
     if isinstance(names, pd.Series):  # hashed, since there are fewer names than rows to sort
-        number, found = pd.factorize(names, sort=True)
-        return number.astype(np.int32), np.asarray(found, dtype=str)
+        code, each = pd.factorize(names, sort=True)
+        return code.astype(np.int32), np.asarray(each, dtype=str)
     names = np.asarray(names)
     if names.dtype.kind not in "iu" or not names.size or names.min() < 0 or names.max() > 4 * names.size:
         found, number = np.unique(names, return_inverse=True)

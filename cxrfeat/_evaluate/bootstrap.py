@@ -124,7 +124,7 @@ class _Sums:
         self._columns = len(columns)
         whole = np.array([np.issubdtype(column.dtype, np.integer) for column in columns], bool)
         # Whole numbers apart, since they are kept in few bits.
-        apart = [which for which in (np.flatnonzero(~whole), np.flatnonzero(whole)) if len(which)]
+        apart = [which.tolist() for which in (np.flatnonzero(~whole), np.flatnonzero(whole)) if len(which)]
         self._tables = [(which, np.stack([columns[k] for k in which], axis=1)) for which in apart]
 
     def weigh(self, counts: npt.NDArray) -> Array:

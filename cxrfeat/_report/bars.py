@@ -173,7 +173,7 @@ def heat(values: pd.DataFrame, title: str, caption: str, random: bool) -> style.
     for (y, x), value in np.ndenumerate(values.to_numpy()):
         colour = "white" if value > 0.85 else "black"
         axes.text(x, y, "-" if np.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(values.columns)), [style.wrapped(name, 1.3, 7.0) for name in values])
+    axes.set_xticks(range(len(values.columns)), [style.wrapped(str(name), 1.3, 7.0) for name in values])
     axes.set_yticks(range(len(values)), [style.pretty(name) for name in values.index])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

@@ -30,7 +30,8 @@ def test_words_stand_at_their_anchor(ha, side, va, edge):
     canvas.text(1.0, 0.5, "HHHH", 10, ha, va)
     rows, columns = ink(canvas)
     assert columns[0] * (1 - side) + columns[-1] * side == pytest.approx(DPI, abs=3)
-    assert rows[0] * (1 - edge) + rows[-1] * edge == pytest.approx(DPI / 2, abs=4)
+    # What stands there is the line, which has room for accents above and tails below.
+    assert rows[0] * (1 - edge) + rows[-1] * edge == pytest.approx(DPI / 2, abs=5)
 
 
 def test_dollars_are_letters_and_no_formula():
