@@ -35,7 +35,7 @@ from cxrfeat._extract.pipeline import Block, Item, Prepared, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, weights_of
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import Writer
-from cxrfeat._store.protocols import Shards
+from cxrfeat._store.journal import Shards
 from cxrfeat._store.rows import Rows, encode_ids, provenance
 from cxrfeat.errors import ClusterError, CxrfeatError
 

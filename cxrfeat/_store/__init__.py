@@ -1,7 +1,7 @@
 """The embedding file: one study, one recipe, one file.
 
-`protocols` says what a journal and a published file are; `journal` and `hdf5` are the ones there are. h5py is imported
-when a file is opened for the first time, not when this package is.
+`journal` keeps rows until they are published, and `protocols` says what a published file is: `hdf5` and `parquet` are
+the formats there are. h5py is imported when a file is opened for the first time, not when this package is.
 """
 
 from typing import TYPE_CHECKING

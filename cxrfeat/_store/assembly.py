@@ -20,8 +20,9 @@ from cxrfeat import _machine as machine
 from cxrfeat._progress import Progress, silent
 from cxrfeat._store import disk, names
 from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
+from cxrfeat._store.journal import Segment
 from cxrfeat._store.lock import Lock
-from cxrfeat._store.protocols import Segment, store_of
+from cxrfeat._store.protocols import store_of
 from cxrfeat._store.rows import BLOCK, Header, Rows, blocks, damaged
 from cxrfeat.errors import EmbeddingFileError
 
@@ -89,9 +90,8 @@ def _step(shape: tuple[int, int, int], sources: Sequence[Source], places: Places
     passes, n, dim = shape
     short, long = (max(1, size // (4 * passes * dim * BLOCK)) * BLOCK for size in STRETCHES)
     # Of a file single blocks are read, a segment is always read whole.
-    segments = [None if isinstance(source, EmbeddingFile) else source for source in sources]
-    whole = np.array([segment is not None for segment in segments], bool)
-    costs = [-(-len(segment.rows) // BLOCK) if segment else 1 for segment in segments]
+    whole = np.array([isinstance(source, Segment) for source in sources], bool)
+    costs = [-(-len(source) // BLOCK) if isinstance(source, Segment) else 1 for source in sources]
     number, row = places.T
     units, unit = np.unique((number << 32) + np.where(whole[number], 0, row // BLOCK), return_inverse=True)
     cost = np.array(costs, np.int64)[units >> 32]

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import disk, names
 from cxrfeat._store.lock import Lock
-from cxrfeat._store.protocols import Segment
 from cxrfeat._store.rows import Failure, Header, Rows, checked, decode_texts
 from cxrfeat.errors import EmbeddingFileError, RecipeError
 
@@ -32,8 +32,26 @@ _NAME = re.compile(r"(\d{6,})-([0-9a-f]{64}|[0-9a-f]{32})\.(npz|parquet|(?:[0-9a
 FORMAT_VERSION = 1
 
 
-class NpzJournal:
-    """The journal of one embedding file."""
+@dataclass(frozen=True)
+class Segment:
+    """Durable rows: what is small of them is kept, and their embeddings are read again when they are needed."""
+
+    path: Path
+    ids: npt.NDArray[np.bytes_]
+    image_sha256: npt.NDArray[np.uint8]
+    failures: Sequence[Failure]
+    provenance: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self) -> Rows:
+        """Read the rows, checked again."""
+        return _read(self.path)[1]
+
+
+class Journal:
+    """What keeps the rows of one embedding file until they are published; of two rows with one id, the later counts."""
 
     def __init__(self, file: Path) -> None:
         self.folder = names.journal(file)
@@ -57,23 +75,23 @@ class NpzJournal:
                 broken.append(path)
                 continue
             failures = tuple((str(i), str(p), str(r)) for i, p, r in head["failures"])
-            sound.append(_segment(path, rows, failures, str(head.get("provenance", ""))))
+            sound.append(Segment(path, rows.ids, rows.image_sha256, failures, str(head.get("provenance", ""))))
         return sound, broken
 
     def shards(self, lock: Lock) -> Shards:
-        """Where the workers of the lock's holder write, as their pickles take it there."""
+        """Where the workers of the lock's holder write segments, as their pickles take it there."""
         self._make_folder()
         return Shards(lock.file.absolute(), lock.token, self._next())
 
-    def take(self, path: Path, rows: Rows) -> Segment:
-        """Return the segment of a shard that was just written elsewhere, and whose ids and image hashes are known."""
+    def take(self, path: Path, ids: npt.NDArray[np.bytes_], image_sha256: npt.NDArray[np.uint8]) -> Segment:
+        """Return the segment of a shard that was just written elsewhere, of which these are known; it must be there."""
         here = self.folder / path.name
         if not here.is_file():
             raise EmbeddingFileError(
                 f"{path} was written, and is not in {self.folder} on this machine: the folder of `out` must be on a "
                 "disk that all nodes of the cluster share."
             )
-        return Segment(here, rows, (), "", lambda: _read(here)[1])
+        return Segment(here, ids, image_sha256, (), "")
 
     def write(self, lock: Lock, recipe: Recipe, provenance: str, rows: Rows, failures: Sequence[Failure]) -> Segment:
         """Write a segment: complete under a temporary name, on the disk, and only then under its own."""
@@ -104,7 +122,7 @@ class NpzJournal:
         disk.create(draft, data)
         lock.publish(draft, path)
         disk.system.sync_folder(self.folder)
-        return _segment(path, rows, failures, provenance)
+        return Segment(path, rows.ids, rows.image_sha256, failures, provenance)
 
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove segments, and the folder when it is empty."""
@@ -145,7 +163,10 @@ class Shards:
         Lock.of(self.file, self.token).check()
 
     def write(self, recipe: Recipe, provenance: str, rows: Rows) -> Path:
-        """Write a shard: complete under a draft's name, on the disk, and then under its own, if the lock is held."""
+        """Write a shard: complete under a draft's name, on the disk, and then under its own, if the lock is held.
+
+        Values are checked and rounded as `Writer.append` does.
+        """
         from cxrfeat._store import parquet
 
         embeddings = checked(decode_texts(rows.ids).tolist(), rows.embeddings, recipe.storage)
@@ -166,12 +187,6 @@ class Shards:
 
 def _number(path: Path) -> int:
     return int(path.name.partition("-")[0])
-
-
-def _segment(path: Path, rows: Rows, failures: Sequence[Failure], provenance: str) -> Segment:
-    """Keep what is small of a segment; its embeddings are read again when they are needed."""
-    small = Rows(rows.ids, rows.image_sha256, rows.embeddings[:, :0].copy())
-    return Segment(path, small, tuple(failures), provenance, lambda: _read(path)[1])
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Rows]:

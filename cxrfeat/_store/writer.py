@@ -20,9 +20,8 @@ import numpy.typing as npt
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import assembly, disk, names, rows
 from cxrfeat._store.embedding_file import EmbeddingFile
-from cxrfeat._store.journal import NpzJournal
+from cxrfeat._store.journal import Journal, Segment, Shards
 from cxrfeat._store.lock import Lock
-from cxrfeat._store.protocols import Journal, Segment, Shards
 from cxrfeat._store.row_index import RowIndex
 from cxrfeat._store.rows import Failure, Header, Rows
 from cxrfeat.errors import EmbeddingFileError, RecipeError
@@ -46,7 +45,7 @@ class Writer:
         self._failures: dict[str, Failure] = {}
         self._new_failures: dict[str, Failure] = {}
         self._pending: list[Rows] = []
-        self._journal: Journal = NpzJournal(path)
+        self._journal = Journal(path)
         self._segments: list[Segment] = []
         self._published: EmbeddingFile | None = None
         self._lock = Lock(path)
@@ -142,9 +141,8 @@ class Writer:
         self, shard: Path, image_ids: Sequence[str] | npt.NDArray[np.str_], image_sha256: npt.NDArray[np.uint8]
     ) -> None:
         """Enter the rows that a worker made durable in a shard; of an id that has a row already, the new one counts."""
-        none = np.empty((self.recipe.passes + 1, len(image_ids), 0), np.float32)
         with self._lock.writing(self._safe()):
-            self._enter(self._journal.take(shard, Rows(rows.encode_ids(image_ids), image_sha256, none)))
+            self._enter(self._journal.take(shard, rows.encode_ids(image_ids), image_sha256))
 
     def fail(self, image_id: str, path: str | Path, reason: str) -> None:
         """Record an image that could not be used; a row that comes later takes its place."""
@@ -211,7 +209,7 @@ class Writer:
         published = [self._published.header.provenance] if self._published is not None else []
         self._earlier = rows.sessions([*published, *(segment.provenance for segment in self._segments)])
         if self._segments:
-            kept = sum(len(segment.rows) for segment in self._segments)
+            kept = sum(map(len, self._segments))
             _log.info("%s rows of an interrupted extraction are kept.", f"{kept:,}")
 
     def _read_published(self) -> None:
@@ -237,15 +235,15 @@ class Writer:
         """Count a segment's rows among those there are."""
         self._segments.append(segment)
         self._failures.update({row[0]: row for row in segment.failures})
-        self.done.add(rows.decode_texts(segment.rows.ids).tolist(), segment.rows.image_sha256)
+        self.done.add(rows.decode_texts(segment.ids).tolist(), segment.image_sha256)
 
     def _is_published(self, segment: Segment) -> bool:
         """Whether the published file holds all that a segment holds: the process died before removing it."""
         file = self._published
         if file is None:
             return False
-        ids = rows.decode_texts(segment.rows.ids)
-        hashes = map(bytes, segment.rows.image_sha256)
+        ids = rows.decode_texts(segment.ids)
+        hashes = map(bytes, segment.image_sha256)
         if any(self.done.get(image_id) != hash_ for image_id, hash_ in zip(ids.tolist(), hashes, strict=True)):
             return False
         if any(row[0] not in self.done and self._failures.get(row[0]) != row for row in segment.failures):

@@ -8,18 +8,15 @@ import numpy as np
 import pytest
 
 from cxrfeat._store import EmbeddingFile, assembly
-from cxrfeat._store.protocols import Segment
-from cxrfeat._store.rows import BLOCK, Rows
+from cxrfeat._store.journal import Segment
+from cxrfeat._store.rows import BLOCK
 
 DIM = 1024
 SHORT, LONG = (size // (4 * DIM) for size in assembly.STRETCHES)
 
 
 def a_segment(rows: int) -> Segment:
-    ids = np.zeros(rows, "S4")
-    return Segment(
-        Path("x"), Rows(ids, np.zeros((rows, 32), np.uint8), np.zeros((1, 0, DIM), np.float32)), (), "", lambda: None
-    )
+    return Segment(Path("x"), np.zeros(rows, "S4"), np.zeros((rows, 32), np.uint8), (), "")
 
 
 def step(sources, places) -> int:
