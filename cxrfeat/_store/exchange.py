@@ -181,4 +181,4 @@ def _to_parquet(file: EmbeddingFile, part: Path, passes: Sequence[int], progress
             progress(rows.stop, len(file))
 
     header = replace(file.header, recipe=recipe, shape=(len(passes), len(file), file.dim))
-    parquet.write_passes(part, header, stretches(), passes)
+    parquet.write(part, header, stretches(), passes)

@@ -217,7 +217,9 @@ def _read(path: Path) -> tuple[dict[str, Any], Rows]:
 
 
 def _read_shard(path: Path) -> tuple[dict[str, Any], Rows]:
-    from cxrfeat._store import parquet
+    from cxrfeat._store.embedding_file import EmbeddingFile
 
-    header, rows = parquet.read_shard(path)
-    return {"recipe": header.recipe, "provenance": header.provenance, "failures": header.failures}, rows
+    with EmbeddingFile(path) as file:
+        header, embeddings = file.header, file.read(passes=range(file.passes))
+    head = {"recipe": header.recipe, "provenance": header.provenance, "failures": header.failures}
+    return head, Rows(header.ids, header.image_sha256, embeddings)

@@ -4,15 +4,12 @@ A row is one image in one pass, with `image_id` (text), `pass` (int32), `image_s
 fixed-size list of float32). A row group has one pass of a few blocks of rows, so that a reader of pass 0 skips the
 others. What the HDF5 file says beside its rows is in the metadata, under `cxrfeat.*`, with the same hashes: a file of
 either format has the same `content_sha256` (docs/embedding-file.md).
-
-A shard is such a file with some rows of a study, whole or not there: `write_shard` and `read_shard`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._recipe import Recipe
-from cxrfeat._store import disk, names, rows
-from cxrfeat._store.rows import BLOCK, Failure, Header, Rows
+from cxrfeat._store import disk, rows
+from cxrfeat._store.rows import BLOCK, Header
 from cxrfeat.errors import CxrfeatError, EmbeddingFileError, MissingExtraError
 
 try:
@@ -36,49 +32,15 @@ BESIDE = ["image_id", "image_sha256"]
 ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError)
 
 
-def write_shard(
-    path: Path, recipe: Recipe, found: Rows, failures: Sequence[Failure] = (), provenance: str = "{}"
-) -> Path:
-    """Write a shard durably, whole or not at all, over an earlier one of this name.
-
-    A shard is a Parquet embedding file with some rows of a study, in any number and order. What `EmbeddingFile` and
-    `merge` do with an embedding file they do with a shard. Values are rounded to what the recipe's `storage` holds.
-    `provenance` is JSON (`rows.provenance`).
-    """
-    embeddings = rows.stored(rows.decode_texts(found.ids).tolist(), found.embeddings, recipe.storage)
-    shape = found.embeddings.shape[0], len(found), found.embeddings.shape[2]
-    header = Header(recipe.to_json(), provenance, shape, found.ids, found.image_sha256, failures)
-    disk.make_folders(path.parent)
-    draft = names.draft(path, uuid.uuid4().hex)
-    try:
-        write(draft, header, [embeddings])
-        disk.system.replace(draft, path)
-    except BaseException:
-        disk.remove(draft)
-        raise
-    disk.system.sync_folder(path.parent)
-    return path
-
-
-def read_shard(path: Path) -> tuple[Header, Rows]:
-    """Read a shard, checked against its hashes; an EmbeddingFileError if it is damaged."""
-    from cxrfeat._store.embedding_file import EmbeddingFile
-
-    with EmbeddingFile(path) as file:
-        header, embeddings = file.header, file.read(passes=range(file.passes))
-    return header, Rows(header.ids, header.image_sha256, embeddings)
-
-
-def write(path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32]]) -> None:
-    """Write a new file, and bring it to the disk; see `Store`. Memory stays at one row group of each pass."""
-    write_passes(path, header, stretches, range(header.shape[0]))
-
-
-def write_passes(
-    path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32]], passes: Sequence[int]
+def write(
+    path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32]], passes: Sequence[int] | None = None
 ) -> None:
-    """Write a file of some passes only: without pass 0 it is a table for other tools, and no embedding file."""
+    """Write a new file, and bring it to the disk; see `Store`. Memory stays at one row group of each pass.
+
+    Of a file of some `passes` only, one without pass 0 is a table for other tools, and no embedding file.
+    """
     count, n, dim = header.shape
+    passes = range(count) if passes is None else passes
     about = {
         "format": rows.FORMAT,
         "format_version": str(rows.FORMAT_VERSION),

@@ -77,29 +77,29 @@ def test_rows_in_any_order_and_an_extraction_into_parquet(tmp_path, recipe, rows
 
 
 @pytest.mark.parametrize("n", [0, 1, 257])
-def test_a_shard_is_whole_or_not_there(tmp_path, recipe, rows, monkeypatch, n):
+def test_any_number_of_rows(tmp_path, recipe, rows, n):
     ids, hashes, embeddings = rows(n)
-    shard = _rows(ids, hashes, embeddings)
-    failures = [("dark", "dark.png", "not an image")]
-    path = parquet.write_shard(tmp_path / "shards/1.parquet", recipe(), shard, failures, '{"worker":"a"}')
-    header, found = parquet.read_shard(path)
-    assert (header.failures, header.provenance) == (failures, '{"worker":"a"}')
-    assert found.ids.tolist() == shard.ids.tolist() and (found.image_sha256 == hashes).all()
-    assert found.embeddings.tobytes() == embeddings.tobytes()
-    before = path.read_bytes()
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
-        patch.setattr(parquet.disk.system, "write", _full)
-        parquet.write_shard(path, recipe(), shard)
-    assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["1.parquet"]
+    with Writer.open(tmp_path / "a.parquet", recipe(), 8, {"engine": "none"}) as writer:
+        writer.append(ids, hashes, embeddings)
+        writer.fail("dark", "dark.png", "not an image")
+        writer.publish(ids)
+    with EmbeddingFile(tmp_path / "a.parquet") as file:
+        assert file.failed == [("dark", "dark.png", "not an image")]
+        assert file.image_ids.tolist() == list(ids) and (file.image_sha256() == hashes).all()
+        assert file.read(passes=(0, 1)).tobytes() == embeddings.tobytes()
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
-def test_shards_are_merged_into_one_file(tmp_path, recipe, rows, storage):
+def test_shards_are_whole_or_not_there_and_are_merged_into_one_file(tmp_path, recipe, rows, monkeypatch, storage):
     ids, hashes, embeddings = rows(600)
-    for number, part in enumerate((slice(0, 250), slice(250, 600))):
-        shard = _rows(ids[part], hashes[part], embeddings[:, part])
-        parquet.write_shard(tmp_path / f"{number}.parquet", recipe(storage=storage), shard)
-    cache.merge([tmp_path / "0.parquet", tmp_path / "1.parquet"], tmp_path / "a.h5")
+    first, second = (_rows(ids[part], hashes[part], embeddings[:, part]) for part in (slice(250), slice(250, 600)))
+    with Writer.open(tmp_path / "journal.h5", recipe(storage=storage), 8, {}) as writer:
+        written = [writer.shards().write(writer.recipe, "{}", shard) for shard in (first, second)]
+        with monkeypatch.context() as patch, pytest.raises(EmbeddingFileError, match="No space"):
+            patch.setattr(parquet.disk.system, "write", _full)
+            writer.shards().write(writer.recipe, "{}", second)
+        assert sorted(written[0].parent.iterdir()) == sorted(written)
+        cache.merge(written, tmp_path / "a.h5")
     with EmbeddingFile(tmp_path / "a.h5") as file:
         assert (file.read(ids, (0, 1)) == embeddings.astype(storage)).all()
 
