@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -39,31 +40,17 @@ _keys: dict[str, tuple[str, str]] = {}
 """User and secret by scheme and host, as given in `scheme://user:secret@host`."""
 
 
+@dataclass(frozen=True, order=True, slots=True)
 class Url:
     """An address as a path: its parts, `/`, and the few questions that are asked of input files.
 
     It is no `os.PathLike`: what can only be done with a local file fails, and makes no folder called `s3:`.
     """
 
-    __slots__ = ("address",)
-
-    def __init__(self, address: str) -> None:
-        self.address = address
+    address: str
 
     def __str__(self) -> str:
         return self.address
-
-    def __repr__(self) -> str:
-        return f"Url({self.address!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Url) and other.address == self.address
-
-    def __lt__(self, other: object) -> bool:
-        return str(self) < str(other)
-
-    def __hash__(self) -> int:
-        return hash(self.address)
 
     def __truediv__(self, other: str | Path) -> Url:
         path, _, query = self.address.partition("?") if self.is_web else (self.address, "", "")
