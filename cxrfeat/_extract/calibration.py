@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
 
 from cxrfeat import _machine as machine
+from cxrfeat import _manifest as manifest
 from cxrfeat._backbones import quantised, registry
 from cxrfeat._backbones.engine import Floats, Images
 from cxrfeat._backbones.library import Card
@@ -18,7 +18,6 @@ from cxrfeat._backbones.weights import Weights
 from cxrfeat._extract import pipeline
 from cxrfeat._extract.pipeline import Item
 from cxrfeat._images.choices import FILTERS
-from cxrfeat._images.decode import read_bytes
 from cxrfeat._recipe import Recipe
 from cxrfeat._study import Study
 from cxrfeat.errors import ImageError, StudyError
@@ -35,9 +34,8 @@ _log = logging.getLogger(__name__)
 def network(recipe: Recipe, study: Study, weights: Weights, seed: int) -> Card:
     """Return the quantised network of a float32 recipe for a study; it is made where it is not kept yet."""
     items = _sample(study, min(SAMPLE, PIXELS // recipe.size**2), seed)
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        hashes = [sha256 for sha256 in pool.map(_sha256, items) if sha256]
-    sample = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    found = manifest.hashes([item.path for item in items])
+    sample = hashlib.sha256("".join(digest.hex() for digest in found if digest).encode()).hexdigest()
     cards = quantised.cards_of(recipe)
     for card in cards:
         if card.network["sample_sha256"] == sample:
@@ -72,14 +70,6 @@ def _sample(study: Study, number: int, seed: int) -> list[Item]:
     drawn = np.random.default_rng(seed).permutation(len(order))[:number]
     train = train.take(order[drawn])
     return [Item(str(image_id), path) for image_id, path in zip(train.ids, train.paths(), strict=True)]
-
-
-def _sha256(item: Item) -> str:
-    """Hash of an image's file; empty if it cannot be read."""
-    try:
-        return hashlib.sha256(read_bytes(item.path)).hexdigest()
-    except ImageError:
-        return ""
 
 
 class _Pixels:
