@@ -124,7 +124,7 @@ def _collect(sources: Sequence[Path], out: Path, lock: Lock, progress: Progress)
     for left in names.drafts(out / names.COLLECTION):
         disk.remove(left)
     draft = names.draft(out / names.COLLECTION, lock.token)
-    disk.create(draft, Manifest(recipe.to_json(), tuple(members)).to_json().encode())
+    disk.create(draft, [Manifest(recipe.to_json(), tuple(members)).to_json().encode()])
     lock.publish(draft, out / names.COLLECTION)
     disk.system.sync_folder(out)
     return Collected(out, len(members), int(starts[-1]), tuple(added))

@@ -11,8 +11,9 @@ import errno
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,13 @@ def write_all(descriptor: int, data: Any, offset: int = 0) -> None:
         done += count
 
 
-def create(path: Path, data: Any) -> None:
+def create(path: Path, parts: Iterable[bytes]) -> None:
     """Write a new file and bring it to the disk; its name is durable only after `system.sync_folder`."""
-    descriptor = system.open(path, CREATE)
+    descriptor, size = system.open(path, CREATE), 0
     try:
-        write_all(descriptor, data)
+        for part in parts:
+            write_all(descriptor, part, size)
+            size += len(part)
         system.fsync(descriptor)
     finally:
         system.close(descriptor)
@@ -128,19 +131,12 @@ def link(source: Path, target: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.EROFS):
             raise
     draft = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
-    descriptor = system.open(draft, CREATE)
     try:
         with source.open("rb") as file:
-            offset = 0
-            while data := file.read(1 << 20):
-                write_all(descriptor, data, offset)
-                offset += len(data)
-        system.fsync(descriptor)
+            create(draft, iter(partial(file.read, 1 << 20), b""))
     except BaseException:
         remove(draft)
         raise
-    finally:
-        system.close(descriptor)
     system.replace(draft, target)
 
 

@@ -119,7 +119,7 @@ class Journal:
         path = self.folder / f"{self._next():06d}-{hashlib.sha256(data).hexdigest()}.npz"
         draft = path.with_suffix(f".{lock.token}.tmp")
         disk.remove(draft)
-        disk.create(draft, data)
+        disk.create(draft, [data])
         lock.publish(draft, path)
         disk.system.sync_folder(self.folder)
         return Segment(path, rows.ids, rows.image_sha256, failures, provenance)

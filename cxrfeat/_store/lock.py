@@ -189,7 +189,7 @@ def _read(path: Path) -> Holder | None:
 def _age(path: Path) -> float | None:
     """Seconds since a lock was refreshed, by the clock of the disk it lies on; None if it is gone."""
     probe = path.with_name(f"{path.name}.{uuid.uuid4().hex}.now")
-    disk.create(probe, b"")
+    disk.create(probe, [])
     try:
         return probe.stat().st_mtime - path.stat().st_mtime
     except FileNotFoundError:
