@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import logging
 import os
 import platform
@@ -244,13 +245,11 @@ def extract(
 
 def _default_paths(cache: Path, study: Study, recipe: Recipe, shard: Shard | None) -> Iterator[Path]:
     """The default file, and after each that exists the next: it may be another study's of the same name."""
-    number = 1
-    while True:
+    for number in itertools.count(1):
         path = names.default(cache, study.name, recipe.backbone, recipe.sha256, number, shard.stem if shard else None)
         yield path
         if not path.exists():
             return
-        number += 1
 
 
 def _complete(

@@ -142,7 +142,9 @@ def run(
     def process(batch: Sequence[Item], known: Known) -> Block | None:
         squares = free.get()
         try:
-            return None if stop.is_set() else _process_batch(batch, recipe, engine, streams, known, squares)
+            if stop.is_set():
+                return None
+            return embed_batch(prepare_batch(batch, recipe, known, squares), recipe, engine, streams)
         finally:
             free.put(squares)
 
@@ -201,17 +203,6 @@ def _wait(futures: Sequence[Future[Block | None]]) -> None:
             return
         except KeyboardInterrupt:  # the first one is what ends the work, and is on its way
             continue
-
-
-def _process_batch(
-    batch: Sequence[Item],
-    recipe: Recipe,
-    engine: Engine,
-    streams: threading.Semaphore,
-    known: Known,
-    squares: Callable[..., prepare.Squares],
-) -> Block:
-    return embed_batch(prepare_batch(batch, recipe, known, squares), recipe, engine, streams)
 
 
 def prepare_batch(

@@ -104,13 +104,6 @@ class EmbeddingFile:
         """
         return cls(path)
 
-    @classmethod
-    def _of(cls, table: Table) -> EmbeddingFile:
-        """Wrap an open table, whatever is wrong with it: that is in `problems`, for verify and repair."""
-        file = cls.__new__(cls)
-        file._take(table)
-        return file
-
     def _take(self, table: Table) -> None:
         self._table, self.path = table, table.path
         self.passes, self._n, self.dim = self.header.shape
@@ -409,11 +402,12 @@ class EmbeddingFile:
 
 
 def open_damaged(path: Path, salvage: bool = False) -> EmbeddingFile:
-    """Open a file with what is wrong in `problems`, not as an error; `salvage` tries every way to its rows."""
+    """Open a file for verify and repair: what is wrong is in `problems`, and `salvage` tries every way to its rows."""
     if not path.is_file():
         raise NotFoundError(f"No embedding file found at {path}. Run `cxrfeat extract`.")
-    store = store_of(path)
-    return EmbeddingFile._of(store.open_damaged(path) if salvage else store.open_sound(path))
+    store, file = store_of(path), EmbeddingFile.__new__(EmbeddingFile)
+    file._take(store.open_damaged(path) if salvage else store.open_sound(path))
+    return file
 
 
 def _wait(check: Future[None] | None) -> None:
