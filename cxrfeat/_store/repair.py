@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from cxrfeat._store import assembly
 from cxrfeat._store.embedding_file import open_damaged
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.protocols import store_of
-from cxrfeat._store.rows import Header, encode_ids, listing
+from cxrfeat._store.rows import encode_ids, listing
 from cxrfeat._store.verify import Verification, check_rows
 from cxrfeat.errors import EmbeddingFileError
 
@@ -94,9 +94,8 @@ def repair(file: str | Path, out: str | Path | None = None, *, progress: Progres
                 f"no row of {path} can be saved: {'; '.join(problems) or 'no block matches its SHA-256'}. "
                 "Remove it and extract again."
             )
-        header = Header(
-            recipe=wreck.header.recipe,
-            provenance=wreck.header.provenance,
+        header = replace(
+            wreck.header,
             shape=(wreck.passes, len(keep), wreck.dim),
             ids=encode_ids(wreck.image_ids[keep]),
             image_sha256=wreck.header.image_sha256[keep],
