@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,9 +27,10 @@ import numpy as np
 
 from cxrfeat import _machine as machine
 from cxrfeat._backbones import engine as engines
+from cxrfeat._backbones.engine import Engine
 from cxrfeat._cluster import connected, here, sentence, told
 from cxrfeat._extract import pipeline
-from cxrfeat._extract.earlier import Earlier, Known
+from cxrfeat._extract.earlier import Earlier
 from cxrfeat._extract.execution import Execution
 from cxrfeat._extract.pipeline import Block, Item, Prepared, Seconds
 from cxrfeat._extract.recipes import RecipeOptions, weights_of
@@ -243,7 +244,9 @@ def prepare(row: dict[str, Any], job: Job) -> dict[str, Any]:
     def work() -> Prepared:
         job.begin()
         items = pickle.loads(row["work"])
-        return pipeline.prepare_batch(items, job.recipe, _known(job, items))
+        earlier = _earlier(job.shards.file, job.recipe)
+        known = earlier.read([item.image_id for item in items]) if earlier else {}
+        return pipeline.prepare_batch(items, job.recipe, known)
 
     return {"number": row["number"], "work": _answer(work)}
 
@@ -253,38 +256,35 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.begun = False
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Embed the batch of a row and write its shard."""
         return {"number": row["number"], "answer": _answer(lambda: self._do(pickle.loads(row["work"])))}
 
-    def _begin(self) -> None:
+    @cached_property
+    def engine(self) -> Engine:
+        """Opened by the first batch, whose answer says what goes wrong."""
         job = self.job
         job.begin()
         job.shards.check()
-        self.engine = engines.open_engine(job.recipe, weights_of(job.recipe, job.options), job.engine)
-        self.streams = threading.Semaphore(self.engine.streams)
-        self.about = {"engine": self.engine.name, "batch": self.engine.batch, "streams": self.engine.streams}
-        self.begun = True
+        return engines.open_engine(job.recipe, weights_of(job.recipe, job.options), job.engine)
 
     def _do(self, work: list[Item] | Prepared | CxrfeatError) -> tuple[Block, dict[str, Any]]:
         if isinstance(work, CxrfeatError):
             raise work
-        if not self.begun:
-            self._begin()
-        job = self.job
+        job, engine = self.job, self.engine
+        about = {"engine": engine.name, "batch": engine.batch, "streams": engine.streams}
         if isinstance(work, Prepared):
-            parts = [pipeline.embed_batch(work, job.recipe, self.engine, self.streams)]
+            parts = [pipeline.embed_batch(work, job.recipe, engine, threading.Semaphore(engine.streams))]
         else:
-            parts = list(pipeline.run(work, job.recipe, self.engine, earlier=_earlier(job.shards.file, job.recipe)))
+            parts = list(pipeline.run(work, job.recipe, engine, earlier=_earlier(job.shards.file, job.recipe)))
         block = _joined(parts)
         if block.image_ids:
-            session = provenance({**job.session, **self.about})
+            session = provenance({**job.session, **about})
             found = Rows(encode_ids(block.image_ids), block.sha256, block.embeddings)
             block.shard = str(job.shards.write(job.recipe, session, found))
         block.embeddings = _no_embeddings(len(block.image_ids))
-        return block, self.about
+        return block, about
 
 
 def _joined(parts: Sequence[Block]) -> Block:
@@ -306,11 +306,6 @@ def _joined(parts: Sequence[Block]) -> Block:
 
 def _no_embeddings(n: int) -> np.ndarray:
     return np.zeros((0, n, 0), np.float32)
-
-
-def _known(job: Job, items: Sequence[Item]) -> Known:
-    earlier = _earlier(job.shards.file, job.recipe)
-    return earlier.read([item.image_id for item in items]) if earlier else {}
 
 
 @lru_cache(maxsize=1)
