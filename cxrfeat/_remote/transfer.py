@@ -14,7 +14,7 @@ import itertools
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
@@ -64,8 +64,7 @@ def ask(url: Url, limit: int | None = None) -> Future[bytes]:
                 return b""
             raise
 
-    _prepare(url)
-    return _start(_tried(url, read))
+    return _begin(url, read)
 
 
 def read(url: Url, limit: int | None = None) -> bytes:
@@ -109,12 +108,8 @@ def listing(folders: Sequence[Url]) -> dict[Url, dict[str, Stat | None]]:
 
 def below(folder: Url) -> list[Url]:
     """Every object below a folder, in order."""
-
-    async def find(fs: Any, path: str) -> list[str]:
-        return await fs._find(path)
-
     try:
-        paths = _wait(_start(_tried(folder, find)))
+        paths = _wait(_begin(folder, lambda fs, path: fs._find(path)))
     except NotFoundError:
         return []
     return sorted(Url(f"{folder.host}/{path.partition('/')[2]}") for path in paths)
@@ -129,8 +124,7 @@ def download(url: Url, to: Path) -> None:
         if expected is not None and to.stat().st_size != expected:
             raise ConnectionError("the body was cut off")
 
-    _prepare(url)
-    _wait(_start(_tried(url, get)))
+    _wait(_begin(url, get))
 
 
 def upload(path: Path, url: Url, before: Stat | None) -> Stat:
@@ -162,7 +156,7 @@ def upload(path: Path, url: Url, before: Stat | None) -> Stat:
                 raise StorageError(taken) from None
 
     size = path.stat().st_size
-    _wait(_start(_tried(url, put)))
+    _wait(_begin(url, put))
     now = stat([url])[0]
     if now is None or now.size != size:
         raise StorageError(f"{url} does not have the {size:,} bytes that were written; {path} has them. Try again.")
@@ -173,6 +167,11 @@ def _start(work: Coroutine[Any, Any, _T]) -> Future[_T]:
     from fsspec.asyn import get_loop
 
     return asyncio.run_coroutine_threadsafe(work, get_loop())
+
+
+def _begin(url: Url, job: Callable[[Any, str], Awaitable[_T]]) -> Future[_T]:
+    _prepare(url)
+    return _start(_tried(url, job))
 
 
 def _wait(future: Future[_T]) -> _T:
@@ -243,11 +242,11 @@ def _problem(url: Url, error: Exception) -> Exception:
             f"access to {url} is denied{f' ({status})' if status else ''}: give credentials that may read it, in the "
             "environment or the store's own configuration, or check its rights."
         )
-    if codes & {"NoSuchBucket", "ContainerNotFound"} or (codes & {"InvalidBucketName"}):
+    if codes & {"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"}:
         return StorageError(f"there is no bucket {url.host}.")
     if status in (404, 410) or (isinstance(error, FileNotFoundError) and status is None and not _broken(error)):
         return NotFoundError(f"there is no file {url}.")
-    reason = f"status {status}" if status else type(next(_chain(error, last=True))).__name__
+    reason = f"status {status}" if status else type(_chain(error)[-1]).__name__
     if status in _PASSING or (status or 0) >= 500 or isinstance(error, TimeoutError) or (not status and _broken(error)):
         return UnavailableError(f"{url}: all attempts failed ({reason}).")
     if status or isinstance(error, ValueError | OSError):
@@ -264,14 +263,14 @@ def _broken(error: Exception) -> bool:
     )
 
 
-def _chain(error: BaseException, last: bool = False) -> Iterator[BaseException]:
-    """An error and what caused it; the `last` first, if asked."""
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and what caused it."""
     found: list[BaseException] = []
     one: BaseException | None = error
     while one is not None and one not in found:
         found.append(one)
         one = one.__cause__ or one.__context__
-    return iter(found[::-1] if last else found)
+    return found
 
 
 def _status(error: BaseException) -> int | None:
