@@ -7,15 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from cxrfeat._progress import Progress, silent
 from cxrfeat._recipe import Recipe
 from cxrfeat._remote import local
 from cxrfeat._store import disk, names
-from cxrfeat._store.collection import Manifest, Member, in_two, members_of, open_member
+from cxrfeat._store.collection import Manifest, Member, members_of, open_member, united
 from cxrfeat._store.embedding_file import EmbeddingFile
-from cxrfeat._store.ids import Ids
 from cxrfeat._store.lock import Lock
 from cxrfeat.errors import EmbeddingFileError, OutputError, RecipeError
 
@@ -109,12 +106,7 @@ def _collect(sources: Sequence[Path], out: Path, lock: Lock, progress: Progress)
                 ids.append(file.header.ids)
                 where.append(path)
         progress(number + 1, len(entries), "files")
-    starts = np.cumsum([0, *map(len, ids)])
-    together = Ids(np.concatenate(ids))
-    ids.clear()
-    if len(doubled := together.twice):
-        one, other = (where[int(np.searchsorted(starts, row, "right")) - 1] for row in doubled.tolist())
-        raise in_two(together, doubled, one, other)
+    starts = united(ids, where)[1]
     for number in range(len(old), len(members)):
         target = _place(out, where[number], {member.file for member in members[:number]})
         members[number] = replace(members[number], file=target.name)

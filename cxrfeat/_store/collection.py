@@ -106,22 +106,13 @@ class Collection(EmbeddingFile):
                 self.passes, self.dim = file.passes, file.dim
                 ids.append(file.header.ids)
                 self._failed.update({row[0]: row for row in file.failed})
-        self.starts = np.cumsum([0, *map(len, ids)])
+        self._ids, self.starts = united(ids, [member.file for member in self.manifest.members])
         self._n = int(self.starts[-1])
-        self._ids = Ids(np.concatenate(ids))
-        ids.clear()  # before the index is made, which takes as much
-        if len(doubled := self._ids.twice):
-            one, other = (self.manifest.members[self.member_of(row)].file for row in doubled.tolist())
-            raise in_two(self._ids, doubled, one, other)
 
     def close(self) -> None:
         """Close all members."""
         while self._opened:
             self._opened.popitem()[1].close()
-
-    def member_of(self, row: int) -> int:
-        """Number of the member that has a row."""
-        return int(np.searchsorted(self.starts, row, "right")) - 1
 
     def image_sha256(self, image_ids: ImageIds | None = None) -> npt.NDArray[np.uint8]:
         """SHA-256 of the image files, read from the members; see `EmbeddingFile`."""
@@ -216,9 +207,19 @@ def open_member(folder: Path, member: Member) -> EmbeddingFile:
     return file
 
 
-def in_two(ids: Ids, rows: npt.NDArray[np.int64], one: Any, other: Any) -> EmbeddingFileError:
-    image_id = str(ids.decoded(slice(rows[0], rows[0] + 1))[0])
-    return EmbeddingFileError(
-        f"image {image_id!r} is in {one} and in {other}; in a collection each image has one row. `cxrfeat cache merge` "
-        "joins files that share images."
-    )
+def united(ids: list[npt.NDArray[np.bytes_]], where: Sequence[object]) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """All ids, and where each file's begin and the last one's end; an EmbeddingFileError if an image is in two files.
+
+    `ids` is left empty: the index takes as much memory.
+    """
+    starts = np.cumsum([0, *map(len, ids)])
+    found = Ids(np.concatenate(ids))
+    ids.clear()
+    if len(doubled := found.twice):
+        one, other = (where[int(np.searchsorted(starts, row, "right")) - 1] for row in doubled)
+        image_id = str(found.decoded(slice(doubled[0], doubled[0] + 1))[0])
+        raise EmbeddingFileError(
+            f"image {image_id!r} is in {one} and in {other}; in a collection each image has one row. `cxrfeat cache "
+            "merge` joins files that share images."
+        )
+    return found, starts

@@ -279,9 +279,8 @@ class EmbeddingFile:
         ndarray of str, float32 (<= rows, dim)
             Image ids, and their embeddings.
         """
-        for start in range(0, len(self), rows):
-            part = slice(start, min(start + rows, len(self)))
-            yield self._ids.decoded(part), self.read_rows(np.arange(part.start, part.stop), (pass_,))[0]
+        for part, values in self.batches(passes=(pass_,), rows=rows):
+            yield self._ids.decoded(part), values[0]
 
     def to_numpy(self, image_ids: ImageIds | None = None, pass_: int = 0) -> npt.NDArray[np.float32]:
         """Read one rendering as a matrix, float32 (len(image_ids), dim).
