@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -45,16 +45,10 @@ def publish(
     for left in names.drafts(path):
         disk.remove(left)
     draft = names.draft(path, lock.token)
-    try:
+    with lock.publishing(draft, path):
         with closing(_ahead(_gather(header, sources, places, progress))) as stretches:
             store_of(path).write(draft, header, stretches)
         _check(path, draft)
-        lock.publish(draft, path)
-    except BaseException:
-        with suppress(OSError):  # it is removed before the next attempt in any case
-            disk.remove(draft)
-        raise
-    disk.system.sync_folder(path.parent)
 
 
 def _gather(

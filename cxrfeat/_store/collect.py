@@ -116,9 +116,8 @@ def _collect(sources: Sequence[Path], out: Path, lock: Lock, progress: Progress)
     for left in names.drafts(out / names.COLLECTION):
         disk.remove(left)
     draft = names.draft(out / names.COLLECTION, lock.token)
-    disk.create(draft, [Manifest(recipe.to_json(), tuple(members)).to_json().encode()])
-    lock.publish(draft, out / names.COLLECTION)
-    disk.system.sync_folder(out)
+    with lock.publishing(draft, out / names.COLLECTION):
+        disk.create(draft, [Manifest(recipe.to_json(), tuple(members)).to_json().encode()])
     return Collected(out, len(members), int(starts[-1]), tuple(added))
 
 

@@ -14,7 +14,6 @@ import re
 import uuid
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +118,8 @@ class Journal:
         path = self.folder / f"{self._next():06d}-{hashlib.sha256(data).hexdigest()}.npz"
         draft = path.with_suffix(f".{lock.token}.tmp")
         disk.remove(draft)
-        disk.create(draft, [data])
-        lock.publish(draft, path)
-        disk.system.sync_folder(self.folder)
+        with lock.publishing(draft, path):
+            disk.create(draft, [data])
         return Segment(path, rows.ids, rows.image_sha256, failures, provenance)
 
     def remove(self, paths: Sequence[Path]) -> None:
@@ -173,15 +171,8 @@ class Shards:
         path = names.journal(self.file) / f"{self.number:06d}-{uuid.uuid4().hex}.parquet"
         draft, lock = path.with_suffix(f".{self.token}.tmp"), Lock.of(self.file, self.token)
         header = Header(recipe.to_json(), provenance, embeddings.shape, rows.ids, rows.image_sha256, ())
-        with lock.writing():
-            try:
-                parquet.write(draft, header, [embeddings])
-                lock.publish(draft, path)
-            except BaseException:
-                with suppress(OSError):  # it is removed before the next session in any case
-                    disk.remove(draft)
-                raise
-            disk.system.sync_folder(path.parent)
+        with lock.writing(), lock.publishing(draft, path):
+            parquet.write(draft, header, [embeddings])
         return path
 
 

@@ -99,14 +99,22 @@ class Lock:
             "Finished rows are safe; run the same command again."
         )
 
-    def publish(self, draft: Path, target: Path) -> None:
-        """Give a draft its name, if the lock is still held.
+    @contextmanager
+    def publishing(self, draft: Path, target: Path) -> Iterator[None]:
+        """Give what the block writes to a draft its name, durably, if the lock is still held; else remove it.
 
         Drafts carry the token, and who takes the lock removes the drafts of others first: a process that is stopped
         between the check and the rename finds its draft gone.
         """
-        self.check()
-        disk.system.replace(draft, target)
+        try:
+            yield
+            self.check()
+            disk.system.replace(draft, target)
+        except BaseException:
+            with suppress(OSError):  # it is removed before the next attempt in any case
+                disk.remove(draft)
+            raise
+        disk.system.sync_folder(target.parent)
 
     @contextmanager
     def writing(self, safe: str = "") -> Iterator[None]:
