@@ -59,10 +59,9 @@ def read(
         return "the array", source, None, None
     source = Path(source)
     if is_parquet(source):
-        from cxrfeat._store.parquet_table import read_table
+        from cxrfeat._store.parquet import read_table
 
-        values, ids = read_table(source, array, max(MAX_SMALL, MAX_RATIO * source.stat().st_size))
-        return str(source), values, ids, None
+        return str(source), *read_table(source, array, max(MAX_SMALL, MAX_RATIO * source.stat().st_size)), None
     try:
         arrays = _headers(source) if zipfile.is_zipfile(source) else None
         found = np.load(source, allow_pickle=False, mmap_mode=None if arrays else "r")
