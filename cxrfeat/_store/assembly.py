@@ -8,7 +8,7 @@ in the order that is wanted, as after any extraction, and longer where short one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +23,7 @@ from cxrfeat._store.embedding_file import EmbeddingFile, open_damaged
 from cxrfeat._store.journal import Segment
 from cxrfeat._store.lock import Lock
 from cxrfeat._store.protocols import store_of
-from cxrfeat._store.rows import BLOCK, Header, Rows, blocks, damaged
+from cxrfeat._store.rows import BLOCK, Header, Rows, ahead, blocks, damaged
 from cxrfeat.errors import EmbeddingFileError
 
 STRETCHES = (1 << 20, 64 << 20)
@@ -46,7 +46,8 @@ def publish(
         disk.remove(left)
     draft = names.draft(path, lock.token)
     with lock.publishing(draft, path):
-        with closing(_ahead(_gather(header, sources, places, progress))) as stretches:
+        # The next stretch is read and checked while one is hashed and written.
+        with closing(ahead(_gather(header, sources, places, progress))) as stretches:
             store_of(path).write(draft, header, stretches)
         _check(path, draft)
 
@@ -68,15 +69,6 @@ def _gather(
             _copy(sources[number], here[targets, 1], out, targets, ids[targets])
         yield out
         progress(start + len(here), n)
-
-
-def _ahead(stretches: Iterator[npt.NDArray[np.float32]]) -> Generator[npt.NDArray[np.float32]]:
-    """Read and check the next stretch while this one is hashed and written."""
-    with ThreadPoolExecutor(1, thread_name_prefix="cxrfeat-read") as pool:
-        coming = pool.submit(next, stretches, None)
-        while (found := coming.result()) is not None:
-            coming = pool.submit(next, stretches, None)
-            yield found
 
 
 def _step(shape: tuple[int, int, int], sources: Sequence[Source], places: Places) -> int:

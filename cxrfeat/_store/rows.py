@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ BLOCK = 256  # rows
 MAX_ID, MAX_PATH, MAX_REASON = 1024, 4096, 1000  # bytes
 MAX_PASSES, MAX_DIM = 1 << 16, 1 << 20
 
+T = TypeVar("T")
 Failure = tuple[str, str, str]  # image_id, path, reason
 
 
@@ -66,6 +69,15 @@ def blocks(n: int) -> Iterator[tuple[int, slice]]:
     """Number and rows of each block of a file of `n` rows."""
     for block, start in enumerate(range(0, n, BLOCK)):
         yield block, slice(start, min(start + BLOCK, n))
+
+
+def ahead(items: Iterator[T], depth: int = 1) -> Generator[T]:
+    """Items, of which a thread makes the next `depth` while one is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="cxrfeat-ahead") as pool:
+        coming: deque[Future[T | None]] = deque(pool.submit(next, items, None) for _ in range(depth))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, items, None))
+            yield item
 
 
 def digest(*arrays: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

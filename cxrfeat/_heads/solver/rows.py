@@ -6,14 +6,14 @@ read at once. Sums over blocks are therefore the same to the last bit in memory 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cxrfeat._store.rows import ahead
 
 if TYPE_CHECKING:
     from cxrfeat._store import EmbeddingFile
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-T = TypeVar("T")
 
 BLOCK = 2048
 """Rows of a block: 8 MB of 1,024 float32, small enough that a second product finds it in the cache."""
@@ -71,7 +70,7 @@ class FileRows:
         self.batch = BLOCK * max(1, READ_BYTES // (BLOCK * self.shape[1] * 4))
 
     def blocks(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        for start, x in ahead(self._batches()):
+        for start, x in ahead(self._batches(), depth=2):
             for at in range(0, len(x), BLOCK):
                 yield slice(start + at, start + min(at + BLOCK, len(x))), x[at : at + BLOCK]
 
@@ -102,15 +101,6 @@ class FileRows:
 
 
 Rows = MatrixRows | FileRows
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Items, of which a thread makes the next two while one is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="cxrfeat-ahead") as pool:
-        coming: deque[Future[T | None]] = deque(pool.submit(next, items, None) for _ in range(2))
-        while (item := coming.popleft().result()) is not None:
-            coming.append(pool.submit(next, items, None))
-            yield item
 
 
 @dataclass(frozen=True)
