@@ -25,7 +25,6 @@ NOISE = r"failed\. There are|worker died or was killed|has been marked dead|Rayl
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 @contextmanager

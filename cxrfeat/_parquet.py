@@ -5,9 +5,9 @@ A file says in its metadata what it is. Any other Parquet table is a source to b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cxrfeat._files import atomic_path
 from cxrfeat.errors import CxrfeatError, MissingExtraError, OutputError
@@ -46,14 +46,10 @@ def write(path: Path, table: pd.DataFrame, kind: str, numbers: Mapping[str, str]
 
     `numbers` names the type of columns of numbers, of which NaN is written as missing; the others are texts.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError(f"{path}, a Parquet table,", "parquet") from error
+    pa = _pyarrow(path)
     texts = {str(name): pa.type_for_alias(numbers.get(str(name), "string")) for name in table}
     schema = pa.schema(list(texts.items()), metadata={f"cxrfeat-{kind}": "1"})
-    with atomic_path(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+    with atomic_path(path) as part, pa.parquet.ParquetWriter(part, schema, compression="zstd") as writer:
         for start in range(0, max(len(table), 1), _ROWS):
             columns = []
             for name, cells in table.iloc[start : start + _ROWS].items():
@@ -67,12 +63,9 @@ def write(path: Path, table: pd.DataFrame, kind: str, numbers: Mapping[str, str]
     return path
 
 
-def read(
-    path: Path, error: type[CxrfeatError], columns: Iterable[str] | None = None, split: str | None = None
-) -> pd.DataFrame:
-    """Read a table that `write` wrote, or some columns, or the rows of one split; a missing text is empty."""
-    import pyarrow as pa
-
+def read(path: Path, error: type[CxrfeatError], split: str | None = None) -> pd.DataFrame:
+    """Read a table that `write` wrote, or the rows of one split; a missing text is empty."""
+    pa = _pyarrow(path)
     with _opened(path, error) as file:
         about = file.metadata
         if about.num_rows * about.num_columns > max(_MOST, _FACTOR * path.stat().st_size):
@@ -80,7 +73,7 @@ def read(
         try:
             parts = []
             for group in range(about.num_row_groups):
-                part = file.read_row_group(group, None if columns is None else list(columns))
+                part = file.read_row_group(group)
                 parts.append(part if split is None else part.filter(pa.compute.equal(part["split"], split)))
             table = pa.concat_tables(parts) if parts else file.schema_arrow.empty_table()
             del parts
@@ -92,18 +85,19 @@ def read(
     return found
 
 
-def columns_of(path: Path, error: type[CxrfeatError]) -> list[str]:
-    """The names of a table's columns."""
-    with _opened(path, error) as file:
-        return list(file.schema_arrow.names)
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError(f"{path}, a Parquet table,", "parquet") from error
+    return pyarrow
 
 
 def _opened(path: Path, error: type[CxrfeatError]) -> pq.ParquetFile:
+    pa = _pyarrow(path)
     try:
-        import pyarrow.parquet as pq
-    except ImportError as cause:
-        raise MissingExtraError(f"{path}, a Parquet table,", "parquet") from cause
-    try:
-        return pq.ParquetFile(path)
+        return pa.parquet.ParquetFile(path)
     except Exception as cause:  # pyarrow's own: whatever a damaged file raises
         raise error(f"{path} is not a Parquet table that can be read: {str(cause).splitlines()[0]}.") from cause

@@ -1,6 +1,7 @@
 """Studies and predictions as Parquet: all that the CSV has, and refused where they are something else."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,8 @@ import cxrfeat as cxr
 from cxrfeat import _parquet as parquet
 from cxrfeat._evaluate.scored import scored_run
 from cxrfeat._run import Run, write_predictions
-from cxrfeat._study import is_study_file
-from cxrfeat.errors import HeadError, LeakageError, NotFoundError, OutputError, StudyError
+from cxrfeat._study import is_study_file, read_study_file
+from cxrfeat.errors import HeadError, LeakageError, MissingExtraError, NotFoundError, OutputError, StudyError
 
 
 @pytest.fixture
@@ -101,3 +102,10 @@ def test_above_so_many_images_a_run_is_parquet_and_evaluated_the_same(make_run, 
     assert b.macro["auroc"] == pytest.approx(a.macro["auroc"], abs=1e-6)
     with pytest.raises(HeadError, match="no predictions for split 'dusk'"):
         run.predictions("dusk")
+
+
+def test_without_pyarrow_the_extra_is_named(study, tmp_path, monkeypatch):
+    path = study.save(tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'cxrfeat\[parquet\]'"):
+        read_study_file(path)
