@@ -90,10 +90,6 @@ class Writer:
         finally:
             self._leave()
 
-    def close(self) -> None:
-        """Make durable what was appended, and release the lock."""
-        self.__exit__(None, None, None)
-
     def drop(self, image_ids: Iterable[str]) -> None:
         """Forget the rows of these images: they changed."""
         gone = set(image_ids)

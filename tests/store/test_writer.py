@@ -124,7 +124,8 @@ def test_two_writers_at_once(make_file):
     made = make_file()
     with Writer.open(made.path, made.recipe, 8, {}), pytest.raises(LockedError, match=r"process \d+ on .+, since 20"):
         Writer.open(made.path, made.recipe, 8, {})
-    Writer.open(made.path, made.recipe, 8, {}).close()
+    with Writer.open(made.path, made.recipe, 8, {}):
+        pass
 
 
 def test_another_recipe_is_refused_by_name(tmp_path, make_file, recipe, rows):
