@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -12,10 +12,11 @@ import numpy as np
 from cxrfeat import _machine as machine
 from cxrfeat import _manifest as manifest
 from cxrfeat._backbones import quantised, registry
-from cxrfeat._backbones.engine import Floats, Images
+from cxrfeat._backbones.engine import Images
 from cxrfeat._backbones.library import Card
 from cxrfeat._backbones.weights import Weights
 from cxrfeat._extract import pipeline
+from cxrfeat._extract.ahead import Ahead
 from cxrfeat._extract.pipeline import Item
 from cxrfeat._images.choices import FILTERS
 from cxrfeat._recipe import Recipe
@@ -72,25 +73,9 @@ def _sample(study: Study, number: int, seed: int) -> list[Item]:
     return [Item(str(image_id), path) for image_id, path in zip(train.ids, train.paths(), strict=True)]
 
 
-class _Pixels:
-    """An engine whose embedding of an image is the image."""
-
-    name, batch = "pixels", 1
-
-    def __init__(self) -> None:
-        self.streams = machine.cores()
-
-    def run(self, images: Images) -> tuple[Floats, ...]:
-        return (images.reshape(len(images), -1).astype(np.float32),)
-
-
 def _pixels(items: list[Item], recipe: Recipe) -> Images:
     """What the network gets of the images that can be used, (n, size, size)."""
-
-    def rows() -> Iterator[Images]:
-        with closing(pipeline.run(items, recipe, _Pixels())) as blocks:
-            for block in blocks:
-                yield block.embeddings[0].astype(FILTERS[recipe.interpolation].dtype)
-
-    found = [part.reshape(-1, recipe.size, recipe.size) for part in rows()]
-    return np.concatenate(found)
+    with ThreadPoolExecutor(machine.cores()) as pool, closing(Ahead(items)) as ahead:
+        done = pool.map(lambda at: pipeline.prepare_batch(ahead.batch(at, at + 1), recipe, {}), range(len(items)))
+        found = [one.rendered for one in done if one.rendered is not None]
+    return np.concatenate([np.empty((0, recipe.size, recipe.size), FILTERS[recipe.interpolation].dtype), *found])
