@@ -21,8 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cxrfeat._store.hdf5 import schema
-from cxrfeat._store.hdf5.table import HDF5Table
+from cxrfeat._store.hdf5.table import HDF5Table, is_hdf5, layout
 from cxrfeat._store.protocols import Table
 from cxrfeat._store.rows import BLOCK, Header, text_sha256
 from cxrfeat.errors import EmbeddingFileError
@@ -61,7 +60,7 @@ class Wreck:
     def _check_shapes(self) -> tuple[int, int, int]:
         """Return (passes, images, dim); an index that fits no file of this size is refused before it is followed."""
         passes, n, dim = (int(axis) for axis in self._index["embeddings"]["shape"])
-        for name, (kind, shape, chunks) in schema.layout(passes, n, dim).items():
+        for name, (kind, shape, chunks) in layout(passes, n, dim).items():
             about = self._index[name]
             dtype = np.dtype(str(about["dtype"]))
             number = math.prod(-(-axis // max(chunk, 1)) for axis, chunk in zip(shape, chunks, strict=True))
@@ -158,7 +157,7 @@ def open_damaged(path: Path) -> Table:
         problem = f"{path} is damaged: its recipe does not match its hash."
     except EmbeddingFileError as error:
         problem = str(error)
-        if not path.is_file() or (not schema.is_hdf5(path) and read_index(path) is None):
+        if not path.is_file() or (not is_hdf5(path) and read_index(path) is None):
             raise
     if (found := read_index(path)) is not None:
         try:

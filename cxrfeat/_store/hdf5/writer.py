@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import disk
-from cxrfeat._store.hdf5 import salvage, schema
-from cxrfeat._store.hdf5.schema import MAX_TEXT
+from cxrfeat._store.hdf5 import salvage
+from cxrfeat._store.hdf5.table import MAX_TEXT, STORAGES, layout
 from cxrfeat._store.rows import BLOCK, FORMAT, Failure, Header, blocks, digest, text_sha256
 from cxrfeat.errors import EmbeddingFileError
 
@@ -50,9 +50,9 @@ def write(path: Path, header: Header, stretches: Iterable[npt.NDArray[np.float32
 def _begin(file: h5py.File, header: Header) -> npt.NDArray[np.uint8]:
     """Write all but the embeddings, with places for the hashes; return their table, which is still empty."""
     storage = Recipe.from_json(header.recipe).storage
-    version = next(number for number, name in schema.STORAGES.items() if name == storage)
-    layout = schema.layout(*header.shape, storage)
-    table = np.zeros(layout["block_sha256"][1], dtype=np.uint8)
+    version = next(number for number, name in STORAGES.items() if name == storage)
+    datasets = layout(*header.shape, storage)
+    table = np.zeros(datasets["block_sha256"][1], dtype=np.uint8)
     _set(file, "format", FORMAT)
     file.attrs.create("format_version", version, dtype="<i8")
     for name, said in {"recipe": header.recipe, "provenance": header.provenance}.items():
@@ -62,10 +62,10 @@ def _begin(file: h5py.File, header: Header) -> npt.NDArray[np.uint8]:
     text = h5py.string_dtype("utf-8", max(header.ids.dtype.itemsize, 1))
     beside = {"image_id": header.ids.astype(text), "image_sha256": header.image_sha256, "block_sha256": table}
     for name, values in beside.items():
-        _, shape, chunks = layout[name]
+        _, shape, chunks = datasets[name]
         _dataset(file, name, shape, values.dtype, chunks)[...] = values
     _write_failures(file, header.failures)
-    kind, shape, chunks = layout["embeddings"]
+    kind, shape, chunks = datasets["embeddings"]
     _dataset(file, "embeddings", shape, kind, chunks)
     file.flush()
     return table
