@@ -132,19 +132,14 @@ def stored(ids: Sequence[str], embeddings: npt.NDArray[np.float32], storage: str
 
 
 def checked(ids: Sequence[str], embeddings: npt.NDArray[np.float32], storage: str) -> npt.NDArray[np.float32]:
-    """Embeddings (passes, n, dim) as a file with this storage keeps them; an error if one cannot be kept."""
-    check_finite(ids, embeddings)
-    return stored(ids, embeddings, storage)
-
-
-def check_finite(ids: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
-    """Raise an EmbeddingFileError that names the images whose embeddings (passes, n, dim) hold NaN or infinity."""
+    """Embeddings (passes, n, dim) as a file with this storage keeps them; an error names those that cannot be kept."""
     bad = np.flatnonzero(~finite(embeddings)).tolist()
     if bad:
         raise EmbeddingFileError(
             f"{len(bad)} of {len(ids)} embeddings hold NaN or infinity: {some(ids[i] for i in bad)}. Look at these "
             "images and the weights."
         )
+    return stored(ids, embeddings, storage)
 
 
 def encode_ids(image_ids: Sequence[str] | npt.NDArray[np.str_]) -> npt.NDArray[np.bytes_]:

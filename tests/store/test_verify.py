@@ -64,7 +64,7 @@ def test_a_flipped_id(make_file):
 def test_values_that_are_not_finite(make_file, monkeypatch):
     from cxrfeat._store import rows
 
-    monkeypatch.setattr(rows, "check_finite", lambda ids, embeddings: None)  # as a foreign writer might
+    monkeypatch.setattr(rows, "checked", lambda ids, embeddings, storage: embeddings)  # as a foreign writer might
     made = make_file()
     with Writer.open(made.path, made.recipe, 8, {}) as writer:
         writer.append(["bad"], np.ones((1, 32), np.uint8), np.full((2, 1, 8), np.nan, np.float32))
