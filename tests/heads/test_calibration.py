@@ -9,6 +9,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from cxrfeat._heads import fit_head
 from cxrfeat._heads.decision import Calibration, calibrate
 from cxrfeat._heads.solver.rows import sigmoid
 from cxrfeat.errors import HeadError
@@ -83,6 +84,6 @@ def test_nan_stays_nan_and_unknown_rows_do_not_count(data):
     assert np.isnan(calibration.apply(logits)[:, 1]).all()
 
 
-def test_an_unknown_method_is_told(data):
+def test_an_unknown_method_is_told():
     with pytest.raises(HeadError, match="isotonic"):
-        calibrate(data[0], data[1], "beta", "val")
+        fit_head("sample", calibration="beta")
