@@ -403,12 +403,11 @@ def identical_images(study: Study, sha256: npt.NDArray[np.uint8]) -> list[tuple[
     No patient is in two splits, so these are of two patients, or the patient column is wrong. `sha256` is uint8 (n, 32)
     in the study's order, zeros where it is unknown; each image is paired with the first of its twins.
     """
-    known = sha256.any(axis=1) & (study.table["split"] != "").to_numpy()
-    rows = known.nonzero()[0]
-    _, first, group = np.unique(sha256[rows], axis=0, return_index=True, return_inverse=True)
-    twin = rows[first[group.ravel()]]
-    split, ids = study.table["split"].to_numpy(dtype=str), study.ids
-    pairs = [(str(ids[a]), str(ids[b])) for a, b in zip(twin, rows, strict=True) if split[a] != split[b]]
+    table = study.table[["image_id", "split"]].assign(sha256=[row.tobytes() for row in sha256])
+    table = table[sha256.any(axis=1) & (table["split"] != "").to_numpy()]
+    twin = table.groupby("sha256")[["image_id", "split"]].transform("first")
+    apart = twin["split"] != table["split"]
+    pairs = list(zip(twin["image_id"][apart], table["image_id"][apart], strict=True))
     if pairs:
         some = "; ".join(f"{a} and {b}" for a, b in pairs[:5]) + (f"; and {len(pairs) - 5} more" * (len(pairs) > 5))
         count = "1 image is" if len(pairs) == 1 else f"{len(pairs)} images are"

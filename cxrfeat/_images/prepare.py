@@ -37,26 +37,28 @@ _BORDERS = {"constant": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
 
 @dataclass(frozen=True)
 class View:
-    """A picture, uint8 (h, w), and how it becomes the network's square; the fields are a recipe's."""
+    """A film, uint8 (h, w), and how it becomes the network's square.
+
+    The fields are a recipe's, but for `origin`, where the film begins in its picture: left and top.
+    """
 
     grey: Grey
     size: int
     interpolation: str = "area"
     geometry: str = "stretch"
     resize: int = 0
-    crop_borders: bool = False
+    origin: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, grey: Grey, recipe: Recipe) -> View:
         """Frame a picture as a recipe says; one that is too oblong for it is an ImageError."""
-        for what, value, known in (
-            ("interpolation", recipe.interpolation, FILTERS),
-            ("geometry", recipe.geometry, GEOMETRIES),
-        ):
-            if value not in known:
+        for what, known in (("interpolation", FILTERS), ("geometry", GEOMETRIES)):
+            if (value := getattr(recipe, what)) not in known:
                 raise RecipeError(f"{what} {value!r} is not one of {', '.join(known)}.")
-        view = cls(grey, recipe.size, recipe.interpolation, recipe.geometry, recipe.resize, recipe.crop_borders)
-        h, w = view.shape
+        left, top, right, bottom = content(grey) if recipe.crop_borders else (0, 0, *grey.shape[::-1])
+        film, origin = grey[top:bottom, left:right], (left, top)
+        view = cls(film, recipe.size, recipe.interpolation, recipe.geometry, recipe.resize, origin)
+        h, w = film.shape
         between = max(h, w) ** 2 if view.geometry == "pad" else 0
         if view.resize:
             between = math.prod(view._scaled)
@@ -65,27 +67,15 @@ class View:
             raise ImageError(f"is {w} x {h} pixels, too oblong to become a square by `geometry={view.geometry}`.")
         return view
 
-    @cached_property
-    def film(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of what is left of the picture without its borders."""
-        return content(self.grey) if self.crop_borders else (0, 0, self.grey.shape[1], self.grey.shape[0])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the film."""
-        left, top, right, bottom = self.film
-        return bottom - top, right - left
-
     @property
     def pixels(self) -> Pixels:
         """The film in the type of the network's input."""
-        left, top, right, bottom = self.film
-        return self.grey[top:bottom, left:right].astype(FILTERS[self.interpolation].dtype, copy=False)
+        return self.grey.astype(FILTERS[self.interpolation].dtype, copy=False)
 
     @cached_property
     def box(self) -> tuple[float, float, float, float]:
         """What of the film the square shows: left, top, width and height in its pixels; `pad` shows more than it."""
-        h, w = self.shape
+        h, w = self.grey.shape
         if self.geometry == "stretch":
             return 0, 0, w, h
         if not self.resize:
@@ -98,7 +88,7 @@ class View:
     @property
     def _scaled(self) -> tuple[int, int]:
         """Width and height with the shorter side, or to pad the longer one, at `resize`; as torchvision's Resize."""
-        h, w = self.shape
+        h, w = self.grey.shape
         of = min(h, w) if self.geometry == "crop" else max(h, w)
         return max(1, int(self.resize * w / of)), max(1, int(self.resize * h / of))
 
@@ -115,7 +105,7 @@ class View:
         pixels = _shrunk(self.pixels, self.box[3] // (2 * self.size), self.box[2] // (2 * self.size))
         fine = cv2.warpAffine(
             pixels,
-            _between(matrix, 2 * self.size, self.box, self.shape, pixels.shape),
+            _between(matrix, 2 * self.size, self.box, self.grey.shape, pixels.shape),
             (2 * self.size, 2 * self.size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=_BORDERS["constant" if self.geometry == "pad" else border],
@@ -127,15 +117,15 @@ class View:
 
         Pixel centres are at whole numbers in both (OpenCV's convention). `matrix` is a pass's warp, None for pass 0.
         """
-        affine = _between(np.eye(2, 3) if matrix is None else matrix, self.size, self.box, self.shape, self.shape)
-        affine[:, 2] += self.film[:2]
+        shape = self.grey.shape
+        affine = _between(np.eye(2, 3) if matrix is None else matrix, self.size, self.box, shape, shape)
+        affine[:, 2] += self.origin
         return affine
 
     @property
     def seen(self) -> tuple[float, float, float, float]:
         """What of the picture the network sees: left, top, right and bottom in its pixels, outer edges."""
-        x, y = self.film[:2]
-        (h, w), (left, top, width, height) = self.shape, self.box
+        (x, y), (h, w), (left, top, width, height) = self.origin, self.grey.shape, self.box
         return x + max(left, 0), y + max(top, 0), x + min(left + width, w), y + min(top + height, h)
 
     def _pass0(self) -> Pixels:

@@ -9,6 +9,7 @@ from cxrfeat._explain.cam import ClosedForm
 from cxrfeat._explain.explanation import Explanation, Grid
 from cxrfeat._explain.geometry import compose, grid_to_input, invert, on_pixels, resample, resized
 from cxrfeat._images.prepare import View
+from cxrfeat._recipe import Recipe
 from cxrfeat.errors import ExplainError
 
 
@@ -45,7 +46,8 @@ def test_a_planted_square_lights_up_in_every_geometry(block_engine, shape, squar
     grey[borders:, borders:] = 30
     top, left = y0 - side // 4, x0 + side // 8
     grey[top : top + side // 8, left : left + side // 8] = 255
-    view = View(grey, 224, "area", square, resize, crop_borders=borders > 0)
+    options = {"geometry": square, "resize": resize, "crop_borders": borders > 0}
+    view = View.of(grey, Recipe("net", "random:0", "", "relu", "torch", 224, **options))
     found = ClosedForm([block_engine], np.array([[1.0, 0.0]]), np.zeros(1))([view.render()[None]])
     affine = compose(view.geometry_of(), grid_to_input("densenet121"))
     cells = found.parts[0][0, 0]

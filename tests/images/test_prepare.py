@@ -1,6 +1,6 @@
 """The one path to the network: right scale, right place, right orientation, no aliasing."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -106,15 +106,16 @@ def test_borders_are_cut_off_and_the_geometry_follows(square, resize):
     shape, size, target = (200, 330), 128, np.array([50.0, 70.0, 1.0])
     options = {"size": size, "interpolation": "area", "geometry": square, "resize": resize}
     noise = np.random.default_rng(0).integers(60, 128, shape, dtype=np.uint8)
-    whole, cut = View(bordered(noise), **options, crop_borders=True), View(noise, **options)
-    assert whole.film == (0, 17, 330, 217)
-    assert View(bordered(noise), **options).film == (0, 0, 339, 217), "kept unless asked"
+    recipe = Recipe("net", "random:0", "", "relu", "torch", **options, crop_borders=True)
+    whole, cut = View.of(bordered(noise), recipe), View(noise, **options)
+    assert (whole.origin, whole.grey.shape) == ((0, 17), shape)
+    assert View.of(bordered(noise), replace(recipe, crop_borders=False)).grey.shape == (217, 339), "kept unless asked"
     np.testing.assert_array_equal(whole.render(), cut.render())
     for number in range(3):
         warp = matrix(STRONG, 0, "a", number) if number else None
         np.testing.assert_array_equal(whole.render(warp), cut.render(warp))
         x, y = whole.geometry_of(warp) @ target
-        found = View(np.maximum(bordered(noise), blob((217, 339), x, y)), **options, crop_borders=True).render(warp)
+        found = View.of(np.maximum(bordered(noise), blob((217, 339), x, y)), recipe).render(warp)
         np.testing.assert_allclose(centre(np.clip(found.astype(float) - 140, 0, None)), target[:2], atol=0.35)
 
 
@@ -259,8 +260,7 @@ def test_a_line_of_pixels_is_refused_before_it_takes_memory(how):
 
 
 def test_a_recipe_decides_the_whole_view():
-    names = {"size": 64, "interpolation": "skimage", "geometry": "crop", "resize": 70, "crop_borders": True}
-    recipe = Recipe("net", "random:0", "", "relu", "torch", **names)
-    view = View.of(np.zeros((100, 80), np.uint8), recipe)
+    names = {"size": 64, "interpolation": "skimage", "geometry": "crop", "resize": 70}
+    view = View.of(np.zeros((100, 80), np.uint8), Recipe("net", "random:0", "", "relu", "torch", **names))
     assert {name: getattr(view, name) for name in names} == names
     assert {"stretch", "crop", "pad"} == set(GEOMETRIES)
