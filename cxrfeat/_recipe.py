@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from cxrfeat import _html
 from cxrfeat._precision import precision
+from cxrfeat._typed import typed
 from cxrfeat.errors import RecipeError
 
 FORMAT_VERSION = 2
@@ -177,18 +178,24 @@ class Recipe:
         if not isinstance(found, dict):
             raise RecipeError("not a recipe: it is not a JSON object.")
         version = found.pop("version", 1)
-        known = {f.name: f for f in fields(cls) if f.metadata.get("since", 1) <= (version if _is_int(version) else 0)}
         newest = max(FORMAT_VERSION, *(f.metadata.get("since", 1) for f in fields(cls)))
-        if not _is_int(version) or not 1 <= version <= newest:
+        if type(version) is not int or not 1 <= version <= newest:
             raise RecipeError(f"the recipe has version {version!r}; this cxrfeat reads 1 to {newest}. Upgrade cxrfeat.")
+        known = {f.name: f for f in fields(cls) if f.metadata.get("since", 1) <= version}
         if unknown := set(found) - set(known):
             raise RecipeError(f"the recipe has a field {sorted(unknown)[0]!r} that version {version} does not know.")
+        hints = get_type_hints(cls)
         for name, declared in known.items():
             if name not in found:
                 if declared.default is MISSING:
                     raise RecipeError(f"not a recipe: it has no field {name!r}.")
-            elif not _TYPES[str(declared.type)](found[name]):
-                raise RecipeError(f"not a recipe: field {name!r} is {found[name]!r}, not of type {declared.type}.")
+                continue
+            try:
+                typed(hints[name], found[name], name)
+            except TypeError as error:
+                raise RecipeError(
+                    f"not a recipe: field {name!r} is {found[name]!r}, not of type {declared.type}."
+                ) from error
         return cls(**found)
 
     @property
@@ -244,16 +251,3 @@ class Recipe:
 
     def _repr_html_(self) -> str:
         return _html.page(f"Recipe {self.sha256[:8]}", {"": self.describe()} | asdict(self))
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_TYPES = {
-    "str": lambda value: isinstance(value, str),
-    "int": _is_int,
-    "bool": lambda value: isinstance(value, bool),
-    "Mapping[str, Any] | None": lambda value: value is None or isinstance(value, dict),
-}
-"""What JSON may hold for a field's declared type."""

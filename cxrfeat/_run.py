@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from cxrfeat._project import aside_of, run_path, settle
 from cxrfeat._recipe import Recipe
 from cxrfeat._store import EmbeddingFile
 from cxrfeat._study import RESERVED, Study, read_study_file
+from cxrfeat._typed import typed
 from cxrfeat.errors import HeadError, NotFoundError
 
 FILE, FORMAT, VERSION = "head.json", "cxrfeat-run", 2
@@ -192,7 +192,7 @@ class Run:
                 "or fit the head again."
             )
         try:
-            return _typed(cls, {"path": path, **_READERS[version](found)}, "")
+            return typing.cast(Run, typed(cls, {"path": path, **_READERS[version](found)}))
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise HeadError(f"{file} is damaged: {reason}. Fit the head again.") from error
@@ -503,28 +503,3 @@ def _read_1(old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _READERS: dict[Any, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _read_1, 2: _read_2}
-
-
-def _typed(kind: Any, value: Any, place: str) -> Any:
-    """Build what a type hint declares from JSON; a TypeError names the place of a value of another type."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any or (kind is Path and isinstance(value, Path)):
-        return value
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None and type(None) in arguments else _typed(arguments[0], value, place)
-    if kind is Recipe and isinstance(value, Mapping):
-        return Recipe.from_json(json.dumps(value))
-    if is_dataclass(kind) and isinstance(value, Mapping):
-        hints = typing.get_type_hints(kind)
-        if unknown := set(value) - set(hints):
-            raise TypeError(f"{place}{min(unknown)!r} is not known")
-        return typing.cast(Any, kind)(**{k: _typed(hints[k], v, f"{place}{k}.") for k, v in value.items()})
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(arguments[0], v, f"{place}{i}.") for i, v in enumerate(value))
-    if origin is Mapping and isinstance(value, Mapping):
-        return {key: _typed(arguments[1], v, f"{place}{key}.") for key, v in value.items()}
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if kind in (str, int, bool) and type(value) is kind:
-        return value
-    raise TypeError(f"{place.rstrip('.')} is {str(value)[:60]!r}")

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,6 +23,7 @@ from cxrfeat import _files as files
 from cxrfeat import _machine as machine
 from cxrfeat._backbones import registry
 from cxrfeat._backbones.registry import Backbone
+from cxrfeat._typed import typed
 from cxrfeat.errors import OutputError, WeightsError
 
 if TYPE_CHECKING:  # names of cards are choices of help texts, which import no numpy
@@ -200,7 +201,10 @@ def load(name: str) -> Card:
             raise ValueError("its format is another")
         if found.pop("version") not in range(1, VERSION + 1):
             raise ValueError("it is of a newer version; upgrade cxrfeat")
-        return _typed(name, found)
+        card: Card = typed(Card, found)
+        if card.name != name:
+            raise ValueError(f"it is the card of {card.name!r}")
+        return card
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError) as error:
         raise WeightsError(f"{file} is not a card of weights: {error}. Import the weights again.") from error
 
@@ -301,35 +305,3 @@ def values_sha256(arrays: Mapping[str, Any]) -> str:
         digest.update(f"{name}{values.shape}".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
-
-
-def _typed(name: str, found: Mapping[str, Any]) -> Card:
-    known = {f.name: f for f in fields(Card)}
-    if unknown := set(found) - set(known):
-        raise ValueError(f"it has a field {min(unknown)!r} that this version does not know")
-    made: dict[str, Any] = {}
-    for key, f in known.items():
-        if key not in found:
-            if f.default is MISSING and f.default_factory is MISSING:
-                raise ValueError(f"it has no field {key!r}")
-            continue
-        value = found[key]
-        if not _TYPES[str(f.type)](value):
-            raise ValueError(f"its field {key!r} is {str(value)[:60]!r}")
-        made[key] = tuple(value) if isinstance(value, list) else value
-    if made["name"] != name:
-        raise ValueError(f"it is the card of {made['name']!r}")
-    return Card(**made)
-
-
-_TYPES = {
-    "str": lambda value: isinstance(value, str),
-    "int": lambda value: type(value) is int,
-    "Mapping[str, str]": lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
-    "Mapping[str, Any]": lambda value: isinstance(value, dict),
-    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
-    "tuple[float | None, ...]": lambda value: (
-        isinstance(value, list) and all(v is None or type(v) in (int, float) for v in value)
-    ),
-}
-"""What JSON may hold for a field's declared type."""

@@ -1,0 +1,39 @@
+"""Objects from JSON by the type hints of their fields: a damaged file is an error, and never an object of its parts."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+def typed(kind: Any, value: Any, place: str = "") -> Any:
+    """Build what a type hint declares from JSON; a TypeError names the place of a value of another type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any or (kind is Path and isinstance(value, Path)):
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None and type(None) in arguments else typed(arguments[0], value, place)
+    if place and hasattr(kind, "from_json") and isinstance(value, Mapping):
+        return kind.from_json(json.dumps(value))
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        hints = typing.get_type_hints(kind)
+        if unknown := set(value) - set(hints):
+            raise TypeError(f"{place}{min(unknown)!r} is not known")
+        needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+        if missing := needed - set(value):
+            raise TypeError(f"{place}{min(missing)!r} is missing")
+        return typing.cast(Any, kind)(**{k: typed(hints[k], v, f"{place}{k}.") for k, v in value.items()})
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(typed(arguments[0], v, f"{place}{i}.") for i, v in enumerate(value))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: typed(arguments[1], v, f"{place}{key}.") for key, v in value.items()}
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if kind in (str, int, bool) and type(value) is kind:
+        return value
+    raise TypeError(f"{place.rstrip('.')} is {str(value)[:60]!r}")
