@@ -57,13 +57,12 @@ class Backend(Protocol):
         ...
 
 
-class TensorFlow:
+class _TensorFlow:
     """tf.function, compiled by XLA on a GPU."""
 
     title, install = "TensorFlow", "pip install 'tensorflow[and-cuda]'"
 
     def devices(self) -> list[str]:
-        """See `Backend`."""
         import tensorflow as tf
 
         for card in tf.config.list_physical_devices("GPU"):
@@ -73,13 +72,11 @@ class TensorFlow:
         return [device.name.removeprefix("/device:").lower() for device in found]
 
     def exact(self, on: bool) -> None:
-        """See `Backend`."""
         import tensorflow as tf
 
         tf.config.experimental.enable_tensor_float_32_execution(not on)
 
     def compile(self, network: Any, frozen: bool = True) -> Compiled:
-        """See `Backend`."""
         import tensorflow as tf
 
         @tf.function(jit_compile=frozen and on_gpu(self.devices()), reduce_retracing=not frozen, autograph=False)
@@ -89,7 +86,6 @@ class TensorFlow:
         return lambda *images: [values.numpy() for values in step(*map(tf.constant, images))]
 
     def gradients(self, function: Callable[[list[Any]], Sequence[Any]], at: Sequence[Any]) -> tuple[list[Any], list]:
-        """See `Backend`."""
         import tensorflow as tf
 
         x = [tf.constant(values) for values in at]
@@ -100,25 +96,22 @@ class TensorFlow:
         return others, [tape.gradient(column, x) for column in columns]
 
 
-class Jax:
+class _Jax:
     """jax.jit; the weights are arguments, since XLA would spend minutes on constants."""
 
     title, install = "JAX", "pip install 'jax[cuda12]'"
 
     def devices(self) -> list[str]:
-        """See `Backend`."""
         import jax
 
         return [f"{device.platform}:{device.id}" for device in jax.local_devices()]
 
     def exact(self, on: bool) -> None:
-        """See `Backend`."""
         import jax
 
         jax.config.update("jax_default_matmul_precision", "highest" if on else None)
 
     def compile(self, network: Any, frozen: bool = True) -> Compiled:
-        """See `Backend`."""
         import jax
 
         @jax.jit
@@ -136,7 +129,6 @@ class Jax:
         return run
 
     def gradients(self, function: Callable[[list[Any]], Sequence[Any]], at: Sequence[Any]) -> tuple[list[Any], list]:
-        """See `Backend`."""
         import jax
         import jax.numpy as jnp
 
@@ -149,7 +141,7 @@ class Jax:
         return others, [back(column)[0] for column in columns]
 
 
-class Torch:
+class _Torch:
     """The graph as PyTorch exports it, without Keras between the operations; compiled on a GPU.
 
     Keras copies every tensor to channels-first and back around a convolution. The compiler leaves these copies out and
@@ -159,13 +151,11 @@ class Torch:
     title, install = "PyTorch", "pip install torch"
 
     def devices(self) -> list[str]:
-        """See `Backend`."""
         import torch
 
         return [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
 
     def exact(self, on: bool) -> None:
-        """See `Backend`."""
         import torch
 
         torch.set_float32_matmul_precision("highest" if on else "high")
@@ -173,7 +163,6 @@ class Torch:
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
 
     def compile(self, network: Any, frozen: bool = True) -> Compiled:
-        """See `Backend`."""
         import torch
 
         device = network.weights[0].value.device
@@ -212,7 +201,6 @@ class Torch:
         return run
 
     def gradients(self, function: Callable[[list[Any]], Sequence[Any]], at: Sequence[Any]) -> tuple[list[Any], list]:
-        """See `Backend`."""
         import torch
 
         x = [keras().ops.convert_to_tensor(values).requires_grad_() for values in at]
@@ -260,7 +248,7 @@ def _call(network: Any, images: Sequence[Any]) -> list[Any]:
     return _list(network(_one(images), training=False))
 
 
-BACKENDS: dict[str, Backend] = {"tensorflow": TensorFlow(), "jax": Jax(), "torch": Torch()}
+BACKENDS: dict[str, Backend] = {"tensorflow": _TensorFlow(), "jax": _Jax(), "torch": _Torch()}
 """By the name that `KERAS_BACKEND` and `import` have for them, in the order in which they are taken."""
 
 
