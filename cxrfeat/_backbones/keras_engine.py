@@ -32,7 +32,6 @@ class KerasEngine:
     name: str
     batch: int
     streams: int
-    outputs: tuple[str, ...]
     networks: queue.SimpleQueue[tuple[str, backends.Compiled]]
 
     def run(self, images: Images) -> tuple[Floats, ...]:
@@ -120,7 +119,7 @@ def open_engine(
     kinds = "GPU" if on_gpu else "CPU"
     where = kinds if len(devices) == 1 else f"{len(devices)} x {kinds}"
     name = f"Keras on {backends.version()}, {where}, {precision}"
-    engine = KerasEngine(name, batch_of(size, on_gpu), len(devices) * lanes, outputs, networks)
+    engine = KerasEngine(name, batch_of(size, on_gpu), len(devices) * lanes, networks)
     for _ in devices:
         engine.run(np.zeros((engine.batch, size, size), kind))
     return engine

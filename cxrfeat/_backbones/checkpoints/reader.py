@@ -49,14 +49,14 @@ def read(path: str | Path) -> Checkpoint:
             with zipfile.ZipFile(path) as archive:
                 keras = "model.weights.h5" in archive.namelist()
             if keras:
-                return Checkpoint(path.name, "keras", keras_file.read_archive(path, what))
-            return Checkpoint(path.name, "pytorch", *torch_file.read_zip(path, what))
+                return Checkpoint(path.name, keras_file.read_archive(path, what))
+            return Checkpoint(path.name, torch_file.read_zip(path, what))
         if head.startswith(b"\x89HDF\r\n"):
-            return Checkpoint(path.name, "keras", keras_file.read_hdf5(path, what))
+            return Checkpoint(path.name, keras_file.read_hdf5(path, what))
         if head[8:9] == b"{":
-            return Checkpoint(path.name, "safetensors", _safetensors(path, what))
+            return Checkpoint(path.name, _safetensors(path, what))
         if head.startswith(b"\x80") and head[1:2] in b"\x00\x01\x02\x03\x04\x05":
-            return Checkpoint(path.name, "pytorch", *torch_file.read_stream(path, what))
+            return Checkpoint(path.name, torch_file.read_stream(path, what))
     cut = head.startswith(b"PK")
     reason = next((reason for begins, reason in _MISTAKEN if begins(head)), "its first bytes are of no known kind")
     reason = "it is an incomplete zip archive" if cut else reason

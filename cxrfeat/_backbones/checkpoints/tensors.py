@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,24 +36,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read of one file.
-
-    Attributes
-    ----------
-    file : str
-        Its name, without its folder.
-    container : str
-        `pytorch`, `safetensors` or `keras`.
-    tensors : mapping of str to Tensor
-        By the names of the file.
-    classes : tuple of str
-        Names of the classes that were pickled, the outer one first.
-    """
+    """What was read of one file: its name, without its folder, and its tensors by the names that it has for them."""
 
     file: str
-    container: str
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor]
 
 
 @contextmanager

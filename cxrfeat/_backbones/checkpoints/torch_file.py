@@ -33,8 +33,8 @@ MAX_MODULES = 20_000
 Reader = Callable[[Storage], npt.NDArray[Any]]
 
 
-def read_zip(path: Path, what: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Read a zip archive of PyTorch's: its tensors by name, and the class names of what was pickled."""
+def read_zip(path: Path, what: str) -> dict[str, Tensor]:
+    """Read the tensors of a zip archive of PyTorch's, by name."""
     archive = zipfile.ZipFile(path)  # open as long as its tensors may be read
     entries = {entry.filename: entry for entry in archive.infolist()}
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
@@ -67,7 +67,7 @@ def read_zip(path: Path, what: str) -> tuple[dict[str, Tensor], tuple[str, ...]]
     return named(found, storage, what)
 
 
-def read_stream(path: Path, what: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def read_stream(path: Path, what: str) -> dict[str, Tensor]:
     """Read the format before PyTorch 1.6: five pickles, and then the storages one after another."""
     with path.open("rb") as file:
         if (magic := unpickle.load(file, what)) != MAGIC:
@@ -76,15 +76,15 @@ def read_stream(path: Path, what: str) -> tuple[dict[str, Tensor], tuple[str, ..
                 "a checkpoint does."
             )
         unpickle.load(file, what), unpickle.load(file, what)  # version, and the system that wrote it
-        found, keys = unpickle.load(file, what), unpickle.load(file, what)
+        kinds: dict[str, Storage] = {}
+        found, keys = unpickle.load(file, what, kinds), unpickle.load(file, what)
         start = file.tell()
-    kinds = {kept.key: kept for kept in _storages(found)}
     places, size = {}, path.stat().st_size
     for key in map(str, keys if isinstance(keys, list) else ()):
         if key not in kinds:
             raise WeightsError(f"{what} is damaged: it has a storage {key} that no tensor refers to.")
         width, numel = _dtype(kinds[key], what).itemsize, kinds[key].numel
-        places[key], start = start + 8, start + 8 + numel * width
+        places[key], start = start, start + 8 + numel * width
         if start > size:
             raise WeightsError(
                 f"{what} is damaged: it ends within its storages; {start - size} bytes or more are missing."
@@ -95,7 +95,7 @@ def read_stream(path: Path, what: str) -> tuple[dict[str, Tensor], tuple[str, ..
             raise WeightsError(f"{what} is damaged: the storage {kept.key} is missing.")
         dtype = _dtype(kept, what)
         with path.open("rb") as file:
-            file.seek(places[kept.key] - 8)
+            file.seek(places[kept.key])
             (stated,) = struct.unpack("<q", file.read(8))
             if stated != kept.numel:
                 raise WeightsError(f"{what} is damaged: a storage has {stated} elements and not {kept.numel}.")
@@ -104,12 +104,10 @@ def read_stream(path: Path, what: str) -> tuple[dict[str, Tensor], tuple[str, ..
     return named(found, storage, what)
 
 
-def named(found: Any, storage: Reader, what: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def named(found: Any, storage: Reader, what: str) -> dict[str, Tensor]:
     """Give the tensors by name of what a pickle holds: a module, a dict of tensors, or one of them in a dict."""
-    classes: list[str] = []
     for _ in range(5):  # wrappers in wrappers
         if isinstance(found, Inert):
-            classes.append(str(found.kind))
             tensors = _of_module(found, what)
             if tensors:
                 break
@@ -129,7 +127,7 @@ def named(found: Any, storage: Reader, what: str) -> tuple[dict[str, Tensor], tu
         raise WeightsError(
             f"{what} holds no weights: a `state_dict` or a module with tensors was expected, found is {kind}{keys}."
         )
-    return {name: _tensor(view, storage, what) for name, view in tensors.items()}, tuple(classes)
+    return {name: _tensor(view, storage, what) for name, view in tensors.items()}
 
 
 def _of_module(module: Inert, what: str) -> dict[str, View]:
@@ -153,25 +151,6 @@ def _of_module(module: Inert, what: str) -> dict[str, View]:
 
 def _items(value: Any) -> list[tuple[Any, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
-
-
-def _storages(found: Any) -> list[Storage]:
-    """Every storage that tensors refer to, wherever they are."""
-    storages: list[Storage] = []
-    waiting, seen = [found], set()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, View):
-            storages.append(value.storage)
-        elif isinstance(value, dict | list | tuple | set | frozenset | Inert) and id(value) not in seen:
-            seen.add(id(value))
-            if isinstance(value, Inert):
-                waiting += [value.arguments, value.items, *value.states]
-            else:
-                waiting += [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
-        elif isinstance(value, Storage):
-            storages.append(value)
-    return storages
 
 
 def _dtype(kept: Storage, what: str) -> np.dtype[Any]:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import IO, Any
 
-from cxrfeat._backbones.checkpoints.meanings import KNOWN, Inert, Name, of_kind, persistent
+from cxrfeat._backbones.checkpoints.meanings import KNOWN, Inert, Name, Storage, of_kind, persistent
 from cxrfeat.errors import WeightsError
 
 MAX_OPCODES = 2_000_000
@@ -27,13 +27,13 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-def load(file: IO[bytes], what: str) -> Any:
-    """Read one pickle, from the file's position to its STOP.
+def load(file: IO[bytes], what: str, storages: dict[str, Storage] | None = None) -> Any:
+    """Read one pickle, from the file's position to its STOP; `storages` gets those that it refers to, by key.
 
     A pickle that would call anything, is damaged or too large is a WeightsError; `what` begins its sentence.
     """
     try:
-        return _Machine(what).run(_Limited(file))  # type: ignore[arg-type]
+        return _Machine(what, {} if storages is None else storages).run(_Limited(file))  # type: ignore[arg-type]
     except _DAMAGED as error:
         raise WeightsError(
             f"{what} is damaged: its pickle cannot be read ({type(error).__name__}: {error})."
@@ -64,8 +64,8 @@ class _Limited:
 class _Machine:
     """The stack, the memo, and one function for each opcode."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, storages: dict[str, Storage]) -> None:
+        self.what, self.storages = what, storages
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.copied = 0
@@ -81,6 +81,8 @@ class _Machine:
                 self.stack.append(argument)
             elif name in _MAKES:
                 self.stack.append(_MAKES[name]())
+            elif name in _TUPLES:
+                self._tuples(_TUPLES[name])
             else:
                 step = getattr(self, f"_{name.lower()}", None)
                 if step is None:
@@ -88,7 +90,7 @@ class _Machine:
                 step(argument)
         raise ValueError("it ends early")
 
-    def _marked(self) -> list[Any]:
+    def _pop_mark(self, argument: None = None) -> list[Any]:
         """What was pushed since the last mark."""
         place = next(i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is _MARK)
         found = self.stack[place + 1 :]
@@ -108,9 +110,6 @@ class _Machine:
     def _pop(self, argument: None) -> None:
         self.stack.pop()
 
-    def _pop_mark(self, argument: None) -> None:
-        self._marked()
-
     def _dup(self, argument: None) -> None:
         self.stack.append(self.stack[-1])
 
@@ -128,7 +127,7 @@ class _Machine:
     _binget = _long_binget = _get
 
     def _tuple(self, argument: None) -> None:
-        self.stack.append(tuple(self._marked()))
+        self.stack.append(tuple(self._pop_mark()))
 
     def _tuples(self, size: int) -> None:
         found = tuple(self.stack[-size:])
@@ -136,35 +135,26 @@ class _Machine:
             raise IndexError("its stack is too short")
         self.stack[-size:] = [found]
 
-    def _tuple1(self, argument: None) -> None:
-        self._tuples(1)
-
-    def _tuple2(self, argument: None) -> None:
-        self._tuples(2)
-
-    def _tuple3(self, argument: None) -> None:
-        self._tuples(3)
-
     def _list(self, argument: None) -> None:
-        self.stack.append(self._marked())
+        self.stack.append(self._pop_mark())
 
     def _append(self, argument: None) -> None:
         value = self.stack.pop()
         of_kind(list, self.stack[-1]).append(value)
 
     def _appends(self, argument: None) -> None:
-        values = self._marked()
+        values = self._pop_mark()
         of_kind(list, self.stack[-1]).extend(values)
 
     def _additems(self, argument: None) -> None:
-        values = self._marked()
+        values = self._pop_mark()
         of_kind(set, self.stack[-1]).update(values)
 
     def _frozenset(self, argument: None) -> None:
-        self.stack.append(frozenset(self._marked()))
+        self.stack.append(frozenset(self._pop_mark()))
 
     def _dict(self, argument: None) -> None:
-        values = self._marked()
+        values = self._pop_mark()
         self.stack.append({})
         self._fill(values)
 
@@ -173,7 +163,7 @@ class _Machine:
         self._fill([key, value])
 
     def _setitems(self, argument: None) -> None:
-        self._fill(self._marked())
+        self._fill(self._pop_mark())
 
     def _fill(self, values: list[Any]) -> None:
         target = self.stack[-1]
@@ -222,7 +212,10 @@ class _Machine:
         # Other targets are plain data, and PyTorch's state of an OrderedDict is metadata.
 
     def _binpersid(self, argument: None) -> None:
-        self.stack.append(persistent(of_kind(tuple, self.stack.pop())))
+        found = persistent(of_kind(tuple, self.stack.pop()))
+        if isinstance(found, Storage):
+            self.storages[found.key] = found
+        self.stack.append(found)
 
 
 _VALUES = (
@@ -240,3 +233,4 @@ _MAKES: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": set,
 }
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
