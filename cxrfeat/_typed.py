@@ -21,13 +21,7 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
     if place and hasattr(kind, "from_json") and isinstance(value, Mapping):
         return kind.from_json(json.dumps(value))
     if is_dataclass(kind) and isinstance(value, Mapping):
-        hints = typing.get_type_hints(kind)
-        if unknown := set(value) - set(hints):
-            raise TypeError(f"{place}{min(unknown)!r} is not known")
-        needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-        if missing := needed - set(value):
-            raise TypeError(f"{place}{min(missing)!r} is missing")
-        return typing.cast(Any, kind)(**{k: typed(hints[k], v, f"{place}{k}.") for k, v in value.items()})
+        return _object(kind, value, place)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(typed(arguments[0], v, f"{place}{i}.") for i, v in enumerate(value))
     if origin is Mapping and isinstance(value, Mapping):
@@ -37,3 +31,13 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
     if kind in (str, int, bool) and type(value) is kind:
         return value
     raise TypeError(f"{place.rstrip('.')} is {str(value)[:60]!r}")
+
+
+def _object(kind: Any, value: Mapping[str, Any], place: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    if unknown := set(value) - set(hints):
+        raise TypeError(f"{place}{min(unknown)!r} is not known")
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    if missing := needed - set(value):
+        raise TypeError(f"{place}{min(missing)!r} is missing")
+    return typing.cast(Any, kind)(**{k: typed(hints[k], v, f"{place}{k}.") for k, v in value.items()})

@@ -31,8 +31,6 @@ class Layout:
         How its tensors are called: `torch` or `keras`.
     title : str
         What it is, in a few words.
-    channels : int
-        Input channels.
     outputs : tuple of int or None
         How many outputs its classifier may have, None for no classifier; a file with another number is taken for this
         layout only where it is named.
@@ -40,19 +38,11 @@ class Layout:
         A regular expression that one of its tensors' names matches, where files of several layouts are otherwise alike.
     file : str
         A regular expression of its file's name, likewise.
-    options : mapping
-        Options of `make_recipe` that it was trained with.
-    labels : tuple of str
-        Its outputs in order; '' for one that was not trained.
-    op_threshs : tuple of float or None
-        Its operating points.
-    trained_on, licence, reference : str
-        What is known of the published files.
     url, sha256 : str
         Where the published file is, if it can be downloaded, and its hash as `sha256:...`, or the beginning of it, if
         one was published.
-    pretraining : mapping
-        Which datasets the published files have seen; see `cxrfeat._backbones.pretraining`.
+    channels, options, labels, op_threshs, trained_on, licence, reference, pretraining
+        What the card of such weights says; see `library.Card`.
     """
 
     name: str
@@ -94,6 +84,26 @@ def _some(*datasets: str) -> dict[str, str]:
     return dict.fromkeys(datasets, "some")
 
 
+def _torchvision(
+    name: str, backbone: str, title: str, weights: str, sha256: str, file: str = "", resize: int = 256
+) -> Layout:
+    """Weights of torchvision's, whose files are called by the beginning of their hash."""
+    return Layout(
+        f"torchvision-{name}",
+        backbone,
+        "torch",
+        f"torchvision {title}",
+        outputs=(1000,),
+        file=file,
+        options={**_TORCHVISION, "resize": resize},
+        trained_on="ImageNet-1k",
+        licence="BSD-3-Clause (the repository's)",
+        reference=f"torchvision, {weights}",
+        url=f"https://download.pytorch.org/models/{name.partition('-')[0]}-{sha256}.pth",
+        sha256=f"sha256:{sha256}",
+    )
+
+
 _XRV_RELEASES = "https://github.com/mlmed/torchxrayvision/releases/download/v1"
 
 
@@ -122,46 +132,23 @@ def _xrv(name: str, prefix: str, trained_on: str, seen: Mapping[str, str], line:
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        Layout(
-            "torchvision-densenet121",
-            "densenet121",
-            "torch",
-            "torchvision DenseNet121",
-            outputs=(1000,),
-            options={**_TORCHVISION, "resize": 256},
-            trained_on="ImageNet-1k",
-            licence="BSD-3-Clause (the repository's)",
-            reference="torchvision, DenseNet121_Weights.IMAGENET1K_V1",
-            url="https://download.pytorch.org/models/densenet121-a639ec97.pth",
-            sha256="sha256:a639ec97",
-        ),
-        Layout(
-            "torchvision-resnet50",
+        _torchvision("densenet121", "densenet121", "DenseNet121", "DenseNet121_Weights.IMAGENET1K_V1", "a639ec97"),
+        _torchvision(
+            "resnet50",
             "resnet50-v1.5",
-            "torch",
-            "torchvision ResNet50",
-            outputs=(1000,),
+            "ResNet50",
+            "ResNet50_Weights.IMAGENET1K_V1",
+            "0676ba61",
             file=r"^resnet50-(0676ba61|19c8e357)",
-            options={**_TORCHVISION, "resize": 256},
-            trained_on="ImageNet-1k",
-            licence="BSD-3-Clause (the repository's)",
-            reference="torchvision, ResNet50_Weights.IMAGENET1K_V1",
-            url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
-            sha256="sha256:0676ba61",
         ),
-        Layout(
-            "torchvision-resnet50-v2",
+        _torchvision(
+            "resnet50-v2",
             "resnet50-v1.5",
-            "torch",
-            "torchvision ResNet50, second weights",
-            outputs=(1000,),
+            "ResNet50, second weights",
+            "ResNet50_Weights.IMAGENET1K_V2",
+            "11ad3fa6",
             file=r"^resnet50-11ad3fa6",
-            options={**_TORCHVISION, "resize": 232},
-            trained_on="ImageNet-1k",
-            licence="BSD-3-Clause (the repository's)",
-            reference="torchvision, ResNet50_Weights.IMAGENET1K_V2",
-            url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
-            sha256="sha256:11ad3fa6",
+            resize=232,
         ),
         # Labels and operating points: `model_urls` of torchxrayvision/models.py, version 1.5.
         _xrv(
