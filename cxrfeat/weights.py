@@ -13,11 +13,11 @@ from cxrfeat import _project
 from cxrfeat._backbones import catalogue as _catalogue
 from cxrfeat._backbones import imported as _imported
 from cxrfeat._backbones import kept as _kept
-from cxrfeat._backbones import packing as _packing
 from cxrfeat._backbones import pretraining as _pretraining
+from cxrfeat._backbones.catalogue import fetch, remove, where
 from cxrfeat._backbones.checkpoints.importing import import_file as _import_file
 from cxrfeat._backbones.library import Card
-from cxrfeat._progress import Progress, silent
+from cxrfeat._backbones.packing import pack, unpack
 from cxrfeat.errors import WeightsError
 
 __all__ = [
@@ -194,40 +194,6 @@ def ls() -> pd.DataFrame:
     return pd.DataFrame(_catalogue.rows())
 
 
-def fetch(name: str, *, progress: Progress = silent) -> Path:
-    """Download official ImageNet weights, or a published checkpoint, and check them.
-
-    An interrupted download goes on where it stopped. A file whose hash nobody has published is taken with a warning,
-    and its hash is pinned: a later one must be the same.
-
-    Parameters
-    ----------
-    name : str
-        A backbone's name for its ImageNet weights, which go to Keras's own folder; or the name of published weights in
-        `ls`, which are imported under that name.
-    progress : callable
-        Called with the bytes downloaded, the total, and a note.
-
-    Returns
-    -------
-    pathlib.Path
-        The file, or the folder of imported weights. What is there already is checked and not downloaded again.
-
-    Raises
-    ------
-    WeightsError
-        If there is no connection, the server is silent or too slow, the file is not the official one, or there is
-        nothing to download under that name.
-
-    Examples
-    --------
-    >>> import cxrfeat as cxr
-    >>> cxr.weights.fetch("densenet121")  # doctest: +SKIP
-    PosixPath('/home/me/.keras/models/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5')
-    """
-    return _catalogue.fetch(name, progress)
-
-
 def verify(names: Sequence[str] = ()) -> pd.DataFrame:
     """Check weights against their hashes.
 
@@ -253,118 +219,6 @@ def verify(names: Sequence[str] = ()) -> pd.DataFrame:
     np.True_
     """
     return pd.DataFrame(_catalogue.chosen(names))
-
-
-def where(name: str) -> Path:
-    """Return the file or folder of weights, also where they are missing.
-
-    Parameters
-    ----------
-    name : str
-        A name in `ls`.
-
-    Examples
-    --------
-    >>> import cxrfeat as cxr
-    >>> cxr.weights.where("resnet50").name
-    'resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5'
-    """
-    return _catalogue.where(name)
-
-
-def remove(name: str) -> list[Path]:
-    """Remove weights from this machine, with the networks that are kept of them.
-
-    Parameters
-    ----------
-    name : str
-        A name in `ls`.
-
-    Returns
-    -------
-    list of pathlib.Path
-        What was removed.
-
-    Raises
-    ------
-    WeightsError
-        If they are not here.
-
-    Examples
-    --------
-    >>> import cxrfeat as cxr
-    >>> cxr.weights.remove("chexnet")  # doctest: +SKIP
-    [PosixPath('/home/me/.local/share/cxrfeat/weights/chexnet')]
-    """
-    return _catalogue.remove(name)
-
-
-def pack(
-    out: str | Path, names: Sequence[str] = (), *, overwrite: bool = False, progress: Progress = silent
-) -> list[str]:
-    """Write one file with all that a machine without internet needs: weights, cards, hashes, and exported networks.
-
-    Parameters
-    ----------
-    out : path
-        The archive, a `.zip`.
-    names : sequence of str
-        Names in `ls`; by default all weights that are here.
-    overwrite : bool
-        Replace a file of another kind.
-    progress : callable
-        Called with the bytes written, the total, and a note.
-
-    Returns
-    -------
-    list of str
-        The names of the files in it.
-
-    Raises
-    ------
-    WeightsError
-        If there is nothing to pack, or no weights of that name are here.
-
-    Examples
-    --------
-    >>> import cxrfeat as cxr
-    >>> cxr.weights.pack("weights.zip", ["xrv-nih"])  # doctest: +SKIP
-    ['weights/xrv-nih/card.json', 'weights/xrv-nih/arrays-1c1ff3ef5a8c.safetensors']
-    """
-    return _packing.pack(Path(out), names, overwrite, progress)
-
-
-def unpack(path: str | Path, *, overwrite: bool = False, progress: Progress = silent) -> list[Path]:
-    """Put the files of a `pack` where they belong; nothing in it is trusted, and each file's hash is checked.
-
-    Parameters
-    ----------
-    path : path
-        The archive.
-    overwrite : bool
-        Replace other files of the same names.
-    progress : callable
-        Called with the bytes read, the total, and a note.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The files.
-
-    Raises
-    ------
-    WeightsError
-        If it is no such archive, is damaged, or has a name, link or size that it should not have.
-    OutputError
-        If another file is in the place of one, and not `overwrite`.
-
-    Examples
-    --------
-    >>> import cxrfeat as cxr
-    >>> len(cxr.weights.unpack("weights.zip"))  # doctest: +SKIP
-    2
-    """
-    return _packing.unpack(Path(path), overwrite, progress)
 
 
 def networks() -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """All weights that are known or were imported, one row each whatever their kind; and how to get, check and remove them.
 
 Official ImageNet weights go by their backbone's name, published checkpoints by that of their layout, imported weights
-and networks by the name that the user gave them.
+and networks by the name that the user gave them. What is public here is a name of `cxrfeat.weights`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,39 @@ def rows() -> Iterator[dict[str, Any]]:
             yield _of_layout(layout)
 
 
-def fetch(name: str, progress: Progress = silent) -> Path:
-    """Download official or published weights unless they are here, and check them; return their file or folder."""
-    if library.find(name):
-        return library.load(name).path
+def fetch(name: str, *, progress: Progress = silent) -> Path:
+    """Download official ImageNet weights, or a published checkpoint, and check them.
+
+    An interrupted download goes on where it stopped. A file whose hash nobody has published is taken with a warning,
+    and its hash is pinned: a later one must be the same.
+
+    Parameters
+    ----------
+    name : str
+        A backbone's name for its ImageNet weights, which go to Keras's own folder; or the name of published weights in
+        `ls`, which are imported under that name.
+    progress : callable
+        Called with the bytes downloaded, the total, and a note.
+
+    Returns
+    -------
+    pathlib.Path
+        The file, or the folder of imported weights. What is there already is checked and not downloaded again.
+
+    Raises
+    ------
+    WeightsError
+        If there is no connection, the server is silent or too slow, the file is not the official one, or there is
+        nothing to download under that name.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.fetch("densenet121")  # doctest: +SKIP
+    PosixPath('/home/me/.keras/models/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5')
+    """
+    if card := library.find(name):
+        return card.path
     if name in LAYOUTS and LAYOUTS[name].url:
         return _fetch_layout(LAYOUTS[name], progress)
     found = official.find(_backbone(name), "imagenet", progress).path
@@ -52,16 +81,50 @@ def fetch(name: str, progress: Progress = silent) -> Path:
 
 
 def where(name: str) -> Path:
-    """The file or folder of weights, also where they are missing."""
-    if library.find(name):
-        return library.load(name).path
+    """Return the file or folder of weights, also where they are missing.
+
+    Parameters
+    ----------
+    name : str
+        A name in `ls`.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.where("resnet50").name
+    'resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5'
+    """
+    if card := library.find(name):
+        return card.path
     if name in LAYOUTS:
         return library.folder() / name
     return official.keras_folder() / _backbone(name).weights_file
 
 
 def remove(name: str) -> list[Path]:
-    """Remove weights, and the networks that are kept of them; return what was removed."""
+    """Remove weights from this machine, with the networks that are kept of them.
+
+    Parameters
+    ----------
+    name : str
+        A name in `ls`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was removed.
+
+    Raises
+    ------
+    WeightsError
+        If they are not here.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.remove("chexnet")  # doctest: +SKIP
+    [PosixPath('/home/me/.local/share/cxrfeat/weights/chexnet')]
+    """
     if (library.folder() / name / library.CARD).is_file():
         place = library.folder() / name
         try:

@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,9 +38,39 @@ def roots() -> dict[str, Path]:
     return {"imagenet": keras_folder(), "weights": library.folder(), "engines": machine.cache_folder() / "engines"}
 
 
-def pack(out: Path, names: Iterable[str] = (), overwrite: bool = False, progress: Progress = silent) -> list[str]:
-    """Write an archive of the weights named, by default of all that are here, and the networks exported of them."""
-    files.check_output(out, suffixes=(".zip",), begins=b"PK", overwrite=overwrite)
+def pack(
+    out: str | Path, names: Sequence[str] = (), *, overwrite: bool = False, progress: Progress = silent
+) -> list[str]:
+    """Write one file with all that a machine without internet needs: weights, cards, hashes, and exported networks.
+
+    Parameters
+    ----------
+    out : path
+        The archive, a `.zip`.
+    names : sequence of str
+        Names in `ls`; by default all weights that are here.
+    overwrite : bool
+        Replace a file of another kind.
+    progress : callable
+        Called with the bytes written, the total, and a note.
+
+    Returns
+    -------
+    list of str
+        The names of the files in it.
+
+    Raises
+    ------
+    WeightsError
+        If there is nothing to pack, or no weights of that name are here.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> cxr.weights.pack("weights.zip", ["xrv-nih"])  # doctest: +SKIP
+    ['weights/xrv-nih/card.json', 'weights/xrv-nih/arrays-1c1ff3ef5a8c.safetensors']
+    """
+    out = files.check_output(out, suffixes=(".zip",), begins=b"PK", overwrite=overwrite)
     found = dict(_contents(tuple(names)))
     if not found:
         raise WeightsError("there are no weights here to pack; `cxrfeat weights ls` lists what there is.")
@@ -57,8 +87,37 @@ def pack(out: Path, names: Iterable[str] = (), overwrite: bool = False, progress
     return list(found)
 
 
-def unpack(path: Path, overwrite: bool = False, progress: Progress = silent) -> list[Path]:
-    """Put the files of an archive where they belong, and return them; those that are there already stay."""
+def unpack(path: str | Path, *, overwrite: bool = False, progress: Progress = silent) -> list[Path]:
+    """Put the files of a `pack` where they belong; nothing in it is trusted, and each file's hash is checked.
+
+    Parameters
+    ----------
+    path : path
+        The archive.
+    overwrite : bool
+        Replace other files of the same names.
+    progress : callable
+        Called with the bytes read, the total, and a note.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files.
+
+    Raises
+    ------
+    WeightsError
+        If it is no such archive, is damaged, or has a name, link or size that it should not have.
+    OutputError
+        If another file is in the place of one, and not `overwrite`.
+
+    Examples
+    --------
+    >>> import cxrfeat as cxr
+    >>> len(cxr.weights.unpack("weights.zip"))  # doctest: +SKIP
+    2
+    """
+    path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = _manifest(archive, path)
