@@ -7,7 +7,6 @@ takes its place once its hash is right.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -29,7 +28,6 @@ from cxrfeat.errors import OutputError, WeightsError
 FORMAT, VERSION, MANIFEST = "cxrfeat-pack", 1, "manifest.json"
 _MAX_MANIFEST = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,250}")
-_CHUNK = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -148,7 +146,8 @@ def _contents(names: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
         )
     chosen = names or (*here, *cards)
     # A quantised network of an imported one needs that one's card.
-    chosen = tuple(dict.fromkeys(one for name in chosen for one in (name, *_network_of(cards.get(name), cards))))
+    bases = [cards[name].backbone for name in chosen if name in cards and cards[name].backbone in cards]
+    chosen = tuple(dict.fromkeys((*chosen, *bases)))
     for name in chosen:
         if name in here:
             yield f"imagenet/{here[name].name}", here[name]
@@ -161,11 +160,6 @@ def _contents(names: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
         wanted = (row["weights"] == "imagenet" and row["backbone"] in chosen) or any(v in folder.name for v in values)
         for file in _parts(folder) if wanted and row["state"] == "ok" else ():
             yield f"engines/{folder.name}/{file.name}", file
-
-
-def _network_of(card: library.Card | None, cards: dict[str, library.Card]) -> Iterator[str]:
-    if card is not None and card.backbone != card.name and card.backbone in cards:
-        yield card.backbone
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -242,11 +236,8 @@ def _place(
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, sha256: str, path: Path) -> None:
-    digest = hashlib.sha256()
     with files.atomic_path(target) as part:
         with archive.open(entry) as source, part.open("wb") as file:
-            while chunk := source.read(_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != sha256:
+            shutil.copyfileobj(source, file)
+        if files.sha256(part) != sha256:
             raise WeightsError(f"{path} is damaged: its file {entry.filename!r} does not have its hash.")
