@@ -13,6 +13,7 @@ import shutil
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -143,18 +144,16 @@ def _receive(url: str, part: Path, validator: str, progress: Progress) -> str:
 def _resolve(host: str) -> None:
     """Look a name up; without a network the system itself may try for minutes."""
     found: list[Any] = []
-    worker = threading.Thread(target=lambda: found.append(_looked_up(host)), daemon=True)
+
+    def look_up() -> None:
+        with suppress(OSError):
+            found.extend(socket.getaddrinfo(host, None))
+
+    worker = threading.Thread(target=look_up, daemon=True)
     worker.start()
     worker.join(CONNECT_TIMEOUT)
-    if found != [True]:
+    if not found:
         raise DownloadError(f"there is no connection: the name {host} could not be looked up")
-
-
-def _looked_up(host: str) -> bool:
-    try:
-        return bool(socket.getaddrinfo(host, None))
-    except OSError:
-        return False
 
 
 def _answer(url: str, response: requests.Response, have: int) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def pack(
         raise WeightsError("there are no weights here to pack; `cxrfeat weights ls` lists what there is.")
     sizes = {name: path.stat().st_size for name, path in found.items()}
     about = {name: {"bytes": size, "sha256": files.sha256(found[name])} for name, size in sizes.items()}
-    known = {path.name: pins.pinned(path.name) for path in found.values() if pins.pinned(path.name)}
+    known = {path.name: sha256 for path in found.values() if (sha256 := pins.pinned(path.name))}
     manifest = {"format": FORMAT, "version": VERSION, "files": about, "pins": known}
     total, done = sum(sizes.values()), 0
     with files.atomic_path(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
