@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,17 +70,12 @@ def open_engine(
     if name == "keras":
         from cxrfeat._backbones import graph, keras_engine
 
-        def build() -> Any:
-            return graph.keras_graph(
-                spec, found, recipe.preprocessing, recipe.size, FILTERS[recipe.interpolation].dtype
-            )
-
+        dtype = FILTERS[recipe.interpolation].dtype
+        build = partial(graph.keras_graph, spec, found, recipe.preprocessing, recipe.size, dtype)
         return keras_engine.open_engine(build, tuple(outputs), recipe.size, recipe.precision)
     from cxrfeat._backbones import openvino_engine
 
-    def write(folder: Path) -> None:
-        write_export(folder, recipe, spec, found)
-
+    write = partial(write_export, recipe=recipe, spec=spec, weights=found)
     return openvino_engine.open_engine(recipe, spec, write, tuple(outputs), fresh)
 
 

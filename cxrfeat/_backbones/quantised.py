@@ -110,7 +110,6 @@ def make(recipe: Recipe, spec: Backbone, weights: Weights, images: Images, about
     embeddings differ by more than the gate allows is an EngineError.
     """
     split = len(images) * 3 // 4
-    outputs = ("map",) if spec.maps else ("embedding",)
     with tempfile.TemporaryDirectory() as name:
         exact, reduced = Path(name, "float32"), Path(name, KIND)
         exact.mkdir()
@@ -118,12 +117,14 @@ def make(recipe: Recipe, spec: Backbone, weights: Weights, images: Images, about
         write_export(exact, recipe, spec, weights)
         expected = _embed(exact, images[split:])
         with _quiet():
-            model = _quantise(exact, outputs[0], images[:split], images[split:], expected)
-        held_back = _float_layers(model)
+            model = _quantise(exact, "map" if spec.maps else "embedding", images[:split], images[split:], expected)
+        layers = _layers(model)
+        floats = [op for op in layers if op.input_value(1).get_node().get_type_name() == "Constant"]
+        held_back = [op.get_friendly_name() for op in floats]
         _rename(model)
         openvino_engine.package().save_model(model, reduced / "model.xml", compress_to_fp16=False)
         median, worst = difference(_embed(reduced, images[split:], KIND), expected)
-        facts = f"median {median:.3f}, worst {worst:.2f}, {len(held_back)} of {_layers(model)} layers left in float32"
+        facts = f"median {median:.3f}, worst {worst:.2f}, {len(held_back)} of {len(layers)} layers left in float32"
         if not median <= BOUND:
             raise EngineError(
                 f"int8 is refused for {recipe.backbone}: on {len(images) - split} images that it was not quantised on, "
@@ -210,7 +211,7 @@ def _quantise(folder: Path, output: str, images: Images, others: Images, expecte
             overflow_fix=nncf.OverflowFix.DISABLE
         ),
         advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-            max_num_iterations=max(1, _layers(model) // KEPT_BACK),
+            max_num_iterations=max(1, len(_layers(model)) // KEPT_BACK),
             ranking_subset_size=min(RANKED, len(others)),
             num_ranking_workers=1,
         ),
@@ -225,25 +226,17 @@ def _rename(model: Any) -> None:
             output.set_names(output.get_names() & {"image", "map", "embedding"})
 
 
-def _weighted(model: Any) -> Iterator[Any]:
+def _layers(model: Any) -> list[Any]:
     """The layers that have weights: their second input goes back to a constant."""
+    found = []
     for op in model.get_ordered_ops():
         if op.get_type_name() in _LAYERS:
             node = op.input_value(1).get_node()
             while node.get_input_size():
                 node = node.input_value(0).get_node()
             if node.get_type_name() == "Constant":
-                yield op
-
-
-def _layers(model: Any) -> int:
-    return sum(1 for _ in _weighted(model))
-
-
-def _float_layers(model: Any) -> list[str]:
-    """Names of the layers that are not quantised."""
-    kinds = ((op, op.input_value(1).get_node().get_type_name()) for op in _weighted(model))
-    return [op.get_friendly_name() for op, kind in kinds if kind == "Constant"]
+                found.append(op)
+    return found
 
 
 @contextlib.contextmanager

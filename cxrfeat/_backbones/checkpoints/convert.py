@@ -47,7 +47,7 @@ _PARTS = {  # of a normalisation, in Keras and in PyTorch
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-_CLASSIFIERS = {"torch": ("classifier", "classifier.0", "classifier.1", "fc", "fc.0", "fc.1"), "keras": ()}
+_CLASSIFIERS = ("classifier", "classifier.0", "classifier.1", "fc", "fc.0", "fc.1")
 _UNUSED = re.compile(r"(^|\.)(num_batches_tracked|op_threshs)$")
 """Tensors of PyTorch's modules that are no weights: a counter of training, TorchXRayVision's operating points."""
 
@@ -216,14 +216,8 @@ def _torch(checkpoint: Checkpoint, backbone: str, architecture: Architecture) ->
         for layer in layers
         for ours, theirs in (_PARTS if layer.normalises else {"kernel": "weight"}).items()
     }
-    places_top = next(
-        (
-            {"kernel": f"{prefix}{top}.weight", "bias": f"{prefix}{top}.bias"}
-            for top in _CLASSIFIERS["torch"]
-            if f"{prefix}{top}.weight" in plain
-        ),
-        {},
-    )
+    tops = [f"{prefix}{top}" for top in _CLASSIFIERS if f"{prefix}{top}.weight" in plain]
+    places_top = {"kernel": f"{tops[0]}.weight", "bias": f"{tops[0]}.bias"} if tops else {}
     return _found(checkpoint, backbone, "torch", places, places_top, plain)
 
 
