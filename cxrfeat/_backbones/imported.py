@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ("onnx", "model")
 NETWORK = "network.onnx"
-MAX_SIZE = 8192
+_OPTIONS = ("size", "preprocessing", "geometry", "resize", "interpolation")
 
 
 def names() -> list[str]:
@@ -42,7 +42,7 @@ def find(name: str) -> Backbone | None:
 
 def entry(card: Card) -> Backbone:
     """The entry of an imported network."""
-    declared, options = card.network, card.options
+    declared = card.network
     common: dict[str, Any] = {
         "name": card.name,
         "dim": declared["dim"],
@@ -50,11 +50,7 @@ def entry(card: Card) -> Backbone:
         "default_weights": card.name,
         "min_size": declared["sides"][0],
         "max_size": declared["sides"][1],
-        **{
-            key: options[key]
-            for key in ("size", "preprocessing", "geometry", "resize", "interpolation")
-            if key in options
-        },
+        **{key: value for key, value in card.options.items() if key in _OPTIONS},
     }
     if card.kind == "onnx":
         from cxrfeat._backbones.onnx_network import Cut
@@ -131,7 +127,7 @@ def _read_keras(
     text, values, dim, side = keras_model.read(path, layer, channels)
     if side and size not in (0, side):
         raise WeightsError(f"{path} takes {side} pixels, and `size` is {size}.")
-    network = {"dim": dim, "sides": (side or 32, side or MAX_SIZE)}
+    network = {"dim": dim, "sides": (side or Backbone.min_size, side or Backbone.max_size)}
     found = {"kind": "model", "values_sha256": library.values_sha256(values), "layer": layer, "network": network}
     contents = {library.ARRAYS: safetensors.numpy.save(values), keras_model.CONFIG: text.encode()}
     return {**found, "options": {"size": side or size or DEFAULT_SIZE}}, contents
