@@ -10,11 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from cxrfeat import _html
 from cxrfeat._precision import precision
-from cxrfeat._typed import typed
+from cxrfeat._typed import hints_of, typed
 from cxrfeat.errors import RecipeError
 
 FORMAT_VERSION = 2
@@ -184,14 +184,13 @@ class Recipe:
         known = {f.name: f for f in fields(cls) if f.metadata.get("since", 1) <= version}
         if unknown := set(found) - set(known):
             raise RecipeError(f"the recipe has a field {sorted(unknown)[0]!r} that version {version} does not know.")
-        hints = get_type_hints(cls)
         for name, declared in known.items():
             if name not in found:
                 if declared.default is MISSING:
                     raise RecipeError(f"not a recipe: it has no field {name!r}.")
                 continue
             try:
-                typed(hints[name], found[name], name)
+                typed(hints_of(cls)[name], found[name], name)
             except TypeError as error:
                 raise RecipeError(
                     f"not a recipe: field {name!r} is {found[name]!r}, not of type {declared.type}."

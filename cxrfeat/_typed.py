@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 import typing
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
+
+hints_of = functools.cache(typing.get_type_hints)
 
 
 def typed(kind: Any, value: Any, place: str = "") -> Any:
@@ -34,10 +37,10 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
 
 
 def _object(kind: Any, value: Mapping[str, Any], place: str) -> Any:
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     if unknown := set(value) - set(hints):
         raise TypeError(f"{place}{min(unknown)!r} is not known")
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     if missing := needed - set(value):
         raise TypeError(f"{place}{min(missing)!r} is missing")
-    return typing.cast(Any, kind)(**{k: typed(hints[k], v, f"{place}{k}.") for k, v in value.items()})
+    return kind(**{k: typed(hints[k], v, f"{place}{k}.") for k, v in value.items()})

@@ -178,9 +178,7 @@ def save(card: Card, contents: Mapping[str, bytes], overwrite: bool = False) -> 
 
 def raise_if_other(card: Card) -> None:
     """Raise an OutputError if the name of a card is taken by other weights."""
-    if not (folder() / card.name / CARD).exists():
-        return
-    there = load(card.name)
+    there = find(card.name) or card
     if (there.backbone, there.values_sha256, there.layer) != (card.backbone, card.values_sha256, card.layer):
         raise OutputError(
             f"the name {card.name!r} is taken by other weights ({there.backbone}, values {there.values_sha256[:12]}…). "
