@@ -125,15 +125,6 @@ class Backbone:
         return hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()
 
 
-RESNET50_V15 = Backbone(
-    "resnet50-v1.5",
-    "cxrfeat._backbones.resnet:resnet50_v15",
-    dim=2048,
-    layer="conv5_block3_out",
-    first_centre=0.0,
-)
-
-
 class _Backbones(Registry[Backbone]):
     """Ours, those of other packages, and the networks that the user imported."""
 
@@ -148,7 +139,6 @@ class _Backbones(Registry[Backbone]):
         return name in self.names
 
     def __getitem__(self, name: str) -> Backbone:
-        """Return the entry of that name; see `Registry`."""
         from cxrfeat._backbones import imported
 
         return (name not in super().names and imported.find(name)) or super().__getitem__(name)
@@ -157,17 +147,17 @@ class _Backbones(Registry[Backbone]):
 BACKBONES: Registry[Backbone] = _Backbones(
     "backbone",
     "cxrfeat.backbones",
-    {**{name: Backbone(name, **fields) for name, fields in ENTRIES.items()}, "resnet50-v1.5": RESNET50_V15},
+    {
+        **{name: Backbone(name, **fields) for name, fields in ENTRIES.items()},
+        "resnet50-v1.5": Backbone(
+            "resnet50-v1.5",
+            "cxrfeat._backbones.resnet:resnet50_v15",
+            dim=2048,
+            layer="conv5_block3_out",
+            first_centre=0.0,
+        ),
+    },
 )
 """Every backbone, by name; those of other installed packages too."""
 
-
-def get(name: str) -> Backbone:
-    """Return the backbone of that name.
-
-    Raises
-    ------
-    CxrfeatError
-        If there is none.
-    """
-    return BACKBONES[name]
+get = BACKBONES.__getitem__
