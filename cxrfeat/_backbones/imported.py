@@ -7,8 +7,7 @@ beside the options of a recipe. Other cards are weights of an entry that exists.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 KINDS = ("onnx", "model")
 NETWORK = "network.onnx"
+_Read = tuple[dict[str, Any], dict[str, bytes]]
+"""Fields of a card, and the files beside it."""
 _OPTIONS = ("size", "preprocessing", "geometry", "resize", "interpolation")
 
 
@@ -92,21 +93,16 @@ def import_network(
     options = {"preprocessing": "torch", **stated.get("options", {})}
     read = _read_onnx if path.suffix.lower() == ".onnx" else _read_keras
     found, contents = read(path, layer, tokens, int(options.get("size") or 0), _channels(options))
-    card = Card(
-        name=name, backbone=name, channels=_channels(options), source=path.name, source_sha256=files.sha256(path),
-        created=datetime.now(UTC).isoformat(timespec="seconds"), **found,
-    )  # fmt: skip
-    card = replace(card, **{**stated, "options": {**options, **card.options}})
-    return library.save(card, {**contents, **more}, overwrite)
+    fields = {**found, **stated, "options": {**options, **found["options"]}}
+    about = {"channels": _channels(options), "source": path.name, "source_sha256": files.sha256(path)}
+    return library.save(Card(name=name, backbone=name, **about, **fields), {**contents, **more}, overwrite)
 
 
 def _channels(options: Mapping[str, Any]) -> int:
     return len(NORMALISATION[options["preprocessing"]].scale)
 
 
-def _read_onnx(
-    path: Path, layer: str, tokens: str, size: int, channels: int
-) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _read_onnx(path: Path, layer: str, tokens: str, size: int, channels: int) -> _Read:
     from cxrfeat._backbones import onnx_network
 
     model, cut, sha256 = onnx_network.cut(path, layer, size, tokens, channels)
@@ -115,9 +111,7 @@ def _read_onnx(
     return {**found, "options": {"size": cut.size}}, {NETWORK: model.SerializeToString()}
 
 
-def _read_keras(
-    path: Path, layer: str, tokens: str, size: int, channels: int
-) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _read_keras(path: Path, layer: str, tokens: str, size: int, channels: int) -> _Read:
     import safetensors.numpy
 
     from cxrfeat._backbones import keras_model

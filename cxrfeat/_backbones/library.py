@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -152,7 +153,7 @@ def check_name(name: str) -> str:
 
 
 def save(card: Card, contents: Mapping[str, bytes], overwrite: bool = False) -> Card:
-    """Keep a card and its files under its name, and return it with their hashes.
+    """Keep a card and its files under its name, and return it with their hashes and the time.
 
     Until the new card is in its place, what was there stays whole. The same weights again replace their card. Others
     under a name that is taken are an OutputError without `overwrite`.
@@ -167,7 +168,7 @@ def save(card: Card, contents: Mapping[str, bytes], overwrite: bool = False) -> 
         place = f"{stem}-{sha256[:12]}{dot}{ending}"  # beside what the old card names, never over it
         files.write_atomically(target / place, data)
         named[place] = sha256
-    card = replace(card, files=named)
+    card = replace(card, files=named, created=datetime.now(UTC).isoformat(timespec="seconds"))
     content = {"format": FORMAT, "version": VERSION, **asdict(card)}
     files.write_atomically(target / CARD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     for left in target.iterdir():

@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,6 @@ def make(recipe: Recipe, spec: Backbone, weights: Weights, images: Images, about
             "packages": {"cxrfeat": __version__, **machine.versions(("nncf", "openvino"))},
             "processor": machine.processor(),
         },
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     _log.info("int8: embeddings differ from float32 by this part of a feature's standard deviation: %s.", facts)
     return library.save(card, contents, overwrite=True)

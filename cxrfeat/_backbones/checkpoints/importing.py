@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -65,7 +64,6 @@ def import_file(
         licence=chosen.licence,
         reference=chosen.reference,
         pretraining=dict(chosen.pretraining),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     card = replace(card, **{**origin, "options": {**card.options, **origin.get("options", {})}})
     return library.save_arrays(card, backbone, top if named else None, more, overwrite)
