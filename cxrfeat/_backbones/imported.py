@@ -94,7 +94,7 @@ def import_network(
     read = _read_onnx if path.suffix.lower() == ".onnx" else _read_keras
     found, contents = read(path, layer, tokens, int(options.get("size") or 0), _channels(options))
     fields = {**found, **stated, "options": {**options, **found["options"]}}
-    about = {"channels": _channels(options), "source": path.name, "source_sha256": files.sha256(path)}
+    about: dict[str, Any] = {"channels": _channels(options), "source": path.name, "source_sha256": files.sha256(path)}
     return library.save(Card(name=name, backbone=name, **about, **fields), {**contents, **more}, overwrite)
 
 

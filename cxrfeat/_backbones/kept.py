@@ -157,10 +157,11 @@ def _ensure(folder: Path, make: Callable[[Path], None], again: bool) -> None:
 
 def write_graph(folder: Path, graph: Any) -> None:
     """Write the export of a Keras graph: our own translation where it knows every layer, else the engine's."""
-    from cxrfeat._backbones import translate
+    from cxrfeat._backbones import rewrite, translate
 
     try:
-        (folder / "model.onnx").write_bytes(translate.to_onnx(graph).SerializeToString())
+        model = rewrite.rewrite(translate.translate(graph))
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
     except translate.NotTranslatedError:
         _convert(folder, graph)
     kind = graph.input.dtype

@@ -3,7 +3,7 @@
 DenseNet121 and ResNet50 use ten kinds of layer, so translating them takes a second and leaves room for what a converter
 cannot know: that the three channels are one grey value. The first convolution therefore runs on one channel, its kernel
 summed over the scaled channels; the offsets' share, which differs at the padded border, is a constant map.
-Any other layer is left to the engine's own converter (`openvino_engine.convert`).
+Any other layer is left to the engine's own converter (`kept.write_graph`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import onnx
 from onnx import helper, numpy_helper
 
 from cxrfeat._backbones import backends
-from cxrfeat._backbones.rewrite import rewrite
 
 OPSET = 17
 IR_VERSION = 8
@@ -28,11 +27,6 @@ class NotTranslatedError(Exception):
 
 
 _GREY_LAYERS = ("grey", "grey_to_rgb", "normalise")
-
-
-def to_onnx(graph: Any) -> onnx.ModelProto:
-    """Translate what `graph.keras_graph` built, and rewrite it to less work."""
-    return rewrite(translate(graph))
 
 
 def translate(graph: Any) -> onnx.ModelProto:
