@@ -75,9 +75,7 @@ def fetch(name: str, *, progress: Progress = silent) -> Path:
         return card.path
     if name in LAYOUTS and LAYOUTS[name].url:
         return _fetch_layout(LAYOUTS[name], progress)
-    found = official.find(_backbone(name), "imagenet", progress).path
-    assert found is not None, "ImageNet weights are a file"
-    return found
+    return official.fetch(_backbone(name), progress)
 
 
 def where(name: str) -> Path:

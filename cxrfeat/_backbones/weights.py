@@ -51,14 +51,8 @@ def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weight
     """
     if backbone.onnx and wanted != backbone.name:
         raise WeightsError(f"{backbone.name} is an ONNX network with weights of its own: leave `weights` out.")
-    if wanted == "imagenet" and not backbone.weights_url:
-        raise WeightsError(
-            f"there are no official ImageNet weights of {backbone.name}. Give a file as `weights`, or take "
-            "`weights=random:0`, a baseline and never a result."
-        )
     if wanted == "imagenet":
-        path = keras_folder() / backbone.weights_file
-        return Weights("imagenet", check(backbone, path) if path.is_file() else fetch(backbone, progress))
+        return Weights("imagenet", fetch(backbone, progress))
     if wanted.startswith("random:"):
         seed = wanted.removeprefix("random:")
         if not (seed.isascii() and seed.isdigit()):
@@ -150,12 +144,18 @@ def check(backbone: Backbone, path: Path) -> Path:
 
 
 def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
-    """Download Keras's official ImageNet weights unless they are there, and check them; see `download`."""
+    """Return the file of Keras's official ImageNet weights, checked, after downloading it where it is missing."""
+    if not backbone.weights_url:
+        raise WeightsError(
+            f"there are no official ImageNet weights of {backbone.name}. Give a file as `weights`, or take "
+            "`weights=random:0`, a baseline and never a result."
+        )
     target = keras_folder() / backbone.weights_file
-    if not target.is_file():
-        _log.info("downloading the ImageNet weights of %s into %s.", backbone.name, keras_folder())
+    if target.is_file():
+        return check(backbone, target)
+    _log.info("downloading the ImageNet weights of %s into %s.", backbone.name, target.parent)
+    expected = backbone.weights_hash or pins.pinned(target.name)
     try:
-        expected = backbone.weights_hash or pins.pinned(target.name)
         return check(backbone, download(backbone.weights_url, target, expected, progress))
     except DownloadError as error:
         raise WeightsError(

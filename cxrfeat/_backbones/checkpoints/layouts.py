@@ -107,9 +107,9 @@ def _torchvision(
 _XRV_RELEASES = "https://github.com/mlmed/torchxrayvision/releases/download/v1"
 
 
-def _xrv(name: str, prefix: str, trained_on: str, seen: Mapping[str, str], line: str) -> Layout:
+def _xrv(name: str, trained_on: str, seen: Mapping[str, str], line: str, prefix: str = "") -> Layout:
     """One of the seven releases of TorchXRayVision's DenseNet121: an output without an operating point has no label."""
-    points = _points(line)
+    points, prefix = _points(line), prefix or name
     return Layout(
         f"xrv-{name}",
         "densenet121",
@@ -153,15 +153,14 @@ LAYOUTS: dict[str, Layout] = {
         # Labels and operating points: `model_urls` of torchxrayvision/models.py, version 1.5.
         _xrv(
             "all",
-            "nih-pc-chex-mimic_ch-google-openi-kaggle",
             "NIH, PadChest, CheXpert, MIMIC-CXR, Google, OpenI, RSNA",
             _some("ChestX-ray14", "PadChest", "CheXpert", "MIMIC-CXR", "RSNA"),
             "0.07422872 0.038290843 0.09814756 0.0098118475 0.023601074 0.0022490358 0.010060724 0.103246614 "
             "0.056810737 0.026791653 0.050318155 0.023985857 0.01939503 0.042889766 0.053369623 0.035975814 "
             "0.20204692 0.05015312",
+            prefix="nih-pc-chex-mimic_ch-google-openi-kaggle",
         ),
         _xrv(
-            "nih",
             "nih",
             "NIH ChestX-ray14",
             _some("ChestX-ray14"),
@@ -170,14 +169,12 @@ LAYOUTS: dict[str, Layout] = {
         ),
         _xrv(
             "pc",
-            "pc",
             "PadChest",
             _some("PadChest"),
             "0.031012505 0.013347598 0.081435576 0.001262615 0.002587246 0.0035944257 0.0023071 0.055412333 "
             "0.044385884 0.042766232 0.043258056 0.037629247 0.005658899 0.0091741895 - 0.026507627 - -",
         ),
         _xrv(
-            "chex",
             "chex",
             "CheXpert",
             _some("CheXpert"),
@@ -186,13 +183,12 @@ LAYOUTS: dict[str, Layout] = {
         ),
         _xrv(
             "rsna",
-            "kaggle",
             "RSNA Pneumonia Detection Challenge",
             _some("RSNA", "ChestX-ray14"),
             "- - - - - - - - 0.13486601 - - - - - - - 0.13511065 -",
+            prefix="kaggle",
         ),
         _xrv(
-            "mimic_nb",
             "mimic_nb",
             "MIMIC-CXR, NegBio labels",
             _some("MIMIC-CXR"),
@@ -200,7 +196,6 @@ LAYOUTS: dict[str, Layout] = {
             "0.022143636 0.017476924 0.1258702 0.014020768",
         ),
         _xrv(
-            "mimic_ch",
             "mimic_ch",
             "MIMIC-CXR, CheXpert labels",
             _some("MIMIC-CXR"),
