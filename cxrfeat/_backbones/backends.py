@@ -36,25 +36,21 @@ class Backend(Protocol):
 
     def devices(self) -> list[str]:
         """The GPUs that it sees, else the CPUs, as `keras.device` calls them."""
-        ...
 
     def exact(self, on: bool) -> None:
         """Compute float32 as such, or as TensorFloat-32 where a card can: that moves embeddings in the third digit."""
-        ...
 
     def compile(self, network: Any, frozen: bool = True) -> Compiled:
         """Compile a Keras model with a list of outputs, where `keras.device` says; `frozen` weights never change again.
 
         A call transfers its images, runs and fetches without holding Python's lock, so that several threads overlap.
         """
-        ...
 
     def gradients(self, function: Callable[[list[Any]], Sequence[Any]], at: Sequence[Any]) -> tuple[list[Any], list]:
         """Differentiate each column of the last of `function`'s outputs (n, columns) by the arrays `at`.
 
         Returns the other outputs, and by column a gradient for each array; None if there is none.
         """
-        ...
 
 
 class _TensorFlow:
@@ -302,7 +298,6 @@ def backend() -> Backend:
 
 
 def version() -> str:
-    """The backend and its version."""
     return f"{backend().title} {sys.modules[keras().backend.backend()].__version__}"
 
 

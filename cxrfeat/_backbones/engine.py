@@ -41,7 +41,6 @@ class Engine(Protocol):
 
         The outputs asked for are float32: embedding (n, dim), map (n, gh, gw, dim).
         """
-        ...
 
 
 def open_engine(

@@ -62,7 +62,6 @@ def keras_graph(spec: Backbone, weights: Weights | None, preprocessing: str, siz
 
 
 def fill(network: Any, weights: Weights) -> None:
-    """Put the weights into a Keras model of the backbone."""
     variables = by_path(network)
     if weights.card:
         _assign(network.name, variables, weights.card)

@@ -31,7 +31,6 @@ _OPTIONS = ("size", "preprocessing", "geometry", "resize", "interpolation")
 
 
 def names() -> list[str]:
-    """Names of imported networks."""
     return [card.name for card in library.cards() if card.kind in KINDS]
 
 
@@ -42,7 +41,6 @@ def find(name: str) -> Backbone | None:
 
 
 def entry(card: Card) -> Backbone:
-    """The entry of an imported network."""
     declared = card.network
     common: dict[str, Any] = {
         "name": card.name,

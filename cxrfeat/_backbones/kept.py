@@ -132,7 +132,6 @@ def exports() -> Iterator[dict[str, Any]]:
 
 
 def remove(folder: Path) -> None:
-    """Remove an export and its lock."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)
 

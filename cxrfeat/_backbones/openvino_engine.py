@@ -151,7 +151,6 @@ def _exact_int8() -> bool:
 
 
 def package() -> Any:
-    """Import OpenVINO."""
     # OpenVINO reports to Google Analytics, unless the package that does it cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:

@@ -251,7 +251,6 @@ def _quiet() -> Iterator[None]:
 
 
 def package() -> Any:
-    """Import NNCF."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as for OpenVINO
     try:
         import nncf

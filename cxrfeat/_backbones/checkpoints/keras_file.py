@@ -27,7 +27,6 @@ _VARIABLES = {
 
 
 def read_archive(path: Path, what: str) -> dict[str, Tensor]:
-    """Read the weights in a `.keras` archive."""
     with zipfile.ZipFile(path) as archive:
         entry = archive.getinfo("model.weights.h5")
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
