@@ -162,6 +162,14 @@ def restored(value: str) -> str:
     return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA) else value
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of what can be made again; empty if it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
 def own_hash(found: Mapping[str, Any], key: str = "sha256") -> str:
     """SHA-256 of what a JSON file holds beside its own hash, which is under `key`."""
     rest = {name: value for name, value in found.items() if name != key}

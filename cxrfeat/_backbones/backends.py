@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cxrfeat import _files as files
 from cxrfeat import _machine as machine
 from cxrfeat.errors import EngineError
 
@@ -333,8 +333,5 @@ def _chosen() -> str:
 def _configured() -> str:
     """The backend of Keras's own settings; Keras itself writes `tensorflow` there unasked, so that is no choice."""
     folder = Path(os.environ.get("KERAS_HOME") or Path("~").expanduser() / ".keras")
-    try:
-        named = str(json.loads((folder / "keras.json").read_text(encoding="utf-8")).get("backend", ""))
-    except (OSError, ValueError, AttributeError, RuntimeError):
-        return ""
+    named = str(files.read_json(folder / "keras.json").get("backend", ""))
     return "" if named == "tensorflow" else named

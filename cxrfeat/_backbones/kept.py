@@ -60,7 +60,7 @@ def export(
     parts = spec.name, values[:16], recipe.preprocessing, recipe.size, spec.sha256[:8]
     folder = machine.cache_folder() / "engines" / "-".join(map(str, (*parts, f"v{EXPORT_VERSION}")))
     _ensure(folder, make, again=mode == "again")
-    known = _read(folder / _COMPILED_META)
+    known = files.read_json(folder / _COMPILED_META)
     for path in (folder / _COMPILED).glob("*"):
         if known.get(path.name) != files.sha256(path):
             path.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def export(
 def value(name: str, make: Callable[[], Any]) -> Any:
     """Return a kept value that JSON can hold, making it if it is missing or damaged; `name` is its file's."""
     path = machine.cache_folder() / f"{name}.json"
-    found = _read(path)
+    found = files.read_json(path)
     if "value" not in found or found.get("sha256") != _digest(found["value"]):
         made = make()
         found = {"value": made, "sha256": _digest(made)}
@@ -118,7 +118,7 @@ def map_geometry(backbone: str, size: int) -> tuple[float, float]:
 def exports() -> Iterator[dict[str, Any]]:
     """The exports that are kept: what of, how large, when last made, and whether they are sound."""
     for folder in sorted(path for path in (machine.cache_folder() / "engines").glob("[!.]*") if path.is_dir()):
-        meta = _read(folder / _META)
+        meta = files.read_json(folder / _META)
         yield {
             "network": folder.name,
             "backbone": meta.get("backbone"),
@@ -212,19 +212,11 @@ def _convert(folder: Path, graph: Any) -> None:
 
 
 def _sound(folder: Path) -> bool:
-    hashes = _read(folder / _META).get("sha256", {})
+    hashes = files.read_json(folder / _META).get("sha256", {})
     try:
         return bool(hashes) and all(files.sha256(folder / name) == sha256 for name, sha256 in hashes.items())
     except (OSError, AttributeError):
         return False
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if it is missing or damaged."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return {}
 
 
 def _digest(value: Any) -> str:

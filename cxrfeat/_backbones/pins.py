@@ -12,17 +12,13 @@ from cxrfeat._backbones import library
 _log = logging.getLogger(__name__)
 
 
-def place() -> Path:
-    """The file of all pins, in the folder of imported weights."""
+def _place() -> Path:
     return library.folder() / "pins.json"
 
 
 def pinned(name: str) -> str:
     """The hash of a file's first version here, as `sha256:...`; empty if there has been none."""
-    try:
-        found = json.loads(place().read_text(encoding="utf-8")).get(name, "")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return ""
+    found = files.read_json(_place()).get(name)
     return found if isinstance(found, str) and found.startswith("sha256:") else ""
 
 
@@ -38,9 +34,6 @@ def pin(name: str, path: Path) -> None:
 
 def keep(name: str, sha256: str) -> None:
     """Keep the hash of a file, `sha256:...`, unless there is one already."""
-    try:
-        known = dict(json.loads(place().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        known = {}
+    known = files.read_json(_place())
     if name not in known:
-        files.write_atomically(place(), json.dumps(known | {name: sha256}, indent=1, sort_keys=True) + "\n")
+        files.write_atomically(_place(), json.dumps(known | {name: sha256}, indent=1, sort_keys=True) + "\n")

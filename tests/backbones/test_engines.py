@@ -283,4 +283,4 @@ def test_an_export_is_checked_by_another_reader_of_onnx(recipe_for):
 
 def test_hashes_that_are_nested_too_deeply_are_none(tmp_path):
     (tmp_path / "compiled.json").write_text("[" * 100_000)
-    assert kept._read(tmp_path / "compiled.json") == {}
+    assert files.read_json(tmp_path / "compiled.json") == {}
