@@ -93,25 +93,21 @@ def _obtain(url: str, name: str, part: Path, progress: Progress) -> None:
         shutil.copyfile(source, part)
         return
     url = f"{mirror.rstrip('/')}/{name}" if mirror else url
-    validator = ""
     for left in reversed(range(TRIES)):
         try:
-            validator = _receive(url, part, validator, progress)
-            return
+            return _receive(url, part, progress)
         except _BrokenError:
             if not left:
                 raise
 
 
-def _receive(url: str, part: Path, validator: str, progress: Progress) -> str:
-    """Append what `part` lacks of a URL to it; return the server's word for the file's version, or raise."""
+def _receive(url: str, part: Path, progress: Progress) -> None:
+    """Append what `part` lacks of a URL to it."""
     import requests
     import urllib3
 
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     host = urlsplit(url).hostname or ""
     try:
         if not requests.utils.get_environ_proxies(url):
@@ -119,7 +115,7 @@ def _receive(url: str, part: Path, validator: str, progress: Progress) -> str:
         with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
             if response.status_code == 416:  # there is nothing after what is here: that is the file, or is not of it
                 if response.headers.get("Content-Range", "").endswith(f"/{have}"):
-                    return validator
+                    return
                 part.unlink()
                 raise _BrokenError(f"{response.url} has less than the {have:,} bytes that are here already")
             begin, total = _answer(url, response, have)
@@ -131,8 +127,6 @@ def _receive(url: str, part: Path, validator: str, progress: Progress) -> str:
                 done = file.tell()
             if total and done != total:
                 raise _BrokenError(f"the connection broke after {done:,} of {total:,} bytes")
-            etag = response.headers.get("ETag", "")
-            return "" if etag.startswith("W/") else etag
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise DownloadError(f"{host} was silent for {READ_TIMEOUT:.0f} s") from error
     except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError, ConnectionResetError) as error:
