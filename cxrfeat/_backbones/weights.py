@@ -44,7 +44,7 @@ def keras_folder() -> Path:
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
-def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weights:
+def find(backbone: Backbone, wanted: str) -> Weights:
     """Return the weights that `wanted` names; else raise a WeightsError.
 
     That is `imagenet`, `random:SEED`, the name of imported weights, or a path.
@@ -52,7 +52,7 @@ def find(backbone: Backbone, wanted: str, progress: Progress = silent) -> Weight
     if backbone.onnx and wanted != backbone.name:
         raise WeightsError(f"{backbone.name} is an ONNX network with weights of its own: leave `weights` out.")
     if wanted == "imagenet":
-        return Weights("imagenet", fetch(backbone, progress))
+        return Weights("imagenet", fetch(backbone))
     if wanted.startswith("random:"):
         seed = wanted.removeprefix("random:")
         if not (seed.isascii() and seed.isdigit()):

@@ -13,11 +13,9 @@ from cxrfeat._backbones.checkpoints import keras_file, torch_file
 from cxrfeat._backbones.checkpoints.tensors import DTYPES, Checkpoint, Tensor, damaged, values
 from cxrfeat.errors import NotFoundError, WeightsError
 
-EXPECTED = (
-    "PyTorch's (.pt, .pth, .pth.tar), safetensors or Keras's (.h5, .weights.h5, .keras)"  # what sentences say is read
-)
 _MISTAKEN: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (lambda head: not head, "it is empty"),
+    (lambda head: head.startswith(b"PK"), "it is an incomplete zip archive"),
     (
         lambda head: head.startswith(b"version https://git-lfs"),
         "it is a Git LFS pointer and not the file itself: run `git lfs pull` where it comes from",
@@ -57,10 +55,11 @@ def read(path: str | Path) -> Checkpoint:
             return Checkpoint(path.name, _safetensors(path, what))
         if head.startswith(b"\x80") and head[1:2] in b"\x00\x01\x02\x03\x04\x05":
             return Checkpoint(path.name, torch_file.read_stream(path, what))
-    cut = head.startswith(b"PK")
     reason = next((reason for begins, reason in _MISTAKEN if begins(head)), "its first bytes are of no known kind")
-    reason = "it is an incomplete zip archive" if cut else reason
-    raise WeightsError(f"{what} is no checkpoint: {reason}. A file of {EXPECTED} was expected.")
+    raise WeightsError(
+        f"{what} is no checkpoint: {reason}. A file of PyTorch's (.pt, .pth, .pth.tar), safetensors or Keras's (.h5, "
+        ".weights.h5, .keras) was expected."
+    )
 
 
 def _safetensors(path: Path, what: str) -> dict[str, Tensor]:
