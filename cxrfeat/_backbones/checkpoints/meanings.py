@@ -23,13 +23,12 @@ class Name:
 
 @dataclass(eq=False)
 class Inert:
-    """An object of a class that is not known here: its class by name, its arguments, items and states.
+    """An object of a class that is not known here: its class by name, its items and states.
 
     States are those of the file and not copies, since one may stand in many objects.
     """
 
     kind: Name
-    arguments: tuple[Any, ...] = ()
     items: dict[Any, Any] = field(default_factory=dict)
     states: list[Any] = field(default_factory=list)
 
@@ -115,12 +114,12 @@ def _first(value: Any, *_: Any) -> Any:
 
 
 def _new(kind: Any, *arguments: Any) -> Any:
-    return KNOWN.get(str(of_kind(Name, kind)), lambda *given: Inert(kind, given))(*arguments)
+    return KNOWN.get(str(of_kind(Name, kind)), lambda *_: Inert(kind))(*arguments)
 
 
 def _inert(name: str) -> Callable[..., Inert]:
     module, _, leaf = name.rpartition(".")
-    return lambda *arguments: Inert(Name(module, leaf), arguments)
+    return lambda *_: Inert(Name(module, leaf))
 
 
 def _ordered(*pairs: Any) -> dict[Any, Any]:
@@ -164,4 +163,3 @@ KNOWN: dict[str, Callable[..., Any]] = {
         )
     },
 }
-"""What a pickle may name with a meaning: a function of ours for each, which calls nothing that the file brings."""

@@ -182,11 +182,11 @@ class _Machine:
     def _newobj(self, argument: None) -> None:
         arguments, kind = of_kind(tuple, self.stack.pop()), of_kind(Name, self.stack.pop())
         made = KNOWN.get(str(kind))
-        self.stack.append(self._call(made, arguments) if made else Inert(kind, arguments))
+        self.stack.append(self._call(made, arguments) if made else Inert(kind))
 
     def _newobj_ex(self, argument: None) -> None:
-        named, arguments, kind = self.stack.pop(), of_kind(tuple, self.stack.pop()), of_kind(Name, self.stack.pop())
-        self.stack.append(Inert(kind, arguments, states=[named]))
+        named, _, kind = self.stack.pop(), of_kind(tuple, self.stack.pop()), of_kind(Name, self.stack.pop())
+        self.stack.append(Inert(kind, states=[named]))
 
     def _reduce(self, argument: None) -> None:
         arguments, called = of_kind(tuple, self.stack.pop()), self.stack.pop()
