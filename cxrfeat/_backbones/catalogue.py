@@ -205,7 +205,7 @@ def _fetch_layout(layout: Layout, progress: Progress) -> Path:
     """Download a published checkpoint and import it under its layout's name."""
     target = machine.cache_folder() / "downloads" / _file(layout)
     expected = layout.sha256 or pins.pinned(target.name)
-    _log.info("downloading %s into %s.", layout.title, target.parent)
+    _log.info("downloading %s into %s.", layout.name, target.parent)
     try:
         download(layout.url, target, expected, progress)
     except DownloadError as error:

@@ -29,8 +29,6 @@ class Layout:
         The entry of the registry that its weights are of.
     naming : str
         How its tensors are called: `torch` or `keras`.
-    title : str
-        What it is, in a few words.
     outputs : tuple of int or None
         How many outputs its classifier may have, None for no classifier; a file with another number is taken for this
         layout only where it is named.
@@ -47,8 +45,7 @@ class Layout:
 
     name: str
     backbone: str
-    naming: str
-    title: str
+    naming: str = "torch"
     channels: int = 3
     outputs: tuple[int | None, ...] = (None, 1000)
     tensor: str = ""
@@ -84,15 +81,11 @@ def _some(*datasets: str) -> dict[str, str]:
     return dict.fromkeys(datasets, "some")
 
 
-def _torchvision(
-    name: str, backbone: str, title: str, weights: str, sha256: str, file: str = "", resize: int = 256
-) -> Layout:
+def _torchvision(name: str, backbone: str, weights: str, sha256: str, file: str = "", resize: int = 256) -> Layout:
     """Weights of torchvision's, whose files are called by the beginning of their hash."""
     return Layout(
         f"torchvision-{name}",
         backbone,
-        "torch",
-        f"torchvision {title}",
         outputs=(1000,),
         file=file,
         options={**_TORCHVISION, "resize": resize},
@@ -113,8 +106,6 @@ def _xrv(name: str, trained_on: str, seen: Mapping[str, str], line: str, prefix:
     return Layout(
         f"xrv-{name}",
         "densenet121",
-        "torch",
-        f"TorchXRayVision densenet121-res224-{name}",
         channels=1,
         outputs=(len(_XRV_ORDER),),
         file=rf"^{re.escape(prefix)}-densenet121-d121-",
@@ -132,23 +123,12 @@ def _xrv(name: str, trained_on: str, seen: Mapping[str, str], line: str, prefix:
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        _torchvision("densenet121", "densenet121", "DenseNet121", "DenseNet121_Weights.IMAGENET1K_V1", "a639ec97"),
+        _torchvision("densenet121", "densenet121", "DenseNet121_Weights.IMAGENET1K_V1", "a639ec97"),
         _torchvision(
-            "resnet50",
-            "resnet50-v1.5",
-            "ResNet50",
-            "ResNet50_Weights.IMAGENET1K_V1",
-            "0676ba61",
-            file=r"^resnet50-(0676ba61|19c8e357)",
+            "resnet50", "resnet50-v1.5", "ResNet50_Weights.IMAGENET1K_V1", "0676ba61", r"^resnet50-(0676ba61|19c8e357)"
         ),
         _torchvision(
-            "resnet50-v2",
-            "resnet50-v1.5",
-            "ResNet50, second weights",
-            "ResNet50_Weights.IMAGENET1K_V2",
-            "11ad3fa6",
-            file=r"^resnet50-11ad3fa6",
-            resize=232,
+            "resnet50-v2", "resnet50-v1.5", "ResNet50_Weights.IMAGENET1K_V2", "11ad3fa6", r"^resnet50-11ad3fa6", 232
         ),
         # Labels and operating points: `model_urls` of torchxrayvision/models.py, version 1.5.
         _xrv(
@@ -205,8 +185,6 @@ LAYOUTS: dict[str, Layout] = {
         Layout(
             "xrv-resnet50-all",
             "resnet50-v1.5",
-            "torch",
-            "TorchXRayVision resnet50-res512-all",
             channels=1,
             url=f"{_XRV_RELEASES}/pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt",
             outputs=(len(_XRV_ORDER),),
@@ -224,8 +202,6 @@ LAYOUTS: dict[str, Layout] = {
         Layout(
             "chexnet-weng",
             "densenet121",
-            "torch",
-            "CheXNet in PyTorch (arnoweng/CheXNet, zoogzog/chexnet)",
             outputs=(14,),
             tensor=r"(^|\.)densenet121\.",
             options={**_TORCHVISION, "resize": 256},
@@ -238,8 +214,6 @@ LAYOUTS: dict[str, Layout] = {
         Layout(
             "chexnet-zech",
             "densenet121",
-            "torch",
-            "CheXNet in PyTorch (jrzech/reproduce-chexnet)",
             outputs=(14,),
             tensor=r"^(module\.)?classifier\.0\.weight$",
             options={**_TORCHVISION, "resize": 224},
@@ -252,8 +226,7 @@ LAYOUTS: dict[str, Layout] = {
         Layout(
             "chexnet-keras",
             "densenet121",
-            "keras",
-            "CheXNet in Keras (brucechou1983/CheXNet-Keras)",
+            naming="keras",
             outputs=(14,),
             options={"preprocessing": "torch", "size": 224, "interpolation": "opencv-linear", "geometry": "stretch"},
             labels=NIH_LABELS,
@@ -262,9 +235,9 @@ LAYOUTS: dict[str, Layout] = {
             reference=_RAJPURKAR + "github.com/brucechou1983/CheXNet-Keras",
             pretraining=_some("ChestX-ray14"),
         ),
-        Layout("keras-densenet121", "densenet121", "keras", "Keras DenseNet121"),
-        Layout("keras-resnet50", "resnet50", "keras", "Keras ResNet50"),
-        Layout("keras-resnet50-v1.5", "resnet50-v1.5", "keras", "ResNet50 v1.5 in Keras's names"),
+        Layout("keras-densenet121", "densenet121", "keras"),
+        Layout("keras-resnet50", "resnet50", "keras"),
+        Layout("keras-resnet50-v1.5", "resnet50-v1.5", "keras"),
     )
 }
 """Every layout, by name."""
