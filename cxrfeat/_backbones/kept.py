@@ -89,13 +89,12 @@ def map_geometry(backbone: str, size: int) -> tuple[float, float]:
     As the backbone's entry declares, else as the strides and paddings of its graph say.
     """
     spec = registry.get(backbone)
+    name = f"geometry/{backbone}-{spec.sha256[:8]}-{size}"
     if spec.onnx:
         from cxrfeat._backbones import imported
 
-        found: tuple[float, float] = value(
-            f"geometry/{backbone}-{spec.sha256[:8]}-{size}", lambda: imported.place(backbone, size)
-        )
-        return found[0], found[1]
+        stride, centre = value(name, lambda: imported.place(backbone, size))
+        return stride, centre
     if spec.first_centre is not None:
         return spec.stride, spec.first_centre
 
@@ -106,7 +105,7 @@ def map_geometry(backbone: str, size: int) -> tuple[float, float]:
         found = [graph.place_of(model, model.outputs[1], axis) for axis in (0, 1)]
         return [[place.stride, place.centre] for place in found]
 
-    (stride, centre), columns = value(f"geometry/{backbone}-{spec.sha256[:8]}-{size}", walk)
+    (stride, centre), columns = value(name, walk)
     if [stride, centre] != columns or centre is None or np.isnan(centre):
         raise EngineError(
             f"where a map of {backbone} lies on its input does not follow from its layers: declare `first_centre` in "
