@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,17 +46,15 @@ def open_engine(
     recipe: Recipe,
     weights: Weights | str | None = None,
     engine: str = "auto",
-    outputs: Sequence[str] = ("embedding",),
+    outputs: tuple[str, ...] = ("embedding",),
     fresh: bool = False,
 ) -> Engine:
     """Make a recipe's network ready to run.
 
-    `weights` are those of the recipe, or where their file is now. `outputs` are `embedding`, `map` or both, in that
-    order. `fresh` makes the network from its weights again, whatever is kept of it. An engine that is not
+    `weights` are those of the recipe, or where their file is now. `outputs` are `embedding` alone, or `embedding`
+    and `map`. `fresh` makes the network from its weights again, whatever is kept of it. An engine that is not
     installed, or does not support what is asked, is an EngineError.
     """
-    if not outputs or set(outputs) - {"embedding", "map"}:
-        raise EngineError(f"outputs are `embedding` and `map`, not {list(outputs)}.")
     spec = registry.get(recipe.backbone)
     if "map" in outputs and not spec.maps:
         raise EngineError(
@@ -71,11 +68,11 @@ def open_engine(
 
         dtype = FILTERS[recipe.interpolation].dtype
         build = partial(graph.keras_graph, spec, found, recipe.preprocessing, recipe.size, dtype)
-        return keras_engine.open_engine(build, tuple(outputs), recipe.size, recipe.precision)
+        return keras_engine.open_engine(build, outputs, recipe.size, recipe.precision)
     from cxrfeat._backbones import openvino_engine
 
     write = partial(write_export, recipe=recipe, spec=spec, weights=found)
-    return openvino_engine.open_engine(recipe, spec, write, tuple(outputs), fresh)
+    return openvino_engine.open_engine(recipe, spec, write, outputs, fresh)
 
 
 def write_export(folder: Path, recipe: Recipe, spec: Backbone, weights: Weights) -> None:
