@@ -109,8 +109,8 @@ def open_engine(
             with keras.device(device):
                 network = build()
                 kind = network.input.dtype
-                wanted = [network.outputs[("embedding", "map").index(name)] for name in outputs]
-                placed.append((device, backend.compile(keras.Model(network.inputs[0], wanted))))
+                wanted = keras.Model(network.inputs[0], network.outputs[: len(outputs)])
+                placed.append((device, backend.compile(wanted)))
     finally:
         keras.mixed_precision.set_dtype_policy(before)
     lanes = LANES if on_gpu else 1
