@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrfeat import _machine as machine
-from cxrfeat._backbones import kept, library, pins, registry
+from cxrfeat._backbones import kept, library, registry
 from cxrfeat._backbones import weights as official
 from cxrfeat._backbones.checkpoints.importing import import_file
 from cxrfeat._backbones.checkpoints.layouts import LAYOUTS, Layout
@@ -185,7 +185,7 @@ def _of_backbone(backbone: Backbone) -> dict[str, Any]:
     path = official.keras_folder() / backbone.weights_file
     state, size = "missing" if backbone.weights_url else "none", 0
     if backbone.weights_url and path.is_file():
-        expected = backbone.weights_hash or pins.pinned(path.name)
+        expected = backbone.weights_hash or official.pinned(path.name)
         state, size = "ok" if digest(path, expected) == expected else "damaged", path.stat().st_size
     known = bool(backbone.weights_url)
     return _row(
@@ -197,14 +197,14 @@ def _of_backbone(backbone: Backbone) -> dict[str, Any]:
 def _of_layout(layout: Layout) -> dict[str, Any]:
     return _row(
         layout.name, layout.backbone, "missing", library.folder() / layout.name, trained_on=layout.trained_on,
-        licence=layout.licence, sha=layout.sha256 or pins.pinned(_file(layout)), reference=layout.reference,
+        licence=layout.licence, sha=layout.sha256 or official.pinned(_file(layout)), reference=layout.reference,
     )  # fmt: skip
 
 
 def _fetch_layout(layout: Layout, progress: Progress) -> Path:
     """Download a published checkpoint and import it under its layout's name."""
     target = machine.cache_folder() / "downloads" / _file(layout)
-    expected = layout.sha256 or pins.pinned(target.name)
+    expected = layout.sha256 or official.pinned(target.name)
     _log.info("downloading %s into %s.", layout.name, target.parent)
     try:
         download(layout.url, target, expected, progress)
@@ -216,7 +216,7 @@ def _fetch_layout(layout: Layout, progress: Progress) -> Path:
             "names a mirror."
         ) from error
     if not expected:
-        pins.pin(target.name, target)
+        official.pin(target.name, target)
     card = import_file(target, layout.name, layout.name)
     target.unlink()  # the card has all of it
     return card.path

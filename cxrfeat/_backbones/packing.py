@@ -19,9 +19,9 @@ from typing import Any
 
 from cxrfeat import _files as files
 from cxrfeat import _machine as machine
-from cxrfeat._backbones import kept, library, pins
+from cxrfeat._backbones import kept, library
 from cxrfeat._backbones.registry import BACKBONES
-from cxrfeat._backbones.weights import keras_folder
+from cxrfeat._backbones.weights import keep_pin, keras_folder, pinned
 from cxrfeat._progress import Progress, silent
 from cxrfeat.errors import OutputError, WeightsError
 
@@ -74,7 +74,7 @@ def pack(
         raise WeightsError("there are no weights here to pack; `cxrfeat weights ls` lists what there is.")
     sizes = {name: path.stat().st_size for name, path in found.items()}
     about = {name: {"bytes": size, "sha256": files.sha256(found[name])} for name, size in sizes.items()}
-    known = {path.name: sha256 for path in found.values() if (sha256 := pins.pinned(path.name))}
+    known = {path.name: sha256 for path in found.values() if (sha256 := pinned(path.name))}
     manifest = {"format": FORMAT, "version": VERSION, "files": about, "pins": known}
     total, done = sum(sizes.values()), 0
     with files.atomic_path(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -131,7 +131,7 @@ def unpack(path: str | Path, *, overwrite: bool = False, progress: Progress = si
             raise
         raise WeightsError(f"{path} is not an archive of `cxrfeat weights pack`, or is damaged: {error}.") from error
     for name, sha256 in manifest["pins"].items():
-        pins.keep(name, sha256)
+        keep_pin(name, sha256)
     return placed
 
 

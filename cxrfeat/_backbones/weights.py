@@ -1,18 +1,20 @@
 """Where a backbone's weights come from: Keras's ImageNet files, a file of the user's, or a random draw.
 
 ImageNet files live in Keras's own download folder and are checked by Keras's own hash, so that what keras.applications
-has fetched is reused, and the other way round.
+has fetched is reused, and the other way round. Where a publisher states no hash, what was fetched first is what every
+later file must be: its hash is pinned.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxrfeat import _files as files
-from cxrfeat._backbones import kept, library, pins, registry
+from cxrfeat._backbones import kept, library, registry
 from cxrfeat._backbones.download import DownloadError, digest, download
 from cxrfeat._backbones.library import Card
 from cxrfeat._backbones.registry import Backbone
@@ -131,9 +133,9 @@ def check(backbone: Backbone, path: Path) -> Path:
 
     A file whose hash Keras does not state is pinned at its first use.
     """
-    expected = backbone.weights_hash or pins.pinned(path.name)
+    expected = backbone.weights_hash or pinned(path.name)
     if not expected:
-        pins.pin(path.name, path)
+        pin(path.name, path)
     elif (found := digest(path, expected)) != expected:
         what = "Keras's official file" if backbone.weights_hash else "the file that was used first"
         raise WeightsError(
@@ -154,7 +156,7 @@ def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
     if target.is_file():
         return check(backbone, target)
     _log.info("downloading the ImageNet weights of %s into %s.", backbone.name, target.parent)
-    expected = backbone.weights_hash or pins.pinned(target.name)
+    expected = backbone.weights_hash or pinned(target.name)
     try:
         return check(backbone, download(backbone.weights_url, target, expected, progress))
     except DownloadError as error:
@@ -164,3 +166,30 @@ def fetch(backbone: Backbone, progress: Progress = silent) -> Path:
             f"{keras_folder()}; (2) give the path of a weights file as `weights`; (3) take `weights=random:0`, a "
             "baseline and never a result."
         ) from error
+
+
+def _pins() -> Path:
+    return library.folder() / "pins.json"
+
+
+def pinned(name: str) -> str:
+    """The hash of a file's first version here, as `sha256:...`; empty if there has been none."""
+    found = files.read_json(_pins()).get(name)
+    return found if isinstance(found, str) and found.startswith("sha256:") else ""
+
+
+def pin(name: str, path: Path) -> None:
+    """Keep the hash of a file that was used for the first time, with a warning."""
+    sha256 = f"sha256:{files.sha256(path)}"
+    _log.warning(
+        "nobody has published a hash of %s: it is taken as it was found, and pinned. Compare %s with another source.",
+        name, sha256,
+    )  # fmt: skip
+    keep_pin(name, sha256)
+
+
+def keep_pin(name: str, sha256: str) -> None:
+    """Keep the hash of a file, `sha256:...`, unless there is one already."""
+    known = files.read_json(_pins())
+    if name not in known:
+        files.write_atomically(_pins(), json.dumps(known | {name: sha256}, indent=1, sort_keys=True) + "\n")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import cxrfeat as cxr
-from cxrfeat._backbones import imported, library, packing, pins, registry
+from cxrfeat._backbones import imported, library, packing, registry, weights
 from cxrfeat.errors import CxrfeatError, OutputError, WeightsError
 
 CONTENT = b"official weights"
@@ -41,7 +41,7 @@ def packed(machine, tiny_onnx, tmp_path):
     keras = folder / "keras" / "models" / registry.get("mobilenet").weights_file
     keras.parent.mkdir(parents=True)
     keras.write_bytes(CONTENT)
-    pins.pin(keras.name, keras)
+    weights.pin(keras.name, keras)
     out = tmp_path / "weights.zip"
     packing.pack(out)
     return out, films, before
@@ -57,7 +57,7 @@ def test_another_machine_gets_the_same_embeddings_and_hashes(packed, machine, mo
     assert not any("compiled" in one.name for one in placed)
     name = registry.get("mobilenet").weights_file
     assert (folder / "keras" / "models" / name).read_bytes() == CONTENT
-    assert pins.pinned(name) == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    assert weights.pinned(name) == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
     assert packing.unpack(path) == placed  # nothing new
 
 

@@ -12,7 +12,7 @@ import cxrfeat as cxr
 from cxrfeat._backbones import download, library, registry
 from cxrfeat._backbones.checkpoints import architectures, convert
 from cxrfeat._backbones.checkpoints.layouts import LAYOUTS
-from cxrfeat._backbones.pins import pinned
+from cxrfeat._backbones.weights import pinned
 
 RELEASE = LAYOUTS["xrv-nih"].url.rpartition("/")[2]
 
