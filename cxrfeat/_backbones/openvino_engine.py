@@ -93,9 +93,8 @@ def compile_model(
     # The pages of a file that is not kept are read before it is removed.
     core.set_property({"CACHE_DIR": str(folder / "compiled")} if keep else {"ENABLE_MMAP": False})
     properties = {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[
-            precision
-        ].hint,  # OpenVINO would take bfloat16 wherever a processor has it
+        # OpenVINO would take bfloat16 wherever a processor has it.
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision].hint,
         "PERFORMANCE_HINT": "THROUGHPUT" if cores > 1 else "LATENCY",
         "NUM_STREAMS": str(cores),
         "INFERENCE_NUM_THREADS": cores,
@@ -121,12 +120,8 @@ def compile_model(
 def _check(core: Any, precision: str) -> None:
     """Raise an EngineError if this processor does not compute in a precision: OpenVINO would emulate it."""
     needed = PRECISIONS[precision]
-    has = (
-        _exact_int8()
-        if needed.calibrated
-        else needed.capability in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    )
-    if not has:
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if not (_exact_int8() if needed.calibrated else needed.capability in capabilities):
         raise EngineError(
             f"this processor has no {needed.instructions}, which {precision} needs. Take `precision=float32`, or run "
             "on a processor that has it."

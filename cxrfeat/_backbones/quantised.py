@@ -73,12 +73,8 @@ def card_of(recipe: Recipe) -> Card:
 def check(card: Card) -> None:
     """Raise a WeightsError if a file of a quantised network is missing or changed."""
     try:
-        digest = hashlib.sha256()
-        for ending in _FILES:
-            path = library.file_of(card, ending)
-            if ending != "canary.npz":
-                digest.update(path.read_bytes())
-        if digest.hexdigest() != card.values_sha256:
+        network, values, _ = (library.file_of(card, ending) for ending in _FILES)
+        if hashlib.sha256(network.read_bytes() + values.read_bytes()).hexdigest() != card.values_sha256:
             raise WeightsError(f"{card.path} holds another network than its card says.")
     except WeightsError as error:
         raise WeightsError(
