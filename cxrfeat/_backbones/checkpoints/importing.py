@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -49,21 +48,18 @@ def import_file(
         raise WeightsError(f"`labels` has {doubled[0]!r} twice.")
     if outputs and not named:
         _log.info("the classifier of %s is left out: its %d outputs have no names.", path.name, outputs)
+    known = {key: getattr(chosen, key) for key in ("trained_on", "licence", "reference", "pretraining")}
+    known |= {**origin, "options": {**chosen.options, **origin.get("options", {})}}
     card = Card(
         name=name,
         backbone=found.backbone,
         values_sha256="",
         channels=found.channels,
-        options=dict(chosen.options),
         layout=chosen.name,
         labels=named,
         op_threshs=chosen.op_threshs if len(chosen.op_threshs) == len(named) else (),
         source=path.name,
         source_sha256=files.sha256(path),
-        trained_on=chosen.trained_on,
-        licence=chosen.licence,
-        reference=chosen.reference,
-        pretraining=dict(chosen.pretraining),
+        **known,
     )
-    card = replace(card, **{**origin, "options": {**card.options, **origin.get("options", {})}})
     return library.save_arrays(card, backbone, top if named else None, more, overwrite)
