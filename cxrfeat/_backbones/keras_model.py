@@ -41,7 +41,7 @@ class Builder:
         model = keras.models.model_from_json(text)
         own = keras.Input(input_tensor.shape[1:])
         model = keras.models.clone_model(model, [own] if isinstance(model.input, list) else own)  # with fixed shapes
-        return keras.Model(_sources(input_tensor), model(input_tensor))
+        return keras.Model(keras.utils.get_source_inputs(input_tensor), model(input_tensor))
 
 
 def read(path: Path, layer: str, channels: int) -> tuple[str, dict[str, npt.NDArray[np.float32]], int, int]:
@@ -75,13 +75,6 @@ def read(path: Path, layer: str, channels: int) -> tuple[str, dict[str, npt.NDAr
     part = keras.Model(model.inputs[0], output, name="network")
     values = {name: np.asarray(variable, np.float32) for name, variable in graph.layer_variables(part).items()}
     return part.to_json(), values, maps[layer][3], rows or 0
-
-
-def _sources(tensor: Any) -> Any:
-    """The inputs that a tensor is computed from."""
-    while before := tensor._keras_history.operation._inbound_nodes[0].input_tensors:
-        tensor = before[0]
-    return tensor
 
 
 def _inspect(path: Path) -> None:
