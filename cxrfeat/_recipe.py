@@ -17,9 +17,6 @@ from cxrfeat._precision import precision
 from cxrfeat._typed import hints_of, typed
 from cxrfeat.errors import RecipeError
 
-FORMAT_VERSION = 2
-"""Newest version of the JSON form. A field that a later version adds declares `metadata={"since": 2}` and a default."""
-
 DEFAULTS: dict[str, Any] = {
     "backbone": "densenet121",
     "weights": "auto",
@@ -109,6 +106,7 @@ class Recipe:
     augmentation: Mapping[str, Any] | None = None
     seed: int = 0
     passes: int = 0
+    # A field that a later version of the JSON form adds declares since which, and a default.
     geometry: str = field(default="stretch", metadata={"since": 2})
     resize: int = field(default=0, metadata={"since": 2})
     weights_by: str = field(default="file", metadata={"since": 2})
@@ -178,7 +176,7 @@ class Recipe:
         if not isinstance(found, dict):
             raise RecipeError("not a recipe: it is not a JSON object.")
         version = found.pop("version", 1)
-        newest = max(FORMAT_VERSION, *(f.metadata.get("since", 1) for f in fields(cls)))
+        newest = max(f.metadata.get("since", 1) for f in fields(cls))
         if type(version) is not int or not 1 <= version <= newest:
             raise RecipeError(f"the recipe has version {version!r}; this cxrfeat reads 1 to {newest}. Upgrade cxrfeat.")
         known = {f.name: f for f in fields(cls) if f.metadata.get("since", 1) <= version}
