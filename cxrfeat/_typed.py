@@ -6,12 +6,12 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-hints_of = functools.cache(typing.get_type_hints)
+hints_of: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 def typed(kind: Any, value: Any, place: str = "") -> Any:

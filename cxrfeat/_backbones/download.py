@@ -141,7 +141,7 @@ def _resolve(host: str) -> None:
 
     def look_up() -> None:
         with suppress(OSError):
-            found.extend(socket.getaddrinfo(host, None))
+            found.append(socket.getaddrinfo(host, None))
 
     worker = threading.Thread(target=look_up, daemon=True)
     worker.start()
