@@ -146,9 +146,8 @@ def _refine(split: Ints, amounts: Floats, shares: Floats) -> None:
     Patients with many findings leave little room to later labels; on tables with few of them nothing is left to do.
     `amounts` are images with each label, images and patients, float (patients, labels + 2).
     """
-    off = np.stack([amounts[split == k].sum(axis=0) for k in range(len(shares))]) - shares[:, None] * amounts.sum(
-        axis=0
-    )
+    held = np.stack([amounts[split == k].sum(axis=0) for k in range(len(shares))])
+    off = held - shares[:, None] * amounts.sum(axis=0)
     weight = np.ones(amounts.shape[1])
     weight[-2:] = 0.1, 0.1
     own = 2 * (amounts**2 @ weight)

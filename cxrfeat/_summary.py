@@ -122,11 +122,7 @@ def summarise(study: Study) -> Summary:
             mine = np.isin(np.arange(len(per)), unit[mask])
             balance[what][s] = float(total[mine].sum() / per[mine].sum()) if per[mine].any() else float("nan")
             share = mine.sum() / len(who)
-            if (
-                s != "all"
-                and share
-                and abs(balance[what][s] - mean) > UNLIKE * error * np.sqrt((1 - share) / share) > 0
-            ):
+            if share and abs(balance[what][s] - mean) > UNLIKE * error * np.sqrt((1 - share) / share) > 0:
                 unlike.append(
                     f"split {s} is unlike the whole study: {what} {_form(what, balance[what][s])}, in all "
                     f"{_form(what, mean)}, more than random patients would differ"

@@ -60,8 +60,7 @@ def alike(x: Vectors, threshold: float, most: int | None = None, block: int = BL
             at = np.flatnonzero(here >= threshold)
             a, b = first + at // len(right), second + at % len(right)
             once = a < b
-            new = Pairs(a[once], b[once], here.ravel()[at[once]])
-            parts.append(new)
+            parts.append(Pairs(a[once], b[once], here.ravel()[at[once]]))
             if most is not None and sum(len(part.a) for part in parts) > 2 * most:
                 parts = [_highest(parts, most)]
                 threshold = max(threshold, float(parts[0].cosine[-1]))

@@ -88,9 +88,8 @@ def decide(
     about: dict[str, object] = {}
     if marked or uncertain is not None:
         about["uncertain"] = {"others": usual, **own} if own else usual
-    y = table[list(labels)].to_numpy(dtype=float)
-    if between := [label for label, column in zip(labels, y.T, strict=True) if ((column > 0) & (column < 1)).any()]:
-        about["soft"] = between
+    if soft_ones := [label for label in labels if table[label].between(0, 1, inclusive="neither").any()]:
+        about["soft"] = soft_ones
     return table, about
 
 

@@ -92,7 +92,6 @@ DATASET = Dataset(
 
 
 def _nih_names(path: Path) -> dict[str, str]:
-    """Name of the NIH image of each film."""
     try:
         return {str(row["subset_img_id"]): str(row["img_id"]) for row in json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, KeyError, TypeError, RecursionError) as error:

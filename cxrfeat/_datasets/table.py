@@ -148,5 +148,4 @@ def _truth(column: pd.Series, source: Path, uncertain: bool) -> pd.Series:
 
 
 def split_name(text: str) -> str:
-    """The split's usual name."""
     return _SPLIT_NAMES.get(text.lower(), text)
