@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from cxrfeat._datasets.dataset import DATASETS
-from cxrfeat._datasets.reading import read_study, split_of
+from cxrfeat._datasets.reading import read_study
 from cxrfeat._datasets.spreadsheet import chosen
 from cxrfeat._labels import canonical, kinds_of, nih_first
+from cxrfeat._split import assign
 from cxrfeat._study import REQUIRED, RESERVED, Study, one_each
 from cxrfeat.errors import NotFoundError, StudyError
 
@@ -163,7 +164,8 @@ def merge_studies(
     merged = merged[order].reset_index(drop=True)
     how: dict[str, Any] = {"origin": "as in each study"}
     if resplit:
-        merged["split"], how = split_of(merged, labels, None, val, test, seed)
+        y, patients = merged[list(labels)].to_numpy(dtype=float), merged["patient_id"].to_numpy(dtype=str)
+        merged["split"], how = assign(y, patients, val=val, test=test, seed=seed)
     about = {
         "dataset": "several studies",
         "derived": [{"how": "merge", "of": {s.name: s.sha256 for s in parts}, "same_patients": same_patients}],
@@ -273,7 +275,7 @@ def resplit_study(
     Study 'sample-resplit': 150 images, 136 patients, 14 labels; train 75, test 75
     """
     study = read_study(study)
-    splits, how = split_of(study.table, study.labels, None, val, test, seed)
+    splits, how = assign(study.y, study.patients, val=val, test=test, seed=seed)
     about = _derived(study, "resplit", {"splits": how})
     table = study.table.assign(split=splits)
     return replace(study, table=table, name=name or f"{study.name}-resplit", provenance=about)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -207,7 +207,8 @@ def read_study(
         table = one_each(table, one_per, place).reset_index(drop=True)
     table, decided = decide(table, found, uncertain, soft)
     listed = None if resplit else _listed(table, kind)
-    table["split"], splits = split_of(table, found, listed, val, test, seed)
+    y, patients = table[list(found)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)
+    table["split"], splits = assign(y, patients, listed, val=val, test=test, seed=seed)
     about = {"dataset": kind.title, "source": place.name, "splits": splits, **decided}
     about |= {key: asked[key] for key in ("unmentioned", "readers") if key in kind.options}
     about |= {"one_per": one_per} if one_per else {}
@@ -268,14 +269,6 @@ def _recognise(source: Path, named: str | None, given: set[str], address: Url | 
         raise StudyError(f"{known[0].title} has no option `{min(given.difference(known[0].options))}`.")
     titles = ", ".join(kind.title for kind in kinds[:-1]) + f" or {kinds[-1].title}"
     raise StudyError(f"{source} is not recognised as {titles}. Name its table, with one row per image.")
-
-
-def split_of(
-    table: pd.DataFrame, labels: Sequence[str], listed: npt.NDArray[np.str_] | None, val: float, test: float, seed: int
-) -> tuple[npt.NDArray[np.str_], dict[str, Any]]:
-    """The split of each image of a table, and how it came about; see `assign`."""
-    y, patients = table[list(labels)].to_numpy(dtype=float), table["patient_id"].to_numpy(dtype=str)
-    return assign(y, patients, listed, val=val, test=test, seed=seed)
 
 
 def _listed(table: pd.DataFrame, kind: Dataset) -> npt.NDArray[np.str_] | None:
