@@ -80,10 +80,14 @@ RUN_NAME, HEAD_NAME = Named(_runs), Named("cxrfeat._heads.registry:HEADS")
 LABEL_NAME, WEIGHTS_NAME = Named("cxrfeat._labels:NIH_LABELS"), Named("cxrfeat._backbones.registry:BACKBONES")
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
 DATASET = OneOf("cxrfeat._datasets.dataset:DATASETS")
-PREPROCESSING = OneOf("cxrfeat._images.choices:NORMALISATION")
-GEOMETRY = OneOf("cxrfeat._images.choices:GEOMETRIES")
-INTERPOLATION = OneOf("cxrfeat._images.choices:FILTERS")
 ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")
+INPUT: tuple[tuple[str, click.ParamType, str], ...] = (
+    ("--size", click.IntRange(1), "Side of the input, pixels."),
+    ("--preprocessing", OneOf("cxrfeat._images.choices:NORMALISATION"), "Normalisation."),
+    ("--geometry", OneOf("cxrfeat._images.choices:GEOMETRIES"), "How an oblong film becomes a square."),
+    ("--resize", click.IntRange(0), "Resize the shorter side (crop) or the longer (pad) to this, then cut or pad."),
+    ("--interpolation", OneOf("cxrfeat._images.choices:FILTERS"), "Filter of resizing."),
+)
 
 
 def all_of(*options: Callable) -> Callable:
@@ -171,15 +175,4 @@ def format_option(command: Callable) -> Callable:
 
 def input_options(default: str) -> Callable:
     """How an image becomes the network's input."""
-    return all_of(
-        click.option("--size", type=click.IntRange(1), help=f"Side of the input, pixels.  [default: {default}]"),
-        click.option("--preprocessing", type=PREPROCESSING, help=f"Normalisation.  [default: {default}]"),
-        click.option(
-            "--geometry", type=GEOMETRY, help=f"How an oblong film becomes a square.  [default: {default}]"
-        ),
-        click.option(
-            "--resize", type=click.IntRange(0),
-            help=f"Resize the shorter side (crop) or the longer (pad) to this, then cut or pad.  [default: {default}]",
-        ),
-        click.option("--interpolation", type=INTERPOLATION, help=f"Filter of resizing.  [default: {default}]"),
-    )  # fmt: skip
+    return all_of(*(click.option(name, type=kind, help=f"{text}  [default: {default}]") for name, kind, text in INPUT))
