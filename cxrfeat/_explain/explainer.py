@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ from cxrfeat._remote import Place
 from cxrfeat._run import Run
 from cxrfeat.errors import CxrfeatError, ExplainError, WeightsError
 
-METHODS = ("auto", "cam", "gradcam", "gradcam++", "hirescam", "paper")
 MethodName = Literal["auto", "cam", "gradcam", "gradcam++", "hirescam", "paper"]
+METHODS: tuple[str, ...] = get_args(MethodName)
 BATCH, SEED = 16, 0
 """Images in memory at a time, and the seed of the renderings that `smooth` averages."""
 
