@@ -47,7 +47,7 @@ def _components(positives: Array, negatives: Array) -> tuple[Array, Array]:
     The mean of either over its rows is the AUROC of each of the k scores.
     """
     v10, v01 = np.empty(positives.shape), np.empty(negatives.shape)
-    for k, (x, z) in enumerate(zip(positives.T, negatives.T, strict=True)):
+    for k, (x, z) in enumerate(zip(positives.T.copy(), negatives.T.copy(), strict=True)):
         up, down = np.argsort(x), np.argsort(z)
         v10[up, k] = _beaten(z[down], x[up])
         v01[down, k] = 1.0 - _beaten(x[up], z[down])
