@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 
 import numpy as np
@@ -54,6 +55,19 @@ def test_hashes_are_those_of_keras_tables():
         assert sha in stated or any(f'file_hash="{sha}"' in text for text in texts) or not sha, name
 
 
+def test_widths_are_those_of_keras_tables():
+    """ConvNeXt's last stage; EfficientNetV2 rounds 1280 channels by its coefficients of width, as its code does."""
+    convnext = sys.modules[keras.applications.ConvNeXtTiny.__module__]
+    for name, config in convnext.MODEL_CONFIGS.items():
+        assert registry.get(f"convnext{name}").dim == config["projection_dims"][-1]
+    efficientnet = sys.modules[keras.applications.EfficientNetV2B0.__module__]
+    for name in ("B0", "B1", "B2", "B3", "S", "M", "L"):
+        source = inspect.getsource(getattr(keras.applications, f"EfficientNetV2{name}"))
+        width = float(re.search(r"width_coefficient=([\d.]+)", source)[1])
+        found = registry.get(f"efficientnetv2{name.lower()}").dim
+        assert found == efficientnet.round_filters(1280, width, min_depth=8, depth_divisor=8)
+
+
 def test_preprocessing_is_that_of_the_family():
     """By Keras's own `preprocess_input` on a grey ramp."""
     ramp = np.repeat(np.arange(256, dtype=np.float32)[None, :, None, None], 3, axis=-1)
@@ -73,7 +87,7 @@ def test_a_network_scaled_to_one_gives_the_embedding_of_keras(recipe_for, pictur
     ours = graph.keras_graph(registry.get("mobilenet"), Weights("random:0"), "tf", 64)
     peer.set_weights([np.asarray(w) for w in ours.weights])
     rgb = np.repeat(pictures[..., None], 3, axis=-1).astype(np.float32)
-    expected = peer.predict(keras.applications.mobilenet.preprocess_input(rgb), verbose=0)
+    expected = np.asarray(peer(keras.applications.mobilenet.preprocess_input(rgb), training=False))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
