@@ -20,7 +20,7 @@ RANDOM = Weights("random:0")
 
 
 @pytest.fixture(scope="module", params=["densenet121", "resnet50"])
-def case(request, recipe_for, pictures):
+def case(request, recipe_for, pictures, graphs):
     recipe = recipe_for(request.param)
     network = graph.keras_graph(registry.get(recipe.backbone), RANDOM, recipe.preprocessing, recipe.size)
     return recipe, [np.asarray(output) for output in network(pictures[..., None], training=False)]

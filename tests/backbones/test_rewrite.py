@@ -8,9 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cxrfeat._backbones import graph, registry, translate
 from cxrfeat._backbones.rewrite import PARTS, rewrite
-from cxrfeat._backbones.weights import Weights
 
 RNG = np.random.default_rng(0)
 
@@ -126,28 +124,3 @@ def test_a_concatenation_that_is_an_output_stays():
     net = Build()
     x = net.add("Concat", "image", net.conv("image", 3, 2), axis=1)
     assert same(net.model(x, net.add("Relu", net.norm(x, 5))))["Concat"] == 2
-
-
-# DenseNet121's three transitions convolve 256 to 128 channels at 56 x 56, then twice the channels at half the side: as
-# many multiplications each, of which a quarter is left.
-@pytest.mark.parametrize(
-    ("backbone", "spared"), [("densenet121", 3 * (56 * 56 - 28 * 28) * 256 * 128), ("resnet50", 0)]
-)
-def test_what_a_backbone_is_spared(backbone, spared):
-    network = graph.keras_graph(registry.get(backbone), Weights("random:0"), "torch", 224)
-    before = translate.translate(network)
-    after = rewrite(before)
-    assert multiplications(before) - multiplications(after) == spared
-    kinds = Counter(node.op_type for node in after.graph.node)
-    assert "Pad" not in kinds
-    # A concatenation for each of DenseNet121's 58 layers, less the first of its four blocks, and for each four joined.
-    assert kinds["Concat"] == {"densenet121": 58 + 6 // 4 + 12 // 4 + 24 // 4 + 16 // 4, "resnet50": 0}[backbone]
-
-
-def multiplications(model):
-    """Of all convolutions, from the shapes that ONNX infers."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.value_info}
-    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    return sum(int(np.prod(shapes[n.output[0]][2:])) * int(np.prod(weights[n.input[1]])) for n in convolutions)

@@ -100,46 +100,6 @@ def test_sampling_beyond_a_map_is_unknown_and_not_zero():
     assert np.isnan(shifted[0, :, 2]).all()
 
 
-def receptive_centre(model):
-    """Stride and centre of the first cell's receptive field in pixels of the input, by walking the graph's layers.
-
-    Independent of cxrfeat: kernel sizes, strides and paddings are what the Keras layers say they are (Dumoulin and
-    Visin 2016). Every path to a layer must give the same, or no centre exists.
-    """
-    found = {}
-    for layer in model.layers:
-        before = {found[t._keras_history.operation.name] for t in layer._inbound_nodes[0].input_tensors}
-        assert len(before) <= 1, layer.name
-        step, centre = before.pop() if before else (1, 0.0)
-        kernel = getattr(layer, "kernel_size", getattr(layer, "pool_size", None))
-        if hasattr(layer, "padding") and kernel is None:
-            centre -= step * layer.padding[0][0]  # ZeroPadding2D
-        elif kernel is not None:
-            side = layer.input.shape[1]
-            stride, total = layer.strides[0], 0
-            if layer.padding == "same":
-                total = max((-(-side // stride) - 1) * stride + kernel[0] - side, 0)
-            centre += step * ((kernel[0] - 1) / 2 - total // 2)
-            step *= stride
-        found[layer.name] = (step, centre)
-    return found[model.outputs[1]._keras_history.operation.name]
-
-
-@pytest.mark.parametrize("backbone", ["densenet121", "resnet50"])
-def test_cells_lie_at_the_centres_of_their_receptive_fields(backbone, graph):
-    from cxrfeat._backbones import registry
-    from cxrfeat._backbones.graph import keras_graph
-    from cxrfeat._backbones.weights import find
-
-    spec = registry.get(backbone)
-    if backbone != graph.name:
-        graph = keras_graph(spec, find(spec, "random:0"), spec.preprocessing, 64)
-    step, centre = receptive_centre(graph)
-    np.testing.assert_array_equal(
-        grid_to_input(backbone, graph.inputs[0].shape[1]), [[step, 0, centre], [0, step, centre]]
-    )
-
-
 @pytest.mark.parametrize(
     ("shape", "fine"), [((32, 32), True), ((31, 31), False), ((100, 400), True), ((401, 100), False)]
 )
