@@ -40,6 +40,9 @@ study = cxr.read_study("toy")
 boxes = boxes_of(study)
 columns, owners, frames = list(study.table), boxes["patient_id"].tolist(), boxes["frame_height"].tolist()
 print(json.dumps([repr(study), columns, owners, frames]))
+from cxrfeat_cli.main import main
+sys.argv[0] = "cxrfeat"
+main()
 """
 
 
@@ -62,21 +65,17 @@ def toy(tmp_path) -> Path:
     return site
 
 
-def run(site: Path, *words: str) -> str:
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); " + words[0]
-    done = subprocess.run([sys.executable, "-c", code, *words[1:]], cwd=site.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_dataset_of_another_package_is_recognised_with_its_boxes_and_metadata(toy):
-    told, columns, patients, frames = json.loads(run(toy, f"exec({SCRIPT!r})"))
+    code = f"import sys; sys.path.insert(0, {str(toy)!r})\n{SCRIPT}"
+    words = [sys.executable, "-c", code, "study", "build", "toy", "--json"]
+    done = subprocess.run(words, cwd=toy.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found, _, built = done.stdout.partition("\n")
+    told, columns, patients, frames = json.loads(found)
     assert told.startswith("Study 'toy': 10 images, 9 patients, 2 labels; train 7")
     assert columns == ["image_id", "path", "patient_id", "split", "scanner", "Effusion", "Mass"]
     assert (patients, frames) == (["1"], [2500])
-    call = "from cxrfeat_cli.main import main; sys.argv[0] = 'cxrfeat'; main()"
-    built = json.loads(run(toy, call, "study", "build", "toy", "--json"))
-    assert built["images"]["all"] == 10
+    assert json.loads(built)["images"]["all"] == 10
     assert (toy.parent / "studies" / "toy.csv").is_file()
 
 

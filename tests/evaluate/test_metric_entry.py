@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from cxrfeat_cli.main import cli
 from sklearn.metrics import balanced_accuracy_score
 
 from cxrfeat._evaluate import Metric, scored_run
 from cxrfeat._evaluate.bootstrap import bootstrap, draw
+from cxrfeat._evaluate.metrics import METRICS
 from cxrfeat._run import Run
 
 PLUGIN = """
@@ -35,48 +37,33 @@ YOUDEN = Metric(
     needs_threshold=True,
 )
 """
-CALL = """
-import contextlib, io, json, sys
-sys.path.insert(0, sys.argv[1])
-from cxrfeat_cli.main import cli
-
-printed = []
-for words in json.loads(sys.argv[2]):
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        try:
-            cli.main(words, prog_name="cxrfeat")
-        except SystemExit as end:
-            assert not end.code, words
-    printed.append(out.getvalue())
-print(json.dumps(printed))
-"""
 
 
 @pytest.fixture
-def site(tmp_path):
+def installed(tmp_path, monkeypatch):
+    """The other package, where Python looks for packages."""
     site = tmp_path / "site"
     (site / "toy_metric-1.dist-info").mkdir(parents=True)
     (site / "toy_metric.py").write_text(PLUGIN)
     (site / "toy_metric-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-metric\nVersion: 1\n")
     (site / "toy_metric-1.dist-info" / "entry_points.txt").write_text("[cxrfeat.metrics]\nyouden = toy_metric:YOUDEN\n")
-    return site
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(vars(METRICS), "_places", raising=False)  # is looked up once in a process
+    yield
+    METRICS._loaded.pop("youden", None)
+    sys.modules.pop("toy_metric", None)
 
 
-def call(site, *commands):
-    """What each command prints, in one process in which the other package is installed."""
-    words = json.dumps([[str(word) for word in command] for command in commands])
-    done = subprocess.run([sys.executable, "-c", CALL, site, words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+def call(*words):
+    done = CliRunner().invoke(cli, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
-def test_it_has_a_column_with_its_interval_and_is_compared(site, make_run):
+def test_it_has_a_column_with_its_interval_and_is_compared(installed, make_run):
     a, b = make_run("a"), make_run("b", strength=1.5)
-    shown, compared = call(
-        site,
-        ["evaluate", "--run", a, "--bootstrap", 64, "--no-figures", "--format", "markdown"],
-        ["compare", a, b, "--metric", "youden", "--bootstrap", 200, "--format", "csv"],
-    )
+    shown = call("evaluate", "--run", a, "--bootstrap", 64, "--no-figures", "--format", "markdown")
+    compared = call("compare", a, b, "--metric", "youden", "--bootstrap", 64, "--format", "csv")
     heading, _, few, enough = [line.split("|") for line in shown.splitlines() if line.startswith("|")][:4]
     column = [name.strip() for name in heading].index("J")
     assert heading[column + 1].strip() == "J 95 %"
