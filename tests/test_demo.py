@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from cxrfeat_cli.main import cli
 from sklearn.metrics import roc_auc_score
 
 from cxrfeat import _sample as sample
@@ -49,13 +50,14 @@ def test_it_says_that_random_weights_are_no_result_and_that_nothing_leaks(done):
     assert "Traceback" not in result.stderr
 
 
-def test_a_second_time_nothing_is_embedded_or_fitted_again(done):
+def test_a_second_time_nothing_is_embedded_or_fitted_again(done, monkeypatch):
     folder, _, told = done
     embeddings = folder / told["made"]["embeddings"]
     head = folder / told["made"]["run"] / "head.json"
     before = embeddings.stat().st_mtime_ns, head.stat().st_mtime_ns
-    again = subprocess.run(done[1].command, cwd=folder, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    monkeypatch.chdir(folder)
+    again = CliRunner().invoke(cli, done[1].words)
+    assert again.exit_code == 0, again.stderr
     assert "150 images are embedded already" in again.stderr
     assert "the head is fitted already" in again.stderr
     assert (embeddings.stat().st_mtime_ns, head.stat().st_mtime_ns) == before

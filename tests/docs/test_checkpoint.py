@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from cxrfeat_cli.main import cli
 
+from cxrfeat._backbones.checkpoints.layouts import LAYOUTS
 from cxrfeat._run import Run
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "checkpoint.md"
@@ -24,6 +25,8 @@ def run(*words):
 def test_four_commands_lead_to_an_evaluated_and_compared_run(tmp_path, monkeypatch, make_study, checkpoints):
     monkeypatch.setenv("CXRFEAT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.chdir(tmp_path)
+    layout = LAYOUTS["xrv-nih"]
+    monkeypatch.setitem(LAYOUTS, layout.name, replace(layout, options={**layout.options, "size": 64}))  # to be quick
     replace(make_study(n=20, name="films"), name="ward").save(tmp_path / "studies" / "ward.csv")
     block = PAGE.read_text().split("## Four commands")[1].split("```bash\n")[1].split("```")[0]
     commands = [shlex.split(line)[1:] for line in block.strip().splitlines()]
@@ -44,8 +47,6 @@ def test_four_commands_lead_to_an_evaluated_and_compared_run(tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", ["weights.md", "how-to/checkpoint.md"])
 def test_the_pages_name_layouts_that_exist(name):
-    from cxrfeat._backbones.checkpoints.layouts import LAYOUTS
-
     text = (PAGE.parents[1] / name).read_text()
     for found in re.findall(r"`((?:xrv|chexnet|torchvision|keras)-[\w.-]+)`", text):
         assert found in LAYOUTS, found

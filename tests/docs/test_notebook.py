@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -21,11 +22,14 @@ def load(path: Path):
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory, own_cache):
+def executed(tmp_path_factory, demo_run):
+    """Run in a folder that has the sample's embeddings, which the demo has made with the same recipe."""
+    folder = tmp_path_factory.mktemp("notebook")
+    shutil.copytree(demo_run.folder / "out" / "cache", folder / "cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_HOME", "")  # both are set by `execute`, and are put back after it
         patch.setenv("HTTPS_PROXY", "")
-        return load(FOLDER / "notebooks" / "execute.py").execute(NOTEBOOK, tmp_path_factory.mktemp("notebook"))
+        return load(FOLDER / "notebooks" / "execute.py").execute(NOTEBOOK, folder)
 
 
 def shown(book: nbformat.NotebookNode) -> list[list[str]]:

@@ -2,7 +2,8 @@
 
 Every ```bash block is run by a shell, as a newcomer pastes it. Of the ```text blocks, each line must be in what the
 commands above it printed (or, for a block within a note, any of them); after `<!-- numbers vary -->` decimals may
-differ, since they hang on the last bit of a processor. Weights are random, as on a machine without a network.
+differ, since they hang on the last bit of a processor. Weights are random, as on a machine without a network. What the
+network computes stands here for what DenseNet121 would: see `commands.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from cxrfeat import make_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCK = re.compile(r"(<!-- numbers vary -->\n)?^( *)```(bash|text)\n(.*?)^ *```$", re.M | re.S)
@@ -40,6 +43,7 @@ def folded(text: str, vary: bool = False) -> str:
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory, offline):
     """The folder in which the tutorial was followed, and for each ```bash block its text and what it printed."""
+    make_recipe("densenet121", weights="random:0")  # keeps the hash of the weights, which name the files
     folder, tools = tmp_path_factory.mktemp("tutorial"), tmp_path_factory.mktemp("bin")
     env = os.environ | offline | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     printed = []

@@ -30,7 +30,7 @@ def graph(trained):
     from cxrfeat._backbones import registry
     from cxrfeat._backbones.graph import keras_graph
 
-    return keras_graph(registry.get("densenet121"), trained.weights, "torch", trained.recipe.size)
+    return keras_graph(registry.get(trained.recipe.backbone), trained.weights, "torch", trained.recipe.size)
 
 
 @pytest.fixture(scope="session")
