@@ -1,9 +1,6 @@
-"""Rows that do not fit into memory, or are on the workers of a cluster, give the head that rows in memory give."""
+"""Rows that do not fit into memory give the head that rows in memory give; those on a cluster: tests/test_ray.py."""
 
 from __future__ import annotations
-
-import sys
-from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,14 +9,12 @@ from sklearn.preprocessing import StandardScaler
 
 import cxrfeat as cxr
 from cxrfeat import _machine as machine
-from cxrfeat._cluster import connected
 from cxrfeat._heads import fit_head, load_head
-from cxrfeat._heads.cluster import ClusterSums
 from cxrfeat._heads.solver import path as solver
 from cxrfeat._heads.solver.labels import Labels
 from cxrfeat._heads.solver.rows import FileRows, MatrixRows, Tally
 from cxrfeat._heads.solver.sums import LocalSums
-from cxrfeat.errors import ClusterError, HeadError
+from cxrfeat.errors import HeadError
 
 
 @pytest.fixture
@@ -154,44 +149,3 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     assert machine.memory() == 2500
     places[0].write_text("max\n")
     assert machine.memory() > 1e6
-
-
-@pytest.fixture(scope="module")
-def address():
-    pytest.importorskip("ray")
-    if sys.platform == "win32":
-        pytest.skip("Ray's test cluster needs POSIX")
-    from ray.cluster_utils import Cluster
-
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    yield started.address
-    started.shutdown()
-
-
-def test_two_workers_find_the_head_that_one_machine_finds(large, address, study, embeddings, tmp_path, monkeypatch):
-    options = {"weighting": "paper", "settings": {"tol": 1e-9}, "passes": "all"}
-    alone = fit_head(study, embeddings, out=tmp_path / "alone", **options)
-    monkeypatch.setattr(cxr.EmbeddingFile, "read", None)  # the driver reads no row to learn from
-    there = fit_head(study, embeddings, out=tmp_path / "there", ray=address, **options)
-    for one, other in zip(load_head(alone).linear, load_head(there).linear, strict=True):
-        assert other == pytest.approx(one, rel=1e-3, abs=1e-4 * np.abs(one).max())
-    for label, objective in alone.notes["objective"].items():
-        assert there.notes["objective"][label] == pytest.approx(objective, rel=1e-6)
-    assert (there.notes["workers"], there.converged) == (2, True)
-    with pytest.raises(HeadError, match="is fitted on one machine; leave `ray` out"):
-        fit_head(study, embeddings, "svm", out=tmp_path / "svm", ray=address)
-
-
-def test_a_worker_that_is_lost_or_sees_another_file_is_told(address, rows_on_disk, monkeypatch):
-    path, _, y, (positive, negative) = rows_on_disk
-    with connected(address) as ray, cxr.EmbeddingFile(path) as file:
-        rows = FileRows([file], [(0, np.arange(1000)[None])])  # one block: one worker
-        labels = Labels.of(y[:1000], positive, negative)
-        with closing(ClusterSums(ray, rows, labels)) as sums:
-            ray.kill(sums.held[0])
-            with pytest.raises(ClusterError, match="a worker of the cluster failed") as told:
-                sums.survey(None)
-        assert "\n" not in str(told.value)
-        monkeypatch.setattr(cxr.EmbeddingFile, "content_sha256", "0" * 64)
-        with pytest.raises(ClusterError, match=r"worker on .* has another content there than here"):
-            ClusterSums(ray, rows, labels)

@@ -1,41 +1,65 @@
-"""An extraction on a cluster gives the file of a single machine, whoever is killed, and does nothing twice."""
+"""A Ray cluster is connected to or it is said why not; extractions and heads there are those of a single machine.
+
+Whoever is killed, nothing is done twice. What fails on a worker names the worker. One cluster serves all of it.
+"""
 
 import logging
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 
+import cxrfeat
+from cxrfeat import _cluster as connection
 from cxrfeat._extract import make_recipe, on_ray
 from cxrfeat._extract.on_ray import Job, Where, Worker
 from cxrfeat._extract.pipeline import Block, Item
+from cxrfeat._heads import fit_head, load_head
+from cxrfeat._heads.cluster import ClusterSums
+from cxrfeat._heads.solver import path as solver
+from cxrfeat._heads.solver.labels import Labels
+from cxrfeat._heads.solver.rows import FileRows
 from cxrfeat._store import EmbeddingFile, Writer, disk
-from cxrfeat.errors import ClusterError
+from cxrfeat.errors import ClusterError, EmbeddingFileError, HeadError
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ray's test cluster needs POSIX")
+KILLS = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 NODE = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
 
 
 @pytest.fixture(scope="module")
-def cluster(own_cache):
-    """Two nodes of one core and one GPU, which are none, and a head without."""
+def started(own_cache):
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
-    started = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        started.add_node(**NODE)
+    started = Cluster(initialize_head=True, head_node_args=NODE)
     yield started
     started.shutdown()
+
+
+@pytest.fixture
+def cluster(started):
+    """Two nodes of one core and one GPU, which are none; the second may be removed."""
+    if not started.worker_nodes:
+        started.add_node(**NODE)
+    return started
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Extract with DenseNet121, random weights, at 32 pixels."""
+    options = {"cache": tmp_path / "cache", "weights": "random:0", "size": 32}
+    return lambda study, **more: cxrfeat.extract(study, **{**options, **more})
 
 
 def content(path):
@@ -55,11 +79,54 @@ def children(pid, name):
 
 
 def workers(cluster):
-    return [pid for node in cluster.worker_nodes for pid in children(raylet(node), "MapWorker")]
+    nodes = [cluster.head_node, *cluster.worker_nodes]
+    return [pid for node in nodes for pid in children(raylet(node), "MapWorker")]
 
 
 def raylet(node):
     return node.all_processes["raylet"][0].process.pid
+
+
+def test_an_address_where_no_ray_is():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # bound, and nothing listens
+        with pytest.raises(ClusterError, match=f"no Ray cluster answers at {address}"), connection.connected(address):
+            pass
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        Thread(target=lambda: other.accept()[0].sendall(b"220 mail\r\n"), daemon=True).start()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"what answers at {address} is no Ray"), connection.connected(address):
+            pass
+    for wrong in ("ray://127.0.0.1:10001", "head", "head:x"):
+        with pytest.raises(ClusterError, match="is no address"), connection.connected(wrong):
+            pass
+    assert not ray.is_initialized()
+
+
+def test_an_error_on_a_worker_names_it(cluster):
+    @connection.told
+    def fails(kind):
+        if kind == "dies":
+            os._exit(1)
+        raise {"ours": EmbeddingFileError("the file is damaged."), "disk": OSError(28, "No space left")}[kind]
+
+    with connection.connected(cluster.address) as module:
+        for kind, words in {"ours": "the file is damaged", "disk": "No space left", "dies": "WorkerCrashed"}.items():
+            with pytest.raises(Exception) as raised:
+                module.get(module.remote(max_retries=0)(fails).remote(kind))
+            found = connection.sentence(raised.value)
+            assert isinstance(found, ClusterError) and words in str(found) and "\n" not in str(found)
+            assert kind == "dies" or str(found).startswith(f"worker on {socket.gethostname()}, process ")
+    assert not ray.is_initialized()
+
+
+def test_workers_with_another_version_or_none(cluster, monkeypatch):
+    monkeypatch.setattr(connection, "__version__", "9.9")
+    wrong = f"the worker on {socket.gethostname()} has cxrfeat {cxrfeat.__version__}, and this process cxrfeat 9.9"
+    with pytest.raises(ClusterError, match=wrong), connection.connected(cluster.address):
+        pass
+    assert not ray.is_initialized(), "it stays connected after an error"
 
 
 def test_the_file_of_a_single_machine_with_a_bad_image_and_gpus(make_study, run, cluster, tmp_path, caplog):
@@ -82,30 +149,57 @@ def test_the_file_of_a_single_machine_with_a_bad_image_and_gpus(make_study, run,
     assert run(study, ray=cluster.address, **options).extracted == 0  # the second time nothing starts
 
 
-def test_a_worker_and_a_node_that_die_cost_their_batches(make_study, run, cluster, tmp_path):
-    study = make_study(96, size=32)
-    whole = run(study).path
-    events = []
-
-    def show(done, total, note=""):
-        if done and not events:
-            events.append("worker")
-            os.kill(workers(cluster)[0], signal.SIGKILL)
-        elif done > total // 3 and len(events) == 1:
-            events.append("node")
-            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-
-    try:
-        done = run(study, ray=cluster.address, out=tmp_path / "ray.h5", progress=show)
-    finally:
-        if len(events) == 2:
-            cluster.add_node(**NODE)
-    assert events == ["worker", "node"]
-    assert content(done.path) == content(whole) and not done.failed
-    assert done.extracted == 96
+@pytest.fixture
+def large(monkeypatch):
+    """Blocks, samples and limits of size, for rows of a test: every problem begins at a sample and goes in sweeps."""
+    monkeypatch.setattr(solver, "DENSE_BYTES", 0)
+    monkeypatch.setattr(solver, "MANY", 1)
+    monkeypatch.setattr(solver, "SAMPLE_ROWS", 8)
+    monkeypatch.setattr("cxrfeat._heads.solver.rows.BLOCK", 64)
 
 
-def test_a_driver_that_dies_or_is_stopped_keeps_the_shards(make_study, run, cluster, tmp_path):
+@pytest.fixture
+def rows(make_study, tmp_path):
+    """A study of 300 images, and an embedding file in which its labels can be found."""
+    study, rng = make_study(300, size=8), np.random.default_rng(0)
+    x = np.maximum(rng.standard_normal((300, 12)) + study.y @ rng.standard_normal((2, 12)), 0).astype(np.float32)
+    cxrfeat.cache.import_(x, tmp_path / "rows.h5", ids=study.ids.tolist(), backbone="ours").close()
+    return study, tmp_path / "rows.h5"
+
+
+def test_two_workers_find_the_head_that_one_machine_finds(large, cluster, rows, tmp_path, monkeypatch):
+    study, embeddings = rows
+    options = {"weighting": "paper", "settings": {"tol": 1e-9}}
+    alone = fit_head(study, embeddings, out=tmp_path / "alone", **options)
+    monkeypatch.setattr(EmbeddingFile, "read", None)  # the driver reads no row to learn from
+    there = fit_head(study, embeddings, out=tmp_path / "there", ray=cluster.address, **options)
+    for one, other in zip(load_head(alone).linear, load_head(there).linear, strict=True):
+        assert other == pytest.approx(one, rel=1e-3, abs=1e-4 * np.abs(one).max())
+    for label, objective in alone.notes["objective"].items():
+        assert there.notes["objective"][label] == pytest.approx(objective, rel=1e-6)
+    assert (there.notes["workers"], there.converged) == (2, True)
+    with pytest.raises(HeadError, match="is fitted on one machine; leave `ray` out"):
+        fit_head(study, embeddings, "svm", out=tmp_path / "svm", ray=cluster.address)
+
+
+def test_a_worker_of_a_fit_that_is_lost_or_sees_another_file_is_told(cluster, rows, monkeypatch):
+    study, path = rows
+    with connection.connected(cluster.address) as module, EmbeddingFile(path) as file:
+        taken = FileRows([file], [(0, np.arange(60)[None])])  # one block: one worker
+        labels = Labels.of(study.y[:60], np.ones(2), np.ones(2))
+        with closing(ClusterSums(module, taken, labels)) as sums:
+            module.kill(sums.held[0])
+            with pytest.raises(ClusterError, match="a worker of the cluster failed") as told:
+                sums.survey(None)
+        assert "\n" not in str(told.value)
+        monkeypatch.setattr(EmbeddingFile, "content_sha256", "0" * 64)
+        with pytest.raises(ClusterError, match=r"worker on .* has another content there than here"):
+            ClusterSums(module, taken, labels)
+
+
+@KILLS
+def test_a_driver_a_worker_and_a_node_that_die_cost_their_batches(make_study, run, cluster, tmp_path):
+    """One driver is killed and one is stopped; the third goes on from their shards and loses a worker and a node."""
     study = make_study(200, size=32)
     whole, out = run(study).path, tmp_path / "ray.h5"
     study.save(tmp_path / "study.csv")
@@ -116,7 +210,7 @@ def test_a_driver_that_dies_or_is_stopped_keeps_the_shards(make_study, run, clus
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         deadline = time.monotonic() + 120
         while len(list(parts.glob("*.parquet"))) <= kept and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
+            time.sleep(0.02)
         process.send_signal(end)
         said = process.communicate(timeout=60)[1].decode()
         assert process.returncode == (130 if end == signal.SIGINT else -end), said
@@ -128,11 +222,24 @@ def test_a_driver_that_dies_or_is_stopped_keeps_the_shards(make_study, run, clus
     while workers(cluster) and time.monotonic() < deadline:  # Ray ends what the job left
         time.sleep(0.05)
     assert not workers(cluster)
-    done = run(study, ray=cluster.address, out=out, workers=1)
-    assert done.kept and done.extracted == 200 - done.kept
+    events, shown = [], []
+
+    def show(done, total, note=""):
+        shown.append(done)
+        if not events and done > shown[0] and (there := workers(cluster)):
+            events.append("worker")
+            os.kill(there[0], signal.SIGKILL)
+        elif events == ["worker"] and done > shown[0] + (total - shown[0]) // 3:
+            events.append("node")
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+    done = run(study, ray=cluster.address, out=out, progress=show)
+    assert events == ["worker", "node"]
+    assert done.kept and done.extracted == 200 - done.kept and not done.failed
     assert content(out) == content(whole)
 
 
+@KILLS
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(int(os.environ.get("CXRFEAT_KILLS", "12"))))
 def test_whoever_is_killed_whenever(seed, make_study, run, cluster, tmp_path):
