@@ -23,10 +23,10 @@ COMMANDS = {
     "built": "study build ward --val 0.3 --test 0.3 --json",
     "extracted": "extract ward --backbone tiny --weights random:0 --passes 1",
     "fitted": "fit-head --study ward --head nearest-mean --threshold 0.5",
-    "evaluated": "evaluate --json",
-    "table": "evaluate",
+    "evaluated": "evaluate --bootstrap 50 --json",
+    "table": "evaluate --bootstrap 50",
     "maps": "gradcam --limit 2",
-    "report": "report --images 1 -o report.html",
+    "report": "report --images 1 --bootstrap 50 -o report.html",
     "extract help": "extract --help",
     "head help": "fit-head --help",
     "study help": "study build --help",
@@ -65,6 +65,7 @@ def used(tmp_path_factory, own_cache) -> tuple[Path, dict[str, str]]:
         env=os.environ | {"PYTHONPATH": str(folder / "installed"), "HTTPS_PROXY": "http://127.0.0.1:9"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "TensorFlow says something of itself past Python's stderr"
     return folder, json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,7 +1,11 @@
-"""Keras's backends give the same embeddings, maps and heads; which one is taken; JAX stands without TensorFlow."""
+"""Keras's backends give the same embeddings, maps and heads; which one is taken; JAX stands without TensorFlow.
+
+Neither asks anything of the internet, nor writes but in documented places.
+"""
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +20,7 @@ from cxrfeat._backbones.weights import Weights
 from cxrfeat.errors import EngineError
 
 SCRIPT = Path(__file__).with_name("on_backend.py")
+PLUGIN = Path(__file__).parents[1] / "plugin"
 
 
 @pytest.fixture
@@ -26,18 +31,29 @@ def on(pictures, make_study, tmp_path):
     np.save(tmp_path / "tiny" / "pictures.npy", pictures)
 
     def run(name):
-        out = tmp_path / f"{name}.npz"
+        out, home, work = tmp_path / f"{name}.npz", tmp_path / f"home-{name}", tmp_path / f"work-{name}"
+        home.mkdir()
+        work.mkdir()
+        kept_out = {"KERAS_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
+        environment = {key: value for key, value in os.environ.items() if key not in kept_out}
+        environment |= {"HOME": str(home), "CXRFEAT_CACHE": str(tmp_path / f"cache-{name}"), "PYTHONPATH": str(PLUGIN)}
         command = [sys.executable, str(SCRIPT), name, str(tmp_path / "tiny"), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=work, env=environment)
         assert done.returncode == 0, done.stderr[-3000:]
+        assert json.loads(done.stdout.splitlines()[-1]) == [], "something was asked of the internet"
+        written = {"/".join(path.relative_to(home).parts[:2]) for path in home.rglob("*") if path.is_file()}
+        # Keras's own settings, and the fonts of matplotlib, which Keras imports: both document their places.
+        assert written <= {".keras/keras.json", ".cache/matplotlib", ".config/matplotlib"}
+        assert not list(work.iterdir())
         with np.load(out) as found:
             return dict(found)
 
     return run
 
 
-def test_jax_and_tensorflow_agree_on_two_devices_each(on, small, recipe_for, pictures):
+def test_jax_and_tensorflow_agree_on_two_devices_each(on, small, recipe_for, pictures, tmp_path):
     tensorflow, jax = on("tensorflow"), on("jax")
+    assert list(tmp_path.glob("cache-tensorflow/**/tiny-*/model.xml")), "OpenVINO converts what we do not translate"
     expected = open_engine(recipe_for("small"), Weights("random:0"), "openvino", ("embedding", "map")).run(pictures)
     for found in (tensorflow, jax):
         for name, values in {"embedding": expected[0], "map": expected[1], "openvino": expected[0]}.items():
