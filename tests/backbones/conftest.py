@@ -42,3 +42,11 @@ def small(monkeypatch):
     entry = load("small_network").SMALL
     monkeypatch.setitem(registry.BACKBONES._loaded, entry.name, entry)
     return entry
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The entry of `short_densenet.py`."""
+    entry = load("short_densenet").SHORT
+    monkeypatch.setitem(registry.BACKBONES._loaded, entry.name, entry)
+    return entry

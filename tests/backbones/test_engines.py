@@ -44,11 +44,11 @@ def test_a_row_is_the_same_bits_whatever_is_beside_it(recipe_for, pictures, monk
     np.testing.assert_array_equal(together, np.concatenate(alone[::-1]))
 
 
-def test_a_map_of_one_cell_is_still_a_map(recipe_for):
-    recipe = recipe_for("densenet121", 32)
+def test_a_map_of_one_cell_is_still_a_map(short, recipe_for):
+    recipe = recipe_for(short.name, 32)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32), dtype=np.uint8)  # the second must not overwrite one
     embedding, feature_map = open_engine(recipe, RANDOM, "openvino", ("embedding", "map")).run(images)
-    assert embedding.shape == (2, 1024) and feature_map.shape == (2, 1, 1, 1024)
+    assert embedding.shape == (2, short.dim) and feature_map.shape == (2, 1, 1, short.dim)
     np.testing.assert_allclose(feature_map[:, 0, 0], embedding, rtol=1e-5, atol=1e-7)
 
 
@@ -143,8 +143,8 @@ def test_a_kept_export_runs_without_tensorflow(recipe_for, pictures):
     assert json.loads(done.stdout) == []
 
 
-def test_streams_are_bounded_by_the_cores_of_the_process(recipe_for, monkeypatch):
-    recipe = recipe_for("densenet121")
+def test_streams_are_bounded_by_the_cores_of_the_process(small, recipe_for, monkeypatch):
+    recipe = recipe_for(small.name)
     monkeypatch.setattr(machine, "cores", lambda: 1)
     assert open_engine(recipe, RANDOM, "openvino").streams == 1
 
