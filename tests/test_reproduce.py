@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from cxrfeat_cli.main import cli
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
+from cxrfeat._report import style
 from cxrfeat._reproduce.account import hanley_mcneil
 from cxrfeat._reproduce.experiment import reproduce_paper
 from cxrfeat._run import Run
@@ -28,7 +31,16 @@ ARMS = ("densenet121", "densenet121-augmented", "resnet50-augmented")
 
 
 @pytest.fixture(scope="module")
-def done(films, graphs, small_networks, tmp_path_factory) -> SimpleNamespace:
+def small_figures() -> Iterator[None]:
+    """Draw only the PNGs, which the page shows, and of fewer pixels: they take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "FORMATS", ("png",))
+        patch.setattr(Figure, "savefig", partialmethod(Figure.savefig, dpi=70))
+        yield
+
+
+@pytest.fixture(scope="module")
+def done(films, graphs, small_networks, small_figures, tmp_path_factory) -> SimpleNamespace:
     """The reproduction, and the page as it was before any test touched the folder."""
     folder = tmp_path_factory.mktemp("paper") / "out"
     result = reproduce_paper(films, folder, **OPTIONS)

@@ -183,9 +183,8 @@ def coverage(simulations, replicates, seed, patients=80, per_patient=3):
         ill = rng.random(patients) < 0.4
         level = np.sqrt(0.7) * rng.normal(size=patients)
         score = ill[who] + level[who] + np.sqrt(0.3) * rng.normal(size=len(who))
-        found = bootstrap(
-            ill[who][:, None].astype(float), norm.cdf(score)[:, None], who, [0.5], replicates, seed=k, threads=1
-        )
+        y, p = ill[who][:, None].astype(float), norm.cdf(score)[:, None]
+        found = bootstrap(y, p, who, [0.5], replicates, seed=k, threads=1, metrics=[metrics.AUROC])
         low, high = found.interval(metrics.AUROC)[0]
         inside += low <= truth <= high
     return inside / simulations

@@ -93,7 +93,7 @@ def test_a_checkpoint_of_other_settings_is_refused(fitted, study, embeddings, tm
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(study, embeddings, tmp_path):
-    settings = {"epochs": 60, "patience": 2, "learning_rate": 0.3}
+    settings = {"epochs": 60, "patience": 2, "learning_rate": 0.3, "batch": 64}
     run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings=settings, calibration="none")
     history = np.genfromtxt(run.path / "history.csv", delimiter=",", names=True)
     best = int(history["val_loss"].argmin())
@@ -125,7 +125,7 @@ def test_the_papers_training_stops_by_keras_accuracy_and_keeps_the_last_epoch(st
 
 
 def test_a_head_without_hidden_layers_is_linear(study, embeddings, tmp_path):
-    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings={"epochs": 1})
+    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings={"epochs": 1, "batch": 64})
     head = load_head(shutil.move(run.path, tmp_path / "moved"))
     coef, intercept = head.linear
     x = np.random.default_rng(0).random((9, 12), dtype=np.float32)
@@ -134,7 +134,8 @@ def test_a_head_without_hidden_layers_is_linear(study, embeddings, tmp_path):
 
 
 def test_softmax_outputs_share_one(study, embeddings, tmp_path):
-    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings={"epochs": 2, "activation": "softmax"})
+    settings = {"epochs": 2, "batch": 64, "activation": "softmax"}
+    run = fit_head(study, embeddings, "keras", out=tmp_path / "run", settings=settings)
     p = run.predictions().to_numpy()
     assert p.sum(axis=1) == pytest.approx(1.0)
     assert run.calibration["method"] == "none"

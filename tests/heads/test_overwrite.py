@@ -47,11 +47,11 @@ def test_a_killed_overwrite_leaves_a_whole_run(study, embeddings, tmp_path):
     study.save(tmp_path / "small.csv")
     out, rng = tmp_path / "run", random.Random(0)
     fit_head(study, embeddings, out=out)
-    for _ in range(3):
+    for _ in range(2):
         words = [sys.executable, "-c", FOREVER, str(tmp_path / "small.csv"), str(embeddings), str(out)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             process.stdout.readline()
-            for _ in range(3):  # each stop is a look at another moment, the last one is the end
+            for _ in range(4):  # each stop is a look at another moment, the last one is the end
                 time.sleep(rng.uniform(0.05, 0.4))
                 process.send_signal(signal.SIGSTOP)
                 if (out / "head.json").exists():
