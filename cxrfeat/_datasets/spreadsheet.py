@@ -78,16 +78,10 @@ def _parquet(path: Path) -> pd.DataFrame:
         raise StudyError(f"{path} is not a Parquet table that can be read: {str(error).splitlines()[0]}.") from error
     if not isinstance(table.index, pd.RangeIndex):
         table = table.reset_index()
-    cells = {name: _texts(column) for name, column in table.items()}
+    table = table.convert_dtypes()
     header = pd.DataFrame([[str(name) for name in table]], columns=list(table))
-    return pd.concat([header, pd.DataFrame(cells)], ignore_index=True)
-
-
-def _texts(column: pd.Series) -> pd.Series:
-    known = column.notna()
-    whole = pd.api.types.is_float_dtype(column) and (column[known] % 1 == 0).all()
-    texts = column[known].astype("int64").astype(str) if whole else column[known].astype(str)
-    return texts.reindex(column.index, fill_value="")
+    cells = table.astype(str).where(table.notna(), "")
+    return pd.concat([header, cells], ignore_index=True)
 
 
 def _csv(path: Path, encoding: str | None) -> pd.DataFrame:
