@@ -266,7 +266,7 @@ def _rows(
             row |= {f"{key}_difference": value, f"{key}_difference_bootstrap": ends}
         rows.append(row)
     defined = ~np.isnan([row["difference"] for row in rows[:-1]])
-    rows[-1]["over"] = [label for label, yes in zip(a.labels, defined, strict=True) if yes]
+    rows[-1]["over"] = list(a.named(defined))
     return rows
 
 

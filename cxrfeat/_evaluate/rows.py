@@ -81,7 +81,8 @@ def rows_of(scored: Scored, draws: Replicates | None = None) -> list[Row]:
     rows[-2]["over"] = [row["label"] for row in over]
     for metric in METRICS:
         if metric.chance is not None:
-            rows[-2][f"{metric.name}_chance"] = _mean([row[f"{metric.name}_chance"] for row in over])
+            chances = [row[f"{metric.name}_chance"] for row in over]
+            rows[-2][f"{metric.name}_chance"] = float(np.mean(chances)) if chances else np.nan
     return rows
 
 
@@ -100,7 +101,3 @@ def levels(scored: Scored, metric: Metric) -> Array:
     if metric is not AUROC and (scored.few & scored.defined).any():
         found[-1] = np.nan
     return np.append(found, widened(np.array([pooled]))[0] if pooled >= FEW else np.nan)
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else np.nan

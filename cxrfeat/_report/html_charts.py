@@ -5,14 +5,14 @@ A chart is laid out here and drawn by the template; the script only shows and hi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cxrfeat._report import curves, tables
+from cxrfeat._html import plain
+from cxrfeat._report import curves
 from cxrfeat._report.style import pretty
 
 if TYPE_CHECKING:
@@ -152,8 +152,7 @@ def training(run: Run, key: str) -> Chart | None:
 
 def as_json(charts: Sequence[Chart]) -> dict[str, Any]:
     """The points of every chart by its key, without what JSON does not have."""
-    read = {chart.key: chart.data() for chart in charts if chart.layout != "panels"}
-    return json.loads(tables.json_text(read))
+    return plain({chart.key: chart.data() for chart in charts if chart.layout != "panels"})
 
 
 def _rows(*columns: np.ndarray) -> list[list[float | None]]:
