@@ -41,27 +41,36 @@ def train(model: keras.Model, logits: str, task: Task, settings: Any, resume: bo
     """
     trainer = Trainer(keras.Model(model.input, model.get_layer(logits).output), task, settings)
     epochs = Epochs(trainer, task, settings, progress)
-    callbacks: list[keras.callbacks.Callback] = [epochs]
-    if epochs.folder is not None:  # the backup comes after all else is written
-        backup = {"double_checkpoint": True, "delete_checkpoint": False}
-        callbacks.append(keras.callbacks.BackupAndRestore(str(epochs.folder), **backup))
-    if resume:
-        epochs.restore()
-    else:
-        epochs.begin()
+    kept = epochs.restore() if resume else epochs.begin()
     if not epochs.done:
         positions = np.arange(trainer.steps * trainer.batch, dtype=np.int32)
         trainer.fit(
             positions, batch_size=trainer.batch * trainer.unroll, epochs=settings.epochs, shuffle=False, verbose=0,
-            callbacks=callbacks,
+            callbacks=[epochs, *_callbacks(epochs, kept)],
         )  # fmt: skip
-        if epochs.kept is not None:
-            trainer.set_weights(epochs.kept)
+    elif kept is not None:
+        trainer.set_weights(kept)
     history = pd.DataFrame(epochs.losses, columns=["loss", "val_loss"])
     if epochs.errors:
         history["accuracy"] = 1 - np.array(epochs.errors)
     history.insert(0, "epoch", np.arange(1, len(history) + 1))
     return history
+
+
+def _callbacks(epochs: Epochs, kept: Any) -> list[keras.callbacks.Callback]:
+    """Early stopping, the best epoch on disk, and the backup to resume from, which comes after all else is written."""
+    found: list[keras.callbacks.Callback] = []
+    if epochs.keeps_best or epochs.settings.monitor == "accuracy":
+        found.append(Stop(epochs, kept))
+    if epochs.folder is None:
+        return found
+    if epochs.keeps_best:
+        lowest = min((val for _, val in epochs.losses), default=None)
+        options: dict[str, Any] = {"save_best_only": True, "save_weights_only": True, "mode": "min"}
+        best = str(epochs.folder / BEST)
+        found.append(keras.callbacks.ModelCheckpoint(best, "val_loss", initial_value_threshold=lowest, **options))
+    backup = {"double_checkpoint": True, "delete_checkpoint": False}
+    return [*found, keras.callbacks.BackupAndRestore(str(epochs.folder), **backup)]
 
 
 class Trainer(keras.Model):
@@ -136,10 +145,7 @@ class Trainer(keras.Model):
 
 
 class Epochs(keras.callbacks.Callback):
-    """Sets the order of each epoch, judges it, stops the training, and keeps the losses for whoever resumes.
-
-    `kept` are the weights of the best epoch, where these and not the last ones are wanted.
-    """
+    """Sets the order of each epoch, judges it, and keeps the losses for whoever resumes."""
 
     FILE = "epochs.json"
 
@@ -148,15 +154,15 @@ class Epochs(keras.callbacks.Callback):
         self.trainer, self.task, self.settings, self.progress = trainer, task, settings, progress
         self.losses: list[tuple[float, float]] = []
         self.errors: list[float] = []
-        self.kept: Any = None
         self.keeps_best = task.validation is not None and settings.monitor == "val_loss"
         self.folder = None if task.folder is None else task.folder / CHECKPOINT
 
-    def begin(self) -> None:
-        """Remove the checkpoint of another fit."""
+    def begin(self) -> Any:
+        """Remove the checkpoint of another fit; there are no weights to go on from."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
+        return None
 
     @property
     def judged(self) -> list[float]:
@@ -164,17 +170,13 @@ class Epochs(keras.callbacks.Callback):
         return self.errors if self.settings.monitor == "accuracy" else [val for _, val in self.losses]
 
     @property
-    def waited(self) -> int:
-        """Epochs since the best one; 0 if nothing judges them."""
-        values = self.judged
-        return len(values) - 1 - int(np.argmin(values)) if values and not math.isnan(values[0]) else 0
-
-    @property
     def done(self) -> bool:
-        return len(self.losses) >= self.settings.epochs or self.waited >= self.settings.patience
+        values = self.judged
+        waited = len(values) - 1 - int(np.argmin(values)) if values and not math.isnan(values[0]) else 0
+        return len(values) >= self.settings.epochs or waited >= self.settings.patience
 
-    def restore(self) -> None:
-        """Read the losses of the epochs before the interruption, and the weights of the best one."""
+    def restore(self) -> Any:
+        """Read the losses of the epochs before the interruption, and return the weights of the best one."""
         folder = self.folder
         if folder is None or not (folder / self.FILE).is_file():
             raise HeadError(f"there is nothing to resume: {folder} has no checkpoint. Start without `resume`.")
@@ -188,13 +190,13 @@ class Epochs(keras.callbacks.Callback):
                     f"{folder} was made with other data or settings; give those of the run that stopped (only epochs "
                     "may be raised), or start without `resume`."
                 )
-            self.trainer.load_weights(str(folder / (BEST if self.keeps_best else LATEST)))
+            best = folder / (BEST if self.keeps_best else LATEST)
+            self.trainer.load_weights(str(best))
         except HeadError:
             raise
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise HeadError(f"{folder} is damaged ({error}); start without `resume`.") from error
-        if self.keeps_best:
-            self.kept = self.trainer.get_weights()
+        return self.trainer.get_weights()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Draw; the backup has been restored by now."""
@@ -203,7 +205,7 @@ class Epochs(keras.callbacks.Callback):
         self.trainer.draw(self.task.seed, epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Judge the epoch, keep what is resumed from, and stop when enough epochs brought nothing better."""
+        """Add the loss on validation to the logs, where the callbacks after this one find it."""
         loss, val_loss = float(logs["loss"]), self._validation()
         if not math.isfinite(loss):
             raise HeadError(
@@ -213,15 +215,11 @@ class Epochs(keras.callbacks.Callback):
         self.losses.append((loss, val_loss))
         if self.settings.monitor == "accuracy":
             self.errors.append(1 - self.trainer.hits(self.task.y))
+        logs |= {"val_loss": val_loss, "judged": self.judged[-1]}
         if self.folder is not None:
             losses = [(a, None if math.isnan(b) else b) for a, b in self.losses]
             content = {"fingerprint": self.trainer.fingerprint, "losses": losses, "errors": self.errors}
             write_atomically(self.folder / self.FILE, json.dumps(content))
-        if self.keeps_best and not self.waited:
-            self.kept = self.trainer.get_weights()
-            if self.folder is not None:
-                self.trainer.save_weights(str(self.folder / BEST))
-        self.trainer.stop_training = self.done
         known = "" if math.isnan(val_loss) else f", val {val_loss:.4f}"
         self.progress(epoch + 1, self.settings.epochs, f"loss {loss:.4f}{known}")
 
@@ -234,6 +232,23 @@ class Epochs(keras.callbacks.Callback):
         logits = self.trainer.head(x, training=False)
         loss = mean_loss(self.trainer.softmax, logits, *map(ops.convert_to_tensor, arrays))
         return float(ops.convert_to_numpy(loss))
+
+
+class Stop(keras.callbacks.EarlyStopping):
+    """Early stopping that knows of the epochs before an interruption."""
+
+    def __init__(self, epochs: Epochs, kept: Any) -> None:
+        patience = epochs.settings.patience
+        super().__init__("judged", patience=patience, mode="min", restore_best_weights=epochs.keeps_best)
+        self.before, self.kept = list(epochs.judged), kept
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Take up the count where it was."""
+        super().on_train_begin(logs)
+        if self.before:
+            self.best_epoch = int(np.argmin(self.before))
+            self.best, self.wait = self.before[self.best_epoch], len(self.before) - 1 - self.best_epoch
+            self.best_weights = self.kept
 
 
 def mean_loss(softmax: bool, logits: Any, y: Any, weight: Any) -> Any:
