@@ -12,7 +12,7 @@ import cxrfeat as cxr
 from cxrfeat._project import CACHE, RUNS, STUDIES
 
 from .base import Group
-from .options import SEED, STUDY, STUDY_NAME, PathOrAddress, format_option, replicates_option
+from .options import PREPROCESSING, SEED, STUDY, STUDY_NAME, PathOrAddress, format_option, replicates_option
 from .output import json_option, print_json, print_result, print_table, say, watched
 
 FILE, FILE_OR_FOLDER = click.Path(dir_okay=False), PathOrAddress()
@@ -202,7 +202,7 @@ def export(as_json: bool, **options) -> None:
 @click.option("--weights", default="unknown", help="The weights' name.")
 @click.option("--weights-sha256", default="", show_default=False, help="The weights' SHA-256, where it is known.")
 @click.option("--layer", default="unknown", help="The layer whose average they are.")
-@click.option("--preprocessing", type=click.Choice(["torch", "caffe", "unit"]), default="torch")
+@click.option("--preprocessing", type=PREPROCESSING, default="torch", help="Normalisation.")
 @click.option("--size", type=click.IntRange(1), default=224, help="Side of the network's input.")
 @json_option
 def import_(source: str, out: str, as_json: bool, **options) -> None:

@@ -81,9 +81,10 @@ LABEL_NAME, WEIGHTS_NAME = Named("cxrfeat._labels:NIH_LABELS"), Named("cxrfeat._
 BACKBONE = OneOf("cxrfeat._backbones.registry:BACKBONES")
 DATASET = OneOf("cxrfeat._datasets.dataset:DATASETS")
 ENGINE = OneOf("cxrfeat._backbones.registry:ENGINES")
+PREPROCESSING = OneOf("cxrfeat._images.choices:NORMALISATION")
 INPUT: tuple[tuple[str, click.ParamType, str], ...] = (
     ("--size", click.IntRange(1), "Side of the input, pixels."),
-    ("--preprocessing", OneOf("cxrfeat._images.choices:NORMALISATION"), "Normalisation."),
+    ("--preprocessing", PREPROCESSING, "Normalisation."),
     ("--geometry", OneOf("cxrfeat._images.choices:GEOMETRIES"), "How an oblong film becomes a square."),
     ("--resize", click.IntRange(0), "Resize the shorter side (crop) or the longer (pad) to this, then cut or pad."),
     ("--interpolation", OneOf("cxrfeat._images.choices:FILTERS"), "Filter of resizing."),

@@ -62,6 +62,8 @@ def entry(card: Card) -> Backbone:
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of images that are given; one without such a value is a WeightsError."""
+    if unknown := sorted(set(options) - set(_OPTIONS)):
+        raise WeightsError(f"there is no option `{unknown[0]}`; of images there are {', '.join(_OPTIONS)}.")
     given = {key: value for key, value in options.items() if value is not None}
     for key, known in (("preprocessing", NORMALISATION), ("geometry", GEOMETRIES), ("interpolation", FILTERS)):
         if key in given and given[key] not in known:

@@ -203,6 +203,8 @@ def load(name: str) -> Card:
         card: Card = typed(Card, found)
         if card.name != name:
             raise ValueError(f"it is the card of {card.name!r}")
+        if elsewhere := [name for name in card.files if Path(name).name != name]:
+            raise ValueError(f"{elsewhere[0]!r} is no file of its folder")
         return card
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError) as error:
         raise WeightsError(f"{file} is not a card of weights: {error}. Import the weights again.") from error
@@ -232,7 +234,7 @@ def file_of(card: Card, ending: str = ARRAYS) -> Path:
     """Return one file of a card, by its ending, after checking its hash; else raise a WeightsError."""
     suffix = ending[ending.index(".") :]
     for name in card.files:
-        if name.endswith(suffix) and Path(name).name == name:
+        if name.endswith(suffix):
             return check_file(card, name)
     raise WeightsError(f"the weights {card.name!r} have no {suffix} file: they are {card.kind}. Import them again.")
 

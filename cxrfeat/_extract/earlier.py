@@ -45,7 +45,8 @@ class Earlier:
                 best.file.close()
             best = cls(file, passes)
         if best:
-            _log.info("images whose files are the same take %d renderings from %s.", best.passes, best.file.path)
+            found, of = best.passes, recipe.passes + 1
+            _log.info("%d of %d passes of images whose files are the same come from %s.", found, of, best.file.path)
         return best
 
     def read(self, image_ids: Sequence[str]) -> Known:

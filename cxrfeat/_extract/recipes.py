@@ -206,6 +206,8 @@ def recipe_of(recipe: Recipe | None, options: RecipeOptions, study: Study | None
     """Return the recipe given, or one made from options; `weights` says of a given one where its file is now."""
     if recipe is None:
         return make_recipe(**options, study=study)
+    if unknown := sorted(set(options) - RecipeOptions.__annotations__.keys()):
+        raise TypeError(f"there is no option `{unknown[0]}`.")
     if other := sorted(set(options) - {"weights"}):
         raise RecipeError(f"give a recipe or its options, not both: `{other[0]}` is part of the recipe.")
     return recipe

@@ -82,6 +82,7 @@ def test_what_was_changed_or_lost_is_never_used():
         lambda found: found.pop("backbone"),
         lambda found: found.update(labels=[1]),
         lambda found: found.update(name="another"),
+        lambda found: found["files"].update({"../other/card.json": "0" * 64}),  # would be packed
     ],
 )
 def test_a_damaged_card_is_a_sentence_and_can_be_removed(change, caplog):

@@ -337,6 +337,8 @@ def test_what_embed_cannot_use_is_named(make_study, tmp_path):
         embed([make_study(1).paths()[0], tmp_path / "bad.png"], recipe)
     with pytest.raises(ImageError, match=r"image 0 is float64 \(9, 9\)"):
         embed(np.zeros((9, 9)), recipe)
+    with pytest.raises(TypeError, match="no option `sise`"):
+        embed([], recipe, sise=64)
     with pytest.raises(RecipeError, match="`size` is part of the recipe"):
         embed([], recipe, size=64)
 

@@ -82,7 +82,7 @@ def test_a_share_takes_renderings_from_the_same_share_with_other_passes(make_stu
     run(study, shard="1/2")
     with caplog.at_level(logging.INFO, "cxrfeat"):
         run(study, passes=1, shard="1/2")
-    assert any("1 renderings from" in message and "1-of-2.h5" in message for message in caplog.messages)
+    assert any("1 of 2 passes" in message and "1-of-2.h5" in message for message in caplog.messages)
 
 
 def test_lost_images_of_a_share_are_named_by_id(make_study, run):

@@ -52,7 +52,7 @@ def test_a_changed_byte_is_found_wherever_it_is(name, run):
         again = Run.open(run.path)
         again.study(), again.predictions(), load_head(again)
     result = CliRunner().invoke(cli, ["runs", "verify", str(run.path)])
-    assert result.exit_code == 2
+    assert result.exit_code == (2 if name == "head.json" else 1)  # nothing can be checked without the first
     assert name in result.output
 
 
