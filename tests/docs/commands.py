@@ -1,7 +1,8 @@
 """Runs `cxrfeat` in forked processes: python commands.py SOCKET. Each has its imports ready, and a terminal of its own.
 
 A client sends arguments and working directory, and its standard output and error; it gets the exit code. A layer of
-random weights stands in for DenseNet121: the page is about the commands, and `demo` runs the network itself.
+random weights stands in for DenseNet121: the page is about the commands, and `demo` runs the network itself. The
+bootstrap draws 100 replicates.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ if __name__ == "__main__":
     for module in MODULES:
         importlib.import_module(module)
     importlib.import_module("cxrfeat._backbones.openvino_engine").open_engine = StandIn
+    few = {command: {"replicates": 100} for command in ("evaluate", "roc", "compare", "report")}
+    sys.modules["cxrfeat_cli.main"].cli.context_settings["default_map"] = few
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(sys.argv[1])
         listening.listen()
