@@ -1,6 +1,6 @@
 """Maps of augmented renderings, warped back: what is at one place in the film stays there."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from cxrfeat._recipe import Recipe
 
 # Far stronger than any policy that is trained with, so that a warp the wrong way round cannot pass.
 STRONG = Policy("strong", rotation=25.0, shift_x=0.15, shift_y=0.15, shear=8.0, zoom=0.1, flip=0.5, border="nearest")
-RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 512, augmentation=STRONG.to_dict(), passes=8)
+RECIPE = Recipe("densenet121", "random:0", "0" * 64, "relu", "torch", 512, augmentation=asdict(STRONG), passes=8)
 
 
 def brightness(engine, recipe, grey, number):
