@@ -166,14 +166,15 @@ def _blocks(ray: Any, todo: Sequence[Item], job: Job, workers: int, about: dict[
             part = left[start : start + SHARDS * size]
             batches = {number: part[k : k + size] for number, k in enumerate(range(0, len(part), size))}
             work = ([todo[int(k)] for k in batch] for batch in list(batches.values()))
-            for number, answer in _answers(ray, work, job, workers):
-                if isinstance(answer, CxrfeatError):
-                    raise answer
-                if batches.pop(number, None) is not None:  # else it was done twice
-                    block, said = answer
-                    about.update(said)
-                    lived = True
-                    yield block
+            with closing(_answers(ray, work, job, workers)) as answers:
+                for number, answer in answers:
+                    if isinstance(answer, CxrfeatError):
+                        raise answer
+                    if batches.pop(number, None) is not None:  # else it was done twice
+                        block, said = answer
+                        about.update(said)
+                        lived = True
+                        yield block
             lost += batches.values()
         if not lost:
             return
@@ -187,7 +188,7 @@ def _blocks(ray: Any, todo: Sequence[Item], job: Job, workers: int, about: dict[
     yield Block([], np.zeros((0, 32), np.uint8), _no_embeddings(0), [(todo[int(k)], reason) for k in left])
 
 
-def _answers(ray: Any, work: Iterator[list[Item]], job: Job, workers: int) -> Iterator[tuple[int, Any]]:
+def _answers(ray: Any, work: Iterator[list[Item]], job: Job, workers: int) -> Generator[tuple[int, Any]]:
     """Have batches done, and yield their numbers with the answers as they come; what is lost has none."""
     import pyarrow as pa
     from ray.data import ActorPoolStrategy, DataContext, from_arrow
@@ -213,10 +214,11 @@ def _answers(ray: Any, work: Iterator[list[Item]], job: Job, workers: int) -> It
                 # Ray Data would try for ever, on an image that ends the process too.
                 ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": 1},
             )  # fmt: skip
-        answers: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for table in answers:
-            for number, answer in zip(table["number"].to_pylist(), table["answer"].to_pylist(), strict=True):
-                yield number, pickle.loads(answer)
+        answers: Any = iter(data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+        with closing(answers):  # left to Python's collector, it would end its tasks later, and connect anew for that
+            for table in answers:
+                for number, answer in zip(table["number"].to_pylist(), table["answer"].to_pylist(), strict=True):
+                    yield number, pickle.loads(answer)
     except ray.exceptions.RayError as error:
         raise sentence(error) from error
     finally:
