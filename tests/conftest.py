@@ -119,6 +119,15 @@ def small_networks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def in_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks, samples and limits of size, for rows of a test: every problem begins at a sample and goes in sweeps."""
+    monkeypatch.setattr("cxrfeat._heads.solver.path.DENSE_BYTES", 0)
+    monkeypatch.setattr("cxrfeat._heads.solver.path.MANY", 1)
+    monkeypatch.setattr("cxrfeat._heads.solver.path.SAMPLE_ROWS", 8)
+    monkeypatch.setattr("cxrfeat._heads.solver.rows.BLOCK", 64)
+
+
 @pytest.fixture(scope="session")
 def checkpoints() -> Any:
     """The module that writes files as PyTorch does."""

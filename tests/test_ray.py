@@ -25,7 +25,6 @@ from cxrfeat._extract.on_ray import Job, Where, Worker
 from cxrfeat._extract.pipeline import Block, Item
 from cxrfeat._heads import fit_head, load_head
 from cxrfeat._heads.cluster import ClusterSums
-from cxrfeat._heads.solver import path as solver
 from cxrfeat._heads.solver.labels import Labels
 from cxrfeat._heads.solver.rows import FileRows
 from cxrfeat._store import EmbeddingFile, Writer, disk
@@ -150,15 +149,6 @@ def test_the_file_of_a_single_machine_with_a_bad_image_and_gpus(make_study, run,
 
 
 @pytest.fixture
-def large(monkeypatch):
-    """Blocks, samples and limits of size, for rows of a test: every problem begins at a sample and goes in sweeps."""
-    monkeypatch.setattr(solver, "DENSE_BYTES", 0)
-    monkeypatch.setattr(solver, "MANY", 1)
-    monkeypatch.setattr(solver, "SAMPLE_ROWS", 8)
-    monkeypatch.setattr("cxrfeat._heads.solver.rows.BLOCK", 64)
-
-
-@pytest.fixture
 def rows(make_study, tmp_path):
     """A study of 300 images, and an embedding file in which its labels can be found."""
     study, rng = make_study(300, size=8), np.random.default_rng(0)
@@ -167,7 +157,7 @@ def rows(make_study, tmp_path):
     return study, tmp_path / "rows.h5"
 
 
-def test_two_workers_find_the_head_that_one_machine_finds(large, cluster, rows, tmp_path, monkeypatch):
+def test_two_workers_find_the_head_that_one_machine_finds(in_sweeps, cluster, rows, tmp_path, monkeypatch):
     study, embeddings = rows
     options = {"weighting": "paper", "settings": {"tol": 1e-9}}
     alone = fit_head(study, embeddings, out=tmp_path / "alone", **options)

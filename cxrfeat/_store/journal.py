@@ -122,6 +122,10 @@ class Journal:
             disk.create(draft, [data])
         return Segment(path, rows.ids, rows.image_sha256, failures, provenance)
 
+    def clear(self) -> None:
+        """Remove every segment: what was taken is published, and a shard that was not is of a batch done twice."""
+        self.remove(self._files())
+
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove segments, and the folder when it is empty."""
         for path in paths:

@@ -184,7 +184,7 @@ class Writer:
         with self._lock.writing(self._safe()):
             assembly.publish(self.path, header, [self._published, *self._segments], places, self._lock)
             self._lock.check()
-            self._journal.remove([segment.path for segment in self._segments])
+            self._journal.clear()
             self._read_published()
 
     def _recover(self) -> None:

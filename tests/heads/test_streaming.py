@@ -17,15 +17,6 @@ from cxrfeat._heads.solver.sums import LocalSums
 from cxrfeat.errors import HeadError
 
 
-@pytest.fixture
-def large(monkeypatch):
-    """Blocks, samples and limits of size, for rows of a test: every problem begins at a sample and goes in sweeps."""
-    monkeypatch.setattr(solver, "DENSE_BYTES", 0)
-    monkeypatch.setattr(solver, "MANY", 1)
-    monkeypatch.setattr(solver, "SAMPLE_ROWS", 8)
-    monkeypatch.setattr("cxrfeat._heads.solver.rows.BLOCK", 64)
-
-
 @pytest.fixture(scope="module")
 def rows_on_disk(tmp_path_factory):
     """3,000 rows in an embedding file, labels with unknown ones, and class weights; the second label is rare."""
@@ -48,7 +39,7 @@ def reference(x, y, positive, negative):
     return standard, model.coef_[0], model.intercept_[0]
 
 
-def test_a_search_from_a_sample_ends_at_scikit_learns_optimum_in_few_passes(large, rows_on_disk, monkeypatch):
+def test_a_search_from_a_sample_ends_at_scikit_learns_optimum_in_few_passes(in_sweeps, rows_on_disk, monkeypatch):
     monkeypatch.setattr(solver, "SAMPLE_ROWS", 48)
     path, x, y, (positive, negative) = rows_on_disk
     passes = []
@@ -116,7 +107,7 @@ def test_what_does_not_fit_into_half_of_the_free_memory_streams_unasked(
         fit_head(study, embeddings, "svm", out=tmp_path / "svm", memory=10_000)
 
 
-def test_a_search_and_a_stacked_ensemble_stream_too(large, study, embeddings, tmp_path):
+def test_a_search_and_a_stacked_ensemble_stream_too(in_sweeps, study, embeddings, tmp_path):
     options = {"grid": {"C": (0.01, 1.0)}, "ensemble": "stacked"}
     whole, parts = (
         fit_head(study, [embeddings, embeddings], out=tmp_path / str(memory), memory=memory, **options)

@@ -34,6 +34,7 @@ def test_shards_make_the_file_that_a_single_writer_makes(make_file, tmp_path):
         for part in parts:
             take(writer, write(shards, made, part), made, part)
         take(writer, write(shards, made, parts[0]), made, parts[0])  # a batch that was done twice
+        write(shards, made, parts[1])  # and one whose second worker told nobody
         writer.fail("unreadable", "images/unreadable.png", "not an image")
         writer.publish(made.ids)
     with EmbeddingFile.open(out) as file, EmbeddingFile.open(made.path) as whole:
