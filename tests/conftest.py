@@ -23,7 +23,7 @@ from cxrfeat._labels import NIH_LABELS
 from cxrfeat._recipe import Recipe
 from cxrfeat._study import Study
 
-LONGEST = ("docs/test_tutorial.py", "test_reproduce.py", "backbones/test_backends.py",
+LONGEST = ("test_ray.py", "docs/test_tutorial.py", "test_reproduce.py", "backbones/test_backends.py",
            "docs/test_public.py", "backbones/test_graph.py", "backbones/test_any_backbone.py",
            "heads/test_keras_training.py", "test_plugin.py", "extract/test_killed.py", "backbones/test_engines.py",
            "extract/test_extraction.py", "docs/test_notebook.py", "test_demo.py", "docs/test_site.py")  # fmt: skip
@@ -34,9 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; they keep the order of their tests."""
     here = Path(__file__).parent
     place = {here / name: k for k, name in enumerate(LONGEST)}
-    # Ray's last: a process that was connected to a cluster can end minutes after it, and must not take tests with it.
-    place[here / "test_ray.py"] = len(place) + 1
-    items.sort(key=lambda item: place.get(item.path, len(place) - 1))
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -370,11 +370,10 @@ def _input(image: onnx.ValueInfoProto, path: Path, size: int, channels: int) -> 
 
 def _shapes(model: onnx.ModelProto, sides: Mapping[str, list[int]], path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors that OpenVINO knows by their names, for inputs of the shapes given."""
-    from cxrfeat._backbones.openvino_engine import package
+    from cxrfeat._backbones.openvino_engine import core
 
-    ov = package()
     try:
-        network = ov.Core().read_model(model.SerializeToString(), b"")
+        network = core().read_model(model.SerializeToString(), b"")
         by_name = {name: port for port in network.inputs for name in port.get_names()}
         network.reshape({by_name[name]: shape for name, shape in sides.items()})
         ports = [port for node in network.get_ordered_ops() for port in node.outputs()]

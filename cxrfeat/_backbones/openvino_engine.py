@@ -7,9 +7,11 @@ row's bits do not depend on its neighbours, since every call takes one image.
 
 from __future__ import annotations
 
+import ctypes
 import queue
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -88,11 +90,9 @@ def compile_model(
     map is computed alone, and averaged in float64.
     """
     ov = package()
-    core = ov.Core()
-    _check(core, precision)
-    # The pages of a file that is not kept are read before it is removed.
-    core.set_property({"CACHE_DIR": str(folder / "compiled")} if keep else {"ENABLE_MMAP": False})
+    _check(precision)
     properties = {
+        "CACHE_DIR": str(folder / "compiled") if keep else "",
         # OpenVINO would take bfloat16 wherever a processor has it.
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision].hint,
         "PERFORMANCE_HINT": "THROUGHPUT" if cores > 1 else "LATENCY",
@@ -101,12 +101,14 @@ def compile_model(
         "ENABLE_CPU_PINNING": False,
     }
     try:
-        model = core.read_model(next(path for path in folder.iterdir() if path.name in ("model.onnx", "model.xml")))
+        path = next(path for path in folder.iterdir() if path.name in ("model.onnx", "model.xml"))
+        # The pages of a file that is not kept are read before it is removed.
+        model = core().read_model(path, config={"ENABLE_MMAP": keep})
         mapped = precision != "float32" and any("map" in output.get_names() for output in model.outputs)
         computed = ("map",) if mapped else outputs
         nodes = [model.output(name).node for name in computed]
         model = ov.Model(nodes, model.get_parameters(), model.friendly_name)
-        compiled = core.compile_model(model, "CPU", properties)
+        compiled = core().compile_model(model, "CPU", properties)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot compile {folder.name}: {str(error).strip().splitlines()[-1]}") from error
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -117,10 +119,10 @@ def compile_model(
     return OpenVINOEngine(f"OpenVINO {version}, CPU, {precision}", streams, outputs, requests, computed)
 
 
-def _check(core: Any, precision: str) -> None:
+def _check(precision: str) -> None:
     """Raise an EngineError if this processor does not compute in a precision: OpenVINO would emulate it."""
     needed = PRECISIONS[precision]
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if not (_exact_int8() if needed.calibrated else needed.capability in capabilities):
         raise EngineError(
             f"this processor has no {needed.instructions}, which {precision} needs. Take `precision=float32`, or run "
@@ -131,7 +133,6 @@ def _check(core: Any, precision: str) -> None:
 @lru_cache(maxsize=1)
 def _exact_int8() -> bool:
     """Whether sums of products of 8-bit integers are exact here: without VNNI, OpenVINO saturates pairs at 16 bits."""
-    ov = package()
     from openvino import opset13 as ops
 
     image = ops.parameter([1, 64, 4, 4], np.float32, name="image")
@@ -140,8 +141,41 @@ def _exact_int8() -> bool:
     scale = np.full((64, 1, 1, 1), 1, np.float32)
     weights = ops.multiply(ops.convert(ops.constant(np.full((64, 64, 1, 1), 127, np.int8)), np.float32), scale)
     y = ops.convolution(x, weights, [1, 1], [0, 0], [0, 0], [1, 1])
-    compiled = ov.Core().compile_model(ov.Model([y], [image], "probe"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = package().Model([y], [image], "probe")
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return bool((compiled(np.full((1, 64, 4, 4), 255, np.float32))[0] == 64 * 255 * 127).all())
+
+
+@lru_cache(maxsize=1)
+def core() -> Any:
+    """Return the process's one `openvino.Core`.
+
+    With its plugin for CPUs, a core gives the thread another stack for signals, and frees it at its end. Where that is
+    not the last core made, or another thread's, the freed one stays in use, and Ctrl-C crashes the process.
+    """
+    return package().Core()
+
+
+@contextmanager
+def signal_stack() -> Iterator[None]:
+    """Give the thread back its stack for signals, after a block in which others make cores and end them."""
+    if sys.platform != "linux":  # where alone OpenVINO does this
+        yield
+        return
+    core()  # the stack that it needs is one of those given back
+    before = _SignalStack()
+    libc = ctypes.CDLL(None)
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
 def package() -> Any:

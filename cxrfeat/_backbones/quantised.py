@@ -111,7 +111,7 @@ def make(recipe: Recipe, spec: Backbone, weights: Weights, images: Images, about
         reduced.mkdir()
         write_export(exact, recipe, spec, weights)
         expected = _embed(exact, images[split:])
-        with _quiet():
+        with _quiet(), openvino_engine.signal_stack():
             model = _quantise(exact, "map" if spec.maps else "embedding", images[:split], images[split:], expected)
         layers = _layers(model)
         floats = [op for op in layers if op.input_value(1).get_node().get_type_name() == "Constant"]
@@ -173,7 +173,7 @@ def _quantise(folder: Path, output: str, images: Images, others: Images, expecte
     ov, nncf = openvino_engine.package(), package()
     path = next(path for path in folder.iterdir() if path.name in ("model.onnx", "model.xml"))
     # The converter folds normalisations into convolutions, and gives these the biases that NNCF corrects.
-    model = ov.convert_model(path) if path.suffix == ".onnx" else ov.Core().read_model(path)
+    model = ov.convert_model(path) if path.suffix == ".onnx" else openvino_engine.core().read_model(path)
     model = ov.Model([model.output(output).node], model.get_parameters(), model.friendly_name)
     attention = any(op.get_type_name() in ("Softmax", "ScaledDotProductAttention") for op in model.get_ops())
 

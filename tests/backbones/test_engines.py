@@ -1,5 +1,6 @@
 """Every engine gives the graph's values; a row never depends on its neighbours; a kept export needs no TensorFlow."""
 
+import ctypes
 import dataclasses
 import json
 import queue
@@ -241,7 +242,7 @@ def test_an_engine_that_is_not_known_is_said(recipe_for):
 def test_a_precision_is_computed_or_the_missing_instruction_named(recipe_for, small, pictures, precision, capability):
     recipe = recipe_for(small.name)
     reduced = dataclasses.replace(recipe, precision=precision)
-    if capability in openvino_engine.package().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if capability in openvino_engine.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         exact, moved = (open_engine(r, RANDOM, "openvino").run(pictures)[0] for r in (recipe, reduced))
         assert 1e-6 < np.abs(moved - exact).max() / np.abs(exact).max() < 0.03
     else:
@@ -261,6 +262,28 @@ def test_workers_that_are_the_first_to_run_do_not_wait_for_each_other():
         "[t.start() for t in threads]; [t.join() for t in threads]; os._exit(0)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO gives threads a stack for signals on Linux alone")
+def test_engines_leave_the_stack_of_signal_handlers_where_it_is(recipe_for, small):
+    """A core of OpenVINO frees the stack that it gave, in use or not: the process crashed at the next Ctrl-C."""
+
+    def stack():
+        now = openvino_engine._SignalStack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now))
+        return now.address, now.flags, now.size
+
+    openvino_engine.core().get_property("CPU", "FULL_DEVICE_NAME")
+    before, recipe = stack(), recipe_for(small.name)
+    engines = [open_engine(recipe, RANDOM, "openvino") for _ in range(2)]
+    assert stack() == before
+    del engines[0], engines[0]
+    assert stack() == before
+    with openvino_engine.signal_stack():  # other packages make cores of their own
+        cores = [openvino_engine.package().Core() for _ in range(2)]
+        assert [core.get_property("CPU", "FULL_DEVICE_NAME") for core in cores] and stack() != before
+        del cores[0], cores[0]
+    assert stack() == before
 
 
 def test_an_export_is_checked_by_another_reader_of_onnx(recipe_for):
