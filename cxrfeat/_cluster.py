@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -19,10 +21,14 @@ from cxrfeat.errors import ClusterError, CxrfeatError, MissingExtraError
 PATIENCE = 10.0
 """Seconds within which an address answers, or nothing is there."""
 
+GONE, ASKED = 45.0, 5.0
+"""Seconds without an answer after which the head of the cluster is gone, and between two questions."""
+
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How a client of HTTP/2, and so of gRPC, begins: the preface, and settings that are empty."""
 NOISE = r"failed\. There are|worker died or was killed|has been marked dead|Raylet is terminated"
 
+_log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -32,9 +38,11 @@ def connected(address: str | bool) -> Iterator[Any]:
     """Connect to a cluster, check its workers, and give the module `ray`; the connection ends with the block.
 
     True is the cluster that this process is connected to, that `RAY_ADDRESS` names or that runs on this machine; where
-    there is none, one is started for the block. A ClusterError says that no Ray is at the address, or which worker has
-    another version of cxrfeat.
+    there is none, one is started for the block. A ClusterError says that no Ray is at the address, which worker has
+    another version of cxrfeat, or that the head of the cluster is gone.
     """
+    # Ray ends a process without a word when the head has been gone for a minute.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(10**6))
     # Ray reports its use over the network, its inner errors on stderr, and on stdout that a process or a node died.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -54,11 +62,74 @@ def connected(address: str | bool) -> Iterator[Any]:
             reason = " ".join(str(error).split())[:200]
             raise ClusterError(f"no Ray cluster answers at {address!r} ({type(error).__name__}: {reason}).") from error
     try:
-        _check_versions(ray)
-        yield ray
+        with _watched(ray.get_runtime_context().gcs_address):
+            _check_versions(ray)
+            yield ray
     finally:
         if not there:
             ray.shutdown()
+
+
+@contextmanager
+def _watched(head: str) -> Iterator[None]:
+    """Raise a ClusterError in the block when the head of the cluster has not answered for long, which Ray does not do.
+
+    Only the main thread can be interrupted, and not in every call of Ray's: where it does not end, the process does.
+    """
+    watch = _Watch(head)
+
+    def interrupted(number: int, frame: Any) -> None:
+        if watch.gone.is_set():
+            raise KeyboardInterrupt  # Ray's calls end for no other error
+        if callable(before):
+            before(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if watch.interrupts:
+        signal.signal(signal.SIGINT, interrupted)
+    watch.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if watch.gone.is_set():
+            raise ClusterError(watch.said) from None
+        raise
+    finally:
+        watch.over.set()
+        if watch.interrupts:
+            signal.signal(signal.SIGINT, before)
+
+
+class _Watch(threading.Thread):
+    """Asks the head of a cluster, HOST:PORT, until it is `over` or the head is `gone`."""
+
+    def __init__(self, head: str) -> None:
+        super().__init__(name="cxrfeat-watch", daemon=True)
+        host, _, port = head.rpartition(":")
+        self.head = host.strip("[]"), int(port)
+        self.said = (
+            f"the head of the Ray cluster, {head}, has not answered for {GONE:.0f} seconds. Start it again and repeat "
+            "this: an extraction goes on where it ended."
+        )
+        self.over, self.gone = threading.Event(), threading.Event()
+        self.interrupts = threading.current_thread() is threading.main_thread() and hasattr(signal, "pthread_kill")
+
+    def run(self) -> None:
+        missed = 0.0
+        while missed < GONE:
+            if self.over.wait(ASKED):
+                return
+            try:
+                socket.create_connection(self.head, timeout=ASKED).close()
+                missed = 0
+            except OSError:
+                missed += ASKED
+        self.gone.set()
+        if self.interrupts and (main := threading.main_thread().ident):
+            signal.pthread_kill(main, signal.SIGINT)
+        if not self.over.wait(GONE):  # a call of Ray's that cannot be interrupted
+            _log.error(self.said)
+            os._exit(2)
 
 
 def told(work: Callable[P, T]) -> Callable[P, T]:

@@ -6,6 +6,7 @@ Whoever is killed, nothing is done twice. What fails on a worker names the worke
 import logging
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -118,6 +119,35 @@ def test_an_error_on_a_worker_names_it(cluster):
             assert isinstance(found, ClusterError) and words in str(found) and "\n" not in str(found)
             assert kind == "dies" or str(found).startswith(f"worker on {socket.gethostname()}, process ")
     assert not ray.is_initialized()
+
+
+HEAD_DIES = """
+import logging, os, signal, sys, time
+from cxrfeat import _cluster as connection
+logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stdout)
+connection.GONE, connection.ASKED = 3.0, 0.5
+before = signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with connection.connected("local") as ray:
+        from ray._private.worker import _global_node as node
+        waits = ray.remote(lambda: time.sleep(1000)).remote()
+        os.kill(node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
+        ray.get(waits if sys.argv[1] == "heard" else ray.remote(lambda: 0).remote())
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+def test_a_head_that_dies_is_said_and_not_waited_for():
+    """Ray goes on for a minute, and then ends the process without a word; not all of its calls can be interrupted."""
+    cases = {"heard": (0, "ClusterError"), "deaf": (2, "cxrfeat._cluster")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen([sys.executable, "-c", HEAD_DIES, case], **pipes) for case in cases]
+    for process, (code, who) in zip(running, cases.values(), strict=True):
+        said, trace = process.communicate(timeout=60)
+        assert process.returncode == code, trace
+        assert re.search(rf"^{who}: the head of the Ray cluster, .*:\d+, has not answered", said, re.M)
 
 
 def test_workers_with_another_version_or_none(cluster, monkeypatch):
