@@ -131,7 +131,7 @@ def main() -> None:
     best = solve(sums(), C, tol=1e-11).objective
     if not args.skip_peers:
         warnings.simplefilter("ignore")
-        standard = ((x - ours.mean) / ours.scale).astype(np.float32)
+        standard = ((x - x.mean(0, np.float64)) / x.std(0, np.float64)).astype(np.float32)
         peers = (("newton-cholesky", range(14), 1e-4), ("lbfgs", range(args.lbfgs_labels), 1e-5))
         for solver, which, tol in peers:
             taken, reached = scikit_learn(solver, standard, y, weight, which, tol)

@@ -22,7 +22,8 @@ def main() -> None:
         for turn in range(given.repeats):
             for k in passes:
                 command = [sys.executable, harness.HERE / "peers" / "ours.py", "densenet121", 224]
-                command += [Path(folder) / f"{turn}-{k}" / "alone.h5", k, listing, *(["bound"] if k == 0 else [])]
+                command += [Path(folder) / f"{turn}-{k}" / "alone.h5", k, listing, "float32"]
+                command += ["bound"] if k == 0 else []
                 answer = harness.run_json(command)
                 seconds.setdefault(k, []).append(answer["seconds"] / answer["images"])
                 if k == 0:
