@@ -19,7 +19,8 @@ from cxrfeat._backbones import kept, open_engine
 from cxrfeat._extract import make_recipe
 backbone = sys.argv[1]
 open_engine(make_recipe(backbone, weights="random:0"))
-folder = next(row["folder"] for row in kept.exports() if (row["backbone"], row["size"]) == (backbone, 224))
+folders = [row["folder"] for row in kept.exports() if (row["backbone"], row["size"]) == (backbone, 224)]
+folder = next(folder for folder in folders if (folder / "model.onnx").exists())
 model = onnx.load(str(folder / "model.onnx"))
 inferred = onnx.shape_inference.infer_shapes(model).graph
 shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.value_info}
