@@ -15,7 +15,7 @@ from cxrfeat._images.choices import NORMALISATION
 from cxrfeat._images.decode import read_grey
 from cxrfeat._images.prepare import View
 
-PACKAGES = ["torch==2.13.0", "torchvision==0.29.2", "torchxrayvision==1.5.7"]
+PACKAGES = ["torch", "torchvision==0.29.2", "torchxrayvision==1.5.7", "opencv-python-headless"]
 SIZES = (224, 320, 400, 512)
 CUTS = ((0, 0), (0, 101), (64, 0), (3, 256), (300, 1))
 # What is compared: preprocessing, interpolation, geometry, whether the shorter side is resized first (by 256 / 224).
