@@ -215,7 +215,7 @@ def _answers(ray: Any, work: Iterator[list[Item]], job: Job, workers: int) -> Ge
                 ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": 1},
             )  # fmt: skip
         answers: Any = iter(data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-        with closing(answers):  # left to Python's collector, it would end its tasks later, and connect anew for that
+        with closing(answers), _ended(data):
             for table in answers:
                 for number, answer in zip(table["number"].to_pylist(), table["answer"].to_pylist(), strict=True):
                     yield number, pickle.loads(answer)
@@ -223,6 +223,16 @@ def _answers(ray: Any, work: Iterator[list[Item]], job: Job, workers: int) -> Ge
         raise sentence(error) from error
     finally:
         context.enable_progress_bars, context.max_errored_blocks = before
+
+
+@contextmanager
+def _ended(data: Any) -> Iterator[None]:
+    """End a dataset's tasks with the block: left to Python's collector, they end after the connection, which fails."""
+    try:
+        yield
+    finally:
+        if (executor := getattr(data, "_current_executor", None)) is not None:
+            executor.shutdown(force=True)
 
 
 def _absolute(item: Item) -> Item:
