@@ -126,7 +126,7 @@ import logging, os, signal, sys, time
 from cxrfeat import _cluster as connection
 logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stdout)
 connection.GONE, connection.ASKED = 3.0, 0.5
-before = signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     with connection.connected("local") as ray:
         from ray._private.worker import _global_node as node
